@@ -1,0 +1,300 @@
+//! Loops written once, run on every instruction set.
+//!
+//! A [`Kernel`] is a loop written over any [`Lanes`], a vector of as many reals as the instruction set holds.
+//! [`run`] picks the instruction set and enters the kernel through one trampoline per set that carries
+//! `#[target_feature]`; everything below it is `#[inline(always)]`, so it is compiled for that set. `Scalar<f64>`, one
+//! lane, is the specification that all the others are tested against.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+use crate::Float;
+use crate::cpu::isa::Isa;
+use half::{bf16, f16};
+pub use scalar::Scalar;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// The most lanes of any instruction set.
+pub const MAX_LANES: usize = 16;
+
+/// A vector of reals. Arithmetic is lane by lane, IEEE, without reassociation except in the `reduce_*` methods.
+pub trait Lanes:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+{
+    /// The element: f32, or f64 for the reference.
+    type Real: Real;
+    /// The result of a comparison.
+    type Mask: Copy;
+    /// How many elements; at most [`MAX_LANES`].
+    const LANES: usize;
+
+    /// The same value in every lane.
+    fn splat(x: Self::Real) -> Self;
+
+    /// `LANES` consecutive elements.
+    ///
+    /// # Safety
+    /// `pointer` is valid for reads of `LANES` elements; no alignment is needed.
+    unsafe fn load_real(pointer: *const Self::Real) -> Self;
+
+    /// Writes `LANES` consecutive elements.
+    ///
+    /// # Safety
+    /// `pointer` is valid for writes of `LANES` elements; no alignment is needed.
+    unsafe fn store_real(self, pointer: *mut Self::Real);
+
+    /// As [`Lanes::load_real`], from bfloat16.
+    ///
+    /// # Safety
+    /// As [`Lanes::load_real`].
+    #[inline(always)]
+    unsafe fn load_bf16(pointer: *const bf16) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { load_converted(pointer) }
+    }
+
+    /// As [`Lanes::store_real`], to bfloat16, rounding to nearest even.
+    ///
+    /// # Safety
+    /// As [`Lanes::store_real`].
+    #[inline(always)]
+    unsafe fn store_bf16(self, pointer: *mut bf16) {
+        // SAFETY: the caller's promise.
+        unsafe { store_converted(self, pointer) }
+    }
+
+    /// As [`Lanes::load_real`], from binary16.
+    ///
+    /// # Safety
+    /// As [`Lanes::load_real`].
+    #[inline(always)]
+    unsafe fn load_f16(pointer: *const f16) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { load_converted(pointer) }
+    }
+
+    /// As [`Lanes::store_real`], to binary16, rounding to nearest even.
+    ///
+    /// # Safety
+    /// As [`Lanes::store_real`].
+    #[inline(always)]
+    unsafe fn store_f16(self, pointer: *mut f16) {
+        // SAFETY: the caller's promise.
+        unsafe { store_converted(self, pointer) }
+    }
+
+    /// 16-bit unsigned integers as reals: random draws.
+    ///
+    /// # Safety
+    /// `pointer` is valid for reads of `LANES` elements.
+    #[inline(always)]
+    unsafe fn load_u16(pointer: *const u16) -> Self {
+        let mut buffer = [Self::Real::default(); MAX_LANES];
+        for (lane, slot) in buffer.iter_mut().enumerate().take(Self::LANES) {
+            // SAFETY: `lane < LANES`, which the caller promises to be readable.
+            *slot = Self::Real::from_f64(f64::from(unsafe { pointer.add(lane).read() }));
+        }
+        // SAFETY: the buffer holds MAX_LANES elements.
+        unsafe { Self::load_real(buffer.as_ptr()) }
+    }
+
+    /// `self * b + c` with one rounding.
+    fn mul_add(self, b: Self, c: Self) -> Self;
+    /// The larger, lane by lane; when one is NaN the result is either.
+    fn max(self, other: Self) -> Self;
+    /// The smaller, lane by lane; when one is NaN the result is either.
+    fn min(self, other: Self) -> Self;
+    /// Absolute value.
+    fn abs(self) -> Self;
+    /// Square root, correctly rounded.
+    fn sqrt(self) -> Self;
+    /// Nearest integer, ties to even.
+    fn round(self) -> Self;
+    /// `self * 2^n` for an integer-valued `n` within ±300; overflows to infinity, underflows gradually.
+    fn ldexp(self, n: Self) -> Self;
+    /// `self < other`; false for NaN.
+    fn lt(self, other: Self) -> Self::Mask;
+    /// `yes` where the mask is set, else `no`.
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
+    /// The sum of the lanes, in a fixed order.
+    fn reduce_add(self) -> Self::Real;
+    /// The largest lane.
+    fn reduce_max(self) -> Self::Real;
+
+    /// A constant, given in f64.
+    #[inline(always)]
+    fn constant(x: f64) -> Self {
+        Self::splat(Self::Real::from_f64(x))
+    }
+
+    /// e^x: within 2 units in the last place, 0 below -104 and infinity above 88.73 in f32; NaN stays NaN.
+    #[inline(always)]
+    fn exp(self) -> Self {
+        math::exp(self)
+    }
+
+    /// Hyperbolic tangent.
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        math::tanh(self)
+    }
+
+    /// The error function.
+    #[inline(always)]
+    fn erf(self) -> Self {
+        math::erf(self)
+    }
+}
+
+#[inline(always)]
+unsafe fn load_converted<L: Lanes, F: Float>(pointer: *const F) -> L {
+    let mut buffer = [L::Real::default(); MAX_LANES];
+    for (lane, slot) in buffer.iter_mut().enumerate().take(L::LANES) {
+        // SAFETY: `lane < LANES`, which the caller promises to be readable.
+        *slot = L::Real::from_f64(unsafe { pointer.add(lane).read() }.to_f64());
+    }
+    // SAFETY: the buffer holds MAX_LANES elements.
+    unsafe { L::load_real(buffer.as_ptr()) }
+}
+
+#[inline(always)]
+unsafe fn store_converted<L: Lanes, F: Float>(lanes: L, pointer: *mut F) {
+    let mut buffer = [L::Real::default(); MAX_LANES];
+    // SAFETY: the buffer holds MAX_LANES elements.
+    unsafe { lanes.store_real(buffer.as_mut_ptr()) };
+    for (lane, value) in buffer.iter().enumerate().take(L::LANES) {
+        // SAFETY: `lane < LANES`, which the caller promises to be writable.
+        unsafe { pointer.add(lane).write(F::from_f64(value.to_f64())) };
+    }
+}
+
+/// A loop over lanes, with its operands as fields.
+pub trait Kernel<R: Real> {
+    /// What the loop returns.
+    type Output;
+    /// The loop. Implementations are `#[inline(always)]`.
+    fn run<L: Lanes<Real = R>>(self) -> Self::Output;
+}
+
+/// f32 or f64: what kernels compute in.
+pub trait Real: Float<Real = Self> + PartialOrd + Sized {
+    /// Runs a kernel with the lanes of an instruction set.
+    fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output;
+}
+
+impl Real for f64 {
+    /// The reference has one path.
+    fn dispatch<K: Kernel<f64>>(_: Isa, kernel: K) -> K::Output {
+        kernel.run::<Scalar<f64>>()
+    }
+}
+
+impl Real for f32 {
+    fn dispatch<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
+        match isa {
+            // SAFETY: an `Isa` is only ever made after the processor was found to have it.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => unsafe { neon::enter(kernel) },
+            _ => kernel.run::<Scalar<f32>>(),
+        }
+    }
+}
+
+/// Runs a kernel with the lanes of `isa`. Take `isa` from [`Isa::current`] once per operation, on the calling thread.
+#[inline]
+pub fn run<R: Real, K: Kernel<R>>(isa: Isa, kernel: K) -> K::Output {
+    R::dispatch(isa, kernel)
+}
+
+// ---- Safe loops over slices: full vectors, then the tail through a buffer ----
+
+/// Up to `LANES` elements from the front of a slice; missing lanes are `fill`.
+#[inline(always)]
+pub fn load<L: Lanes, F: Float<Real = L::Real>>(x: &[F], fill: L::Real) -> L {
+    if x.len() >= L::LANES {
+        // SAFETY: the slice holds LANES elements.
+        return unsafe { F::load_lanes(x.as_ptr()) };
+    }
+    let mut buffer = [F::from_f64(fill.to_f64()); MAX_LANES];
+    buffer[..x.len()].copy_from_slice(x);
+    // SAFETY: the buffer holds MAX_LANES elements.
+    unsafe { F::load_lanes(buffer.as_ptr()) }
+}
+
+/// Writes the first `y.len()` lanes, at most `LANES`.
+#[inline(always)]
+pub fn store<L: Lanes, F: Float<Real = L::Real>>(lanes: L, y: &mut [F]) {
+    if y.len() >= L::LANES {
+        // SAFETY: the slice holds LANES elements.
+        return unsafe { F::store_lanes(lanes, y.as_mut_ptr()) };
+    }
+    let mut buffer = [F::default(); MAX_LANES];
+    // SAFETY: the buffer holds MAX_LANES elements.
+    unsafe { F::store_lanes(lanes, buffer.as_mut_ptr()) };
+    y.copy_from_slice(&buffer[..y.len()]);
+}
+
+/// `y[i] = f(x[i])`.
+#[inline(always)]
+pub fn map<L: Lanes, X: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
+    x: &[X],
+    y: &mut [Y],
+    mut f: impl FnMut(L) -> L,
+) {
+    assert_eq!(x.len(), y.len());
+    for (x, y) in x.chunks(L::LANES).zip(y.chunks_mut(L::LANES)) {
+        store(f(load(x, L::Real::default())), y);
+    }
+}
+
+/// `y[i] = f(a[i], b[i])`.
+#[inline(always)]
+pub fn map2<L: Lanes, A: Float<Real = L::Real>, B: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
+    a: &[A],
+    b: &[B],
+    y: &mut [Y],
+    mut f: impl FnMut(L, L) -> L,
+) {
+    assert!(a.len() == y.len() && b.len() == y.len());
+    let zero = L::Real::default();
+    for ((a, b), y) in a.chunks(L::LANES).zip(b.chunks(L::LANES)).zip(y.chunks_mut(L::LANES)) {
+        store(f(load(a, zero), load(b, zero)), y);
+    }
+}
+
+/// `y[i] = f(y[i], x[i])`: accumulation in place.
+#[inline(always)]
+pub fn update<L: Lanes, X: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
+    y: &mut [Y],
+    x: &[X],
+    mut f: impl FnMut(L, L) -> L,
+) {
+    assert_eq!(x.len(), y.len());
+    let zero = L::Real::default();
+    for (x, y) in x.chunks(L::LANES).zip(y.chunks_mut(L::LANES)) {
+        store(f(load(y, zero), load(x, zero)), y);
+    }
+}
+
+/// Folds a slice into lanes: `f(..f(f(init, x[0..]), x[LANES..])..)`; lanes past the end are `fill`.
+#[inline(always)]
+pub fn fold<L: Lanes, X: Float<Real = L::Real>>(
+    x: &[X],
+    init: L,
+    fill: L::Real,
+    mut f: impl FnMut(L, L) -> L,
+) -> L {
+    x.chunks(L::LANES).fold(init, |accumulator, x| f(accumulator, load(x, fill)))
+}

@@ -1,0 +1,161 @@
+//! Element types: [`DType`] at run time, [`Element`] at compile time.
+
+use crate::cpu::simd::{Lanes, Real};
+use half::{bf16, f16};
+use std::fmt;
+
+/// The type of a tensor's elements, a run-time value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE binary32: parameters, statistics, losses; the default.
+    F32,
+    /// bfloat16: the upper half of an F32.
+    BF16,
+    /// IEEE binary16.
+    F16,
+    /// IEEE binary64, the reference: scalar code, every operation, CPU only.
+    F64,
+    /// Token ids, positions and labels.
+    U32,
+    /// Integers as other systems' files have them.
+    I64,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::BF16 | DType::F16 => 2,
+            DType::F32 | DType::U32 => 4,
+            DType::F64 | DType::I64 => 8,
+        }
+    }
+
+    /// Whether gradients exist for this type.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::BF16 | DType::F16 | DType::F64)
+    }
+
+    /// The type in which sums over this type are held: F32 for the half types.
+    pub const fn accumulator(self) -> DType {
+        match self {
+            DType::BF16 | DType::F16 => DType::F32,
+            other => other,
+        }
+    }
+
+    /// The name used on the command line and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::BF16 => "bf16",
+            DType::F16 => "f16",
+            DType::F64 => "f64",
+            DType::U32 => "u32",
+            DType::I64 => "i64",
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+mod sealed {
+    /// Every bit pattern of an implementor is a valid value, which is what lets tensors reinterpret bytes.
+    pub trait PlainOldData: Copy + Send + Sync + 'static {}
+}
+
+/// A Rust type that a tensor can hold. Sealed: every bit pattern of an implementor is a valid value.
+pub trait Element: sealed::PlainOldData + Default + PartialEq + fmt::Debug {
+    /// The run-time name of the type.
+    const DTYPE: DType;
+}
+
+/// An element type with gradients; arithmetic on it happens in [`Float::Real`].
+pub trait Float: Element {
+    /// The type that arithmetic and accumulation use: f32, or f64 for the reference.
+    type Real: Real;
+    /// Converts from f64, rounding to nearest even.
+    fn from_f64(x: f64) -> Self;
+    /// Converts to f64, exactly.
+    fn to_f64(self) -> f64;
+    /// `LANES` consecutive elements as reals.
+    ///
+    /// # Safety
+    /// `pointer` is valid for reads of `L::LANES` elements.
+    unsafe fn load_lanes<L: Lanes<Real = Self::Real>>(pointer: *const Self) -> L;
+    /// Writes `LANES` consecutive elements, rounding to nearest even.
+    ///
+    /// # Safety
+    /// `pointer` is valid for writes of `L::LANES` elements.
+    unsafe fn store_lanes<L: Lanes<Real = Self::Real>>(lanes: L, pointer: *mut Self);
+}
+
+macro_rules! element {
+    ($($type:ty => $dtype:ident),*) => {$(
+        impl sealed::PlainOldData for $type {}
+        impl Element for $type { const DTYPE: DType = DType::$dtype; }
+    )*};
+}
+element!(f32 => F32, bf16 => BF16, f16 => F16, f64 => F64, u32 => U32, i64 => I64);
+
+macro_rules! float {
+    ($($type:ty, $real:ty, $from:expr, $to:expr, $load:ident, $store:ident;)*) => {$(
+        impl Float for $type {
+            type Real = $real;
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self { $from(x) }
+            #[inline(always)]
+            fn to_f64(self) -> f64 { $to(self) }
+            #[inline(always)]
+            unsafe fn load_lanes<L: Lanes<Real = $real>>(pointer: *const Self) -> L {
+                // SAFETY: the caller's promise.
+                unsafe { L::$load(pointer) }
+            }
+            #[inline(always)]
+            unsafe fn store_lanes<L: Lanes<Real = $real>>(lanes: L, pointer: *mut Self) {
+                // SAFETY: the caller's promise.
+                unsafe { lanes.$store(pointer) }
+            }
+        }
+    )*};
+}
+float! {
+    f32, f32, |x| x as f32, f64::from, load_real, store_real;
+    f64, f64, |x| x, |x| x, load_real, store_real;
+    bf16, f32, bf16::from_f64, bf16::to_f64, load_bf16, store_bf16;
+    f16, f32, f16::from_f64, f16::to_f64, load_f16, store_f16;
+}
+
+/// Runs `$body` with `$type` bound to the Rust type of a float [`DType`]; other dtypes return `DTypeMismatch`.
+///
+/// ```ignore
+/// for_float!("gelu", x.dtype(), E => gelu_forward::<E>(x))
+/// ```
+#[macro_export]
+macro_rules! for_float {
+    ($op:expr, $dtype:expr, $type:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $type = f32;
+                $body
+            }
+            $crate::DType::BF16 => {
+                type $type = ::half::bf16;
+                $body
+            }
+            $crate::DType::F16 => {
+                type $type = ::half::f16;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $type = f64;
+                $body
+            }
+            got => Err($crate::Error::DTypeMismatch { op: $op, expected: "a float type".into(), got }),
+        }
+    };
+}

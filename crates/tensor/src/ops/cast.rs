@@ -1,0 +1,143 @@
+//! Conversion between dtypes, and copies of strided views into contiguous tensors.
+
+use crate::cpu::parallel;
+use crate::{DType, Element, Error, Result, Tensor, for_float};
+
+/// Elements converted by one piece of parallel work.
+const CHUNK: usize = 1 << 16;
+
+/// Any dtype, by way of the one type that holds all of its values exactly.
+trait Cast: Element {
+    fn to_f64(self) -> f64;
+    fn from_f64(x: f64) -> Self;
+}
+
+macro_rules! cast {
+    ($($type:ty: $to:expr, $from:expr;)*) => {$(
+        impl Cast for $type {
+            #[inline(always)]
+            fn to_f64(self) -> f64 { $to(self) }
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self { $from(x) }
+        }
+    )*};
+}
+cast! {
+    f32: f64::from, |x| x as f32;
+    f64: |x| x, |x| x;
+    half::bf16: half::bf16::to_f64, half::bf16::from_f64;
+    half::f16: half::f16::to_f64, half::f16::from_f64;
+    u32: f64::from, |x| x as u32;
+    // Exact up to 2^53, far beyond any id or label.
+    i64: |x| x as f64, |x| x as i64;
+}
+
+/// Calls `$body` with `$type` bound to the Rust type of any dtype.
+macro_rules! for_dtype {
+    ($dtype:expr, $type:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $type = f32;
+                $body
+            }
+            DType::BF16 => {
+                type $type = half::bf16;
+                $body
+            }
+            DType::F16 => {
+                type $type = half::f16;
+                $body
+            }
+            DType::F64 => {
+                type $type = f64;
+                $body
+            }
+            DType::U32 => {
+                type $type = u32;
+                $body
+            }
+            DType::I64 => {
+                type $type = i64;
+                $body
+            }
+        }
+    };
+}
+
+impl Tensor {
+    /// Converts to a dtype, rounding floats to nearest even and integers toward zero; a cheap clone when it is the same.
+    /// The result is contiguous unless nothing had to be converted.
+    ///
+    /// # Errors
+    /// `NotSupported` off the CPU.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
+        if self.dtype() == dtype {
+            return Ok(self.clone());
+        }
+        let source = self.contiguous()?;
+        for_dtype!(self.dtype(), From => for_dtype!(dtype, To => convert::<From, To>(&source)))
+    }
+
+    /// The same elements in row-major order without gaps; a cheap clone when they already are.
+    ///
+    /// # Errors
+    /// `NotSupported` off the CPU.
+    pub fn contiguous(&self) -> Result<Tensor> {
+        if self.is_contiguous() {
+            return Ok(self.clone());
+        }
+        for_dtype!(self.dtype(), E => copy::<E>(self))
+    }
+
+    /// A deep copy with storage of its own.
+    ///
+    /// # Errors
+    /// `NotSupported` off the CPU.
+    pub fn copy(&self) -> Result<Tensor> {
+        for_dtype!(self.dtype(), E => copy::<E>(self))
+    }
+
+    /// A tensor of this shape with every element set to `value`.
+    ///
+    /// # Errors
+    /// `DTypeMismatch` for integer dtypes; as [`Tensor::empty`].
+    pub fn full(dims: &[usize], value: f64, dtype: DType, device: crate::Device) -> Result<Tensor> {
+        let mut out = Tensor::empty(dims, dtype, device)?;
+        for_float!("full", dtype, E => {
+            out.as_mut_slice::<E>()?.fill(<E as crate::Float>::from_f64(value));
+            Ok::<(), Error>(())
+        })?;
+        Ok(out)
+    }
+}
+
+fn convert<From: Cast, To: Cast>(source: &Tensor) -> Result<Tensor> {
+    let mut out = Tensor::empty(source.dims(), To::DTYPE, source.device())?;
+    let x = source.as_slice::<From>()?;
+    parallel::for_each_chunk_mut(out.as_mut_slice::<To>()?, CHUNK, |index, chunk| {
+        for (y, x) in chunk.iter_mut().zip(&x[index * CHUNK..]) {
+            *y = To::from_f64(x.to_f64());
+        }
+    });
+    Ok(out)
+}
+
+fn copy<E: Element>(source: &Tensor) -> Result<Tensor> {
+    let mut out = Tensor::empty(source.dims(), E::DTYPE, source.device())?;
+    let target = out.as_mut_slice::<E>()?;
+    if let Ok(rows) = source.as_rows::<E>("contiguous") {
+        // The common case, rows with gaps between them: whole rows at a time.
+        let per_chunk = (CHUNK / rows.width.max(1)).max(1);
+        parallel::for_each_chunk_mut(target, per_chunk * rows.width.max(1), |index, chunk| {
+            for (r, row) in chunk.chunks_mut(rows.width.max(1)).enumerate() {
+                row.copy_from_slice(rows.row(index * per_chunk + r));
+            }
+        });
+        return Ok(out);
+    }
+    let elements = source.storage().elements::<E>();
+    for (y, position) in target.iter_mut().zip(source.layout().positions()) {
+        *y = elements[position];
+    }
+    Ok(out)
+}

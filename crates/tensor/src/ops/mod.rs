@@ -1,0 +1,3 @@
+//! The operations, one file each: formula, public function, CPU loops forward and backward.
+
+pub mod cast;

@@ -1,0 +1,115 @@
+//! The bytes behind a tensor.
+
+use crate::cpu::memory::{ALIGNMENT, Block};
+use crate::{Device, Element, Error, Result};
+use memmap2::Mmap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The bytes behind one or more tensors, shared through an `Arc`. One device, one allocation, no interior mutability.
+///
+/// A CUDA variant joins with the CUDA backend.
+pub enum Storage {
+    /// Host memory.
+    Cpu(CpuStorage),
+}
+
+/// Host memory: a pooled block, a range of a mapped file, or bytes in the executable.
+pub struct CpuStorage {
+    bytes: CpuBytes,
+}
+
+enum CpuBytes {
+    Pooled(Block),
+    Mapped(Arc<Mmap>, Range<usize>),
+    Static(&'static [u8]),
+}
+
+impl CpuStorage {
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            CpuBytes::Pooled(block) => block.bytes(),
+            CpuBytes::Mapped(map, range) => &map[range.clone()],
+            CpuBytes::Static(bytes) => bytes,
+        }
+    }
+
+    /// The bytes for writing; read-only ones are copied into a pooled block first.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        if !matches!(self.bytes, CpuBytes::Pooled(_)) {
+            self.bytes = CpuBytes::Pooled(copied(self.bytes()));
+        }
+        match &mut self.bytes {
+            CpuBytes::Pooled(block) => block.bytes_mut(),
+            CpuBytes::Mapped(..) | CpuBytes::Static(_) => unreachable!("internal: replaced above"),
+        }
+    }
+}
+
+fn copied(bytes: &[u8]) -> Block {
+    let mut block = Block::new(bytes.len());
+    block.bytes_mut().copy_from_slice(bytes);
+    block
+}
+
+impl Storage {
+    /// `len` bytes with unspecified contents.
+    ///
+    /// # Errors
+    /// `NotSupported` for devices without a backend.
+    pub(crate) fn empty(len: usize, dtype: crate::DType, device: Device) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Storage::Cpu(CpuStorage { bytes: CpuBytes::Pooled(Block::new(len)) })),
+            Device::Cuda(_) => Err(Error::NotSupported { op: "allocate", device, dtype }),
+        }
+    }
+
+    /// A range of a mapped file, copied only if it is not aligned for its elements.
+    pub(crate) fn mapped(map: Arc<Mmap>, range: Range<usize>, element_size: usize) -> Self {
+        let bytes = &map[range.clone()];
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(element_size);
+        let bytes = if aligned { CpuBytes::Mapped(map, range) } else { CpuBytes::Pooled(copied(bytes)) };
+        Storage::Cpu(CpuStorage { bytes })
+    }
+
+    /// Bytes of the executable, copied only if they are not aligned for their elements.
+    pub(crate) fn from_static(bytes: &'static [u8], element_size: usize) -> Self {
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(element_size);
+        let bytes = if aligned { CpuBytes::Static(bytes) } else { CpuBytes::Pooled(copied(bytes)) };
+        Storage::Cpu(CpuStorage { bytes })
+    }
+
+    /// The device that holds the bytes.
+    pub fn device(&self) -> Device {
+        match self {
+            Storage::Cpu(_) => Device::Cpu,
+        }
+    }
+
+    /// The whole buffer as elements.
+    pub(crate) fn elements<E: Element>(&self) -> &[E] {
+        match self {
+            Storage::Cpu(storage) => {
+                let bytes = storage.bytes();
+                debug_assert_eq!(bytes.as_ptr() as usize % align_of::<E>(), 0);
+                // SAFETY: constructors make the start aligned for the elements (ALIGNMENT covers every `Element`);
+                // the length is rounded down to whole elements; every bit pattern of an `Element` is valid.
+                unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<E>()) }
+            }
+        }
+    }
+
+    /// The whole buffer as elements, to be written. Read-only bytes are copied first.
+    pub(crate) fn elements_mut<E: Element>(&mut self) -> &mut [E] {
+        const { assert!(ALIGNMENT.is_multiple_of(align_of::<E>())) };
+        match self {
+            Storage::Cpu(storage) => {
+                let bytes = storage.bytes_mut();
+                // SAFETY: a pooled block is aligned to ALIGNMENT; otherwise as `elements`, and `&mut` is exclusive.
+                unsafe {
+                    std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<E>())
+                }
+            }
+        }
+    }
+}
