@@ -1,25 +1,192 @@
-//! Instruction sets (placeholder for compilation until the dispatch lands).
+//! Which instruction set the CPU kernels run on: detected, forced by `VITRINE_ISA`, or forced for a test.
+//!
+//! A kernel asks [`Isa::current`] once, on the thread that calls it, and hands the answer down to its workers.
 
-/// An instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+/// The environment variable that forces an instruction set.
+pub const VARIABLE: &str = "VITRINE_ISA";
+
+/// Names that [`VARIABLE`] may hold although no kernel of this build answers to them.
+const UNBUILT: [&str; 2] = ["avx512bf16", "amx"];
+
+/// An instruction set with kernels of its own, in ascending order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
-    /// Portable.
+    /// Portable Rust, vectorised as far as the compiler can.
     Scalar,
-    /// AVX2 and FMA.
-    Avx2,
-    /// AVX-512.
-    Avx512,
-    /// NEON.
+    /// 128-bit vectors of ARM's AArch64.
     Neon,
+    /// 256-bit vectors of x86-64: AVX2 and FMA.
+    Avx2,
+    /// 512-bit vectors of x86-64: AVX-512 F, BW, DQ and VL.
+    Avx512,
 }
 
 impl Isa {
-    /// The set in use.
-    pub fn current() -> Isa {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512bw") {
-            return Isa::Avx512;
+    /// Every instruction set that the crate knows, whether this build and machine have it or not.
+    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
+
+    /// The name that [`VARIABLE`] takes: `scalar`, `neon`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Neon => "neon",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
         }
-        Isa::Scalar
+    }
+
+    /// Whether this build has kernels for it and this machine can run them.
+    pub fn is_available(self) -> bool {
+        match self {
+            Isa::Scalar => true,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => {
+                Isa::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// The instruction sets that this machine can run, in ascending order of preference; never empty.
+    pub fn available() -> Vec<Isa> {
+        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// The best instruction set of this machine.
+    pub fn detect() -> Isa {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| Isa::available().into_iter().max().unwrap_or(Isa::Scalar))
+    }
+
+    /// The instruction set that kernels called from this thread use now: [`with_isa`]'s, else [`VARIABLE`]'s, else the
+    /// best one. A [`VARIABLE`] that cannot be honoured counts as absent here: binaries refuse it with [`from_env`].
+    pub fn current() -> Isa {
+        static PROCESS: OnceLock<Isa> = OnceLock::new();
+        FORCED.get().unwrap_or_else(|| *PROCESS.get_or_init(|| from_env().unwrap_or_else(|_| Isa::detect())))
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = UnsupportedIsa;
+
+    /// Parses a name and checks that this machine can run it.
+    fn from_str(name: &str) -> Result<Self, UnsupportedIsa> {
+        let known = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+        match known {
+            Some(isa) if isa.is_available() => Ok(isa),
+            Some(_) => Err(UnsupportedIsa::Unavailable { name: name.into() }),
+            None if UNBUILT.contains(&name) => Err(UnsupportedIsa::Unavailable { name: name.into() }),
+            None => Err(UnsupportedIsa::Unknown { name: name.into() }),
+        }
+    }
+}
+
+/// An instruction set was asked for that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnsupportedIsa {
+    /// A known name, but not for this build or machine.
+    #[error("{VARIABLE}={name} is not supported by this build or machine; available: {}", available_names())]
+    Unavailable {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// Not the name of an instruction set.
+    #[error("{VARIABLE}={name} names no instruction set; available: {}", available_names())]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+    },
+}
+
+fn available_names() -> String {
+    Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// The instruction set that this process uses: [`VARIABLE`]'s if it is set and not empty, else the best one.
+///
+/// Binaries call it first, so that a forced path is the one that runs.
+///
+/// # Errors
+/// [`UnsupportedIsa`] if the variable names something else than an instruction set of this machine.
+pub fn from_env() -> Result<Isa, UnsupportedIsa> {
+    match std::env::var_os(VARIABLE) {
+        Some(name) if !name.is_empty() => name.to_string_lossy().parse(),
+        _ => Ok(Isa::detect()),
+    }
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+/// Runs `body` with [`Isa::current`] answering `isa` on this thread: how tests and benches reach every path.
+///
+/// # Errors
+/// [`UnsupportedIsa::Unavailable`] if the machine lacks it; `body` is then not run.
+pub fn with_isa<R>(isa: Isa, body: impl FnOnce() -> R) -> Result<R, UnsupportedIsa> {
+    struct Restore(Option<Isa>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    if !isa.is_available() {
+        return Err(UnsupportedIsa::Unavailable { name: isa.name().into() });
+    }
+    let _restore = Restore(FORCED.replace(Some(isa)));
+    Ok(body())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_back() {
+        for isa in Isa::available() {
+            assert_eq!(isa.name().parse(), Ok(isa));
+            assert_eq!(format!("{isa:>8}").trim(), isa.name());
+        }
+        assert_eq!(Isa::available().last(), Some(&Isa::detect()));
+    }
+
+    #[test]
+    fn names_that_cannot_be_honoured_are_refused() {
+        for name in UNBUILT {
+            let error = name.parse::<Isa>().unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("not supported"), "{error}");
+        }
+        let error = "sse9".parse::<Isa>().unwrap_err().to_string();
+        assert!(error.contains("sse9") && error.contains("scalar"), "{error}");
+    }
+
+    #[test]
+    fn forcing_is_scoped_and_survives_a_panic() {
+        let before = Isa::current();
+        assert_eq!(with_isa(Isa::Scalar, Isa::current), Ok(Isa::Scalar));
+        assert_eq!(Isa::current(), before);
+        let panicked = std::panic::catch_unwind(|| with_isa(Isa::Scalar, || panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert_eq!(Isa::current(), before);
     }
 }
