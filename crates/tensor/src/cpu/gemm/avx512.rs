@@ -25,6 +25,12 @@ impl MicroKernel for Avx512 {
         unsafe { select_tile!(compute(tile), rows = rows, vectors = vectors, [1 2 3 4 5 6 7 8] x [1 2 3]) }
     }
 
+    #[target_feature(enable = "avx512f,avx2")]
+    unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
+        // SAFETY: passed on from the caller; a machine with this instruction set has AVX2.
+        unsafe { super::avx2::transpose_8x8(source, stride, out, out_stride) }
+    }
+
     #[target_feature(enable = "avx512f")]
     unsafe fn multiply_add(iterations: u64) -> f32 {
         let factor = _mm512_set1_ps(black_box(0.999));

@@ -49,6 +49,19 @@ pub trait MicroKernel {
     /// The machine has [`ISA`](Self::ISA); all elements that `tile` names are valid, those of C exclusively.
     unsafe fn tile(rows: usize, vectors: usize, tile: &Tile);
 
+    /// Copies the 8 x 8 block whose columns are contiguous and `stride` apart into rows `out_stride` apart.
+    ///
+    /// # Safety
+    /// The machine has [`ISA`](Self::ISA); all elements of both blocks are valid, those of `out` exclusively.
+    unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
+        for row in 0..8 {
+            for column in 0..8 {
+                // SAFETY: elements of the blocks.
+                unsafe { *out.add(row * out_stride + column) = *source.add(column * stride + row) };
+            }
+        }
+    }
+
     /// Independent multiply-add chains in [`multiply_add`](Self::multiply_add): enough to hide the latency.
     const CHAINS: usize;
 

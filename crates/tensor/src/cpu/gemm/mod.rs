@@ -33,7 +33,7 @@ pub use peak::peak_gflops;
 use super::isa::Isa;
 use super::parallel;
 use kernel::{MicroKernel, Tile};
-use pack::{Scratch, depth_blocks, pack_b, pack_panel, padded};
+use pack::{Panels, Scratch, depth_blocks, pack_b, pack_panels, padded};
 use std::ops::Range;
 
 /// Evaluates `$body` with the type `$K` being the micro-kernel of `$isa`.
@@ -209,7 +209,8 @@ impl<'a, K: MicroKernel> Product<'a, K> {
             }
             Rhs::Matrix(b) => {
                 // LOOP 5: parts of B that fit a packing buffer.
-                let part = (PACKED_ELEMENTS / b.rows().max(1)).max(1).next_multiple_of(K::COLUMNS);
+                let blocks = PACKED_ELEMENTS / (b.rows().max(1) * BLOCK_COLUMNS);
+                let part = blocks.max(1) * BLOCK_COLUMNS;
                 for first in (0..columns).step_by(part) {
                     let range = first..columns.min(first + part);
                     let width = padded::<K>(range.len());
@@ -249,28 +250,46 @@ impl<'a, K: MicroKernel> Product<'a, K> {
     fn block(&self, b: Source<'_>, rows: Range<usize>, columns: Range<usize>) {
         let k = self.a.columns();
         let (depth_block, depth_count) = depth_blocks::<K>(k);
+        // Few rows of A would not pay for a copy of B; ragged columns need one, for the padding.
+        let b_in_place = |b: MatrixRef<'_>| {
+            b.column_stride() == 1 && rows.len() <= 2 * K::ROWS && columns.len().is_multiple_of(K::LANES)
+        };
         let a_in_place = self.a.column_stride() == 1;
         let mut a_packed =
             Scratch::new(if a_in_place { 0 } else { depth_block * rows.len().next_multiple_of(K::ROWS) });
         let mut b_packed = Scratch::new(match b {
-            Source::Matrix(_) => depth_block * K::COLUMNS,
-            Source::Packed { .. } => 0,
+            Source::Matrix(b) if !b_in_place(b) => depth_block * padded::<K>(columns.len()),
+            _ => 0,
         });
         // LOOP 4: blocks of the inner dimension, in order.
         for depth_index in 0..depth_count {
             let depth = depth_index * depth_block..k.min((depth_index + 1) * depth_block);
             let accumulate = self.accumulate || depth_index > 0;
             if !a_in_place {
-                let panels = a_packed.floats_mut().chunks_mut((depth.len() * K::ROWS).max(1));
-                for (first_row, panel) in rows.clone().step_by(K::ROWS).zip(panels) {
-                    let panel_rows = first_row..rows.end.min(first_row + K::ROWS);
-                    pack_panel(self.a.transposed(), depth.clone(), panel_rows, panel);
-                }
+                let a = self.a.transposed();
+                pack_panels::<K>(a, depth.clone(), rows.clone(), Panels::left::<K>(), a_packed.floats_mut());
             }
+            // The first element of B for the block, how far apart its panels are, and its rows if not a panel's width.
+            let (b, panel_stride, b_row_stride) = match b {
+                Source::Packed { data, first, width } => {
+                    let offset = depth.start * width + (columns.start - first) * depth.len();
+                    (data[offset..].as_ptr(), depth.len(), None)
+                }
+                Source::Matrix(b) if b_in_place(b) => {
+                    let offset = depth.start * b.row_stride() + columns.start;
+                    (b.pointer.wrapping_add(offset), 1, Some(b.row_stride()))
+                }
+                Source::Matrix(b) => {
+                    let out = b_packed.floats_mut();
+                    pack_panels::<K>(b, depth.clone(), columns.clone(), Panels::right::<K>(), out);
+                    (out.as_ptr(), depth.len(), None)
+                }
+            };
             // LOOP 2: panels of B, each staying in the cache for all rows of the block.
             for first_column in columns.clone().step_by(K::COLUMNS) {
                 let panel = first_column..columns.end.min(first_column + K::COLUMNS);
-                let (b, b_row_stride) = self.panel(b, &depth, &panel, &mut b_packed);
+                let b = b.wrapping_add((panel.start - columns.start) * panel_stride);
+                let b_row_stride = b_row_stride.unwrap_or(padded::<K>(panel.len()));
                 // LOOP 1: tiles.
                 for first_row in rows.clone().step_by(K::ROWS) {
                     let height = K::ROWS.min(rows.end - first_row);
@@ -305,32 +324,6 @@ impl<'a, K: MicroKernel> Product<'a, K> {
             for row in rows {
                 // SAFETY: inside of the block, which belongs to this task alone.
                 epilogue(row, columns.start, unsafe { self.c.segment(row, columns.clone()) });
-            }
-        }
-    }
-
-    /// A panel of B, whole vectors wide, and its row stride: in the packed form, in place, or packed now.
-    fn panel(
-        &self,
-        b: Source<'_>,
-        depth: &Range<usize>,
-        panel: &Range<usize>,
-        scratch: &mut Scratch,
-    ) -> (*const f32, usize) {
-        let width = padded::<K>(panel.len());
-        match b {
-            Source::Packed { data, first, width: all } => {
-                (data[depth.start * all + (panel.start - first) * depth.len()..].as_ptr(), width)
-            }
-            Source::Matrix(b)
-                if b.column_stride() == 1 && width == panel.len() && self.c.rows() <= 2 * K::ROWS =>
-            {
-                (b.pointer.wrapping_add(depth.start * b.row_stride() + panel.start), b.row_stride())
-            }
-            Source::Matrix(b) => {
-                let out = &mut scratch.floats_mut()[..depth.len() * width];
-                pack_panel(b, depth.clone(), panel.clone(), out);
-                (out.as_ptr(), width)
             }
         }
     }

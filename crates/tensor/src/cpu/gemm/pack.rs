@@ -6,6 +6,7 @@ use super::with_kernel;
 use crate::cpu::isa::Isa;
 use crate::cpu::memory::Block;
 use crate::cpu::parallel;
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// How the rows 0..`k` of B are cut into blocks: the length of each (but the last) and how many there are.
@@ -16,24 +17,57 @@ pub(super) fn depth_blocks<K: MicroKernel>(k: usize) -> (usize, usize) {
     (k.div_ceil(count), count)
 }
 
-/// Floats from the pool, aligned to a cache line, holding anything.
-pub(super) struct Scratch(Block);
+/// Floats for the duration of one product, aligned to a cache line, holding anything.
+///
+/// Small ones are kept by the thread, so that a small product takes no lock; large ones come from the pool.
+pub(super) struct Scratch(Option<Block>);
+
+/// Floats in a block that a thread keeps: a block of A, or a strip of B.
+const KEPT_FLOATS: usize = 1 << 16;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
 
 impl Scratch {
     pub(super) fn new(len: usize) -> Self {
-        Scratch(Block::new(len * size_of::<f32>()))
+        if len == 0 || len > KEPT_FLOATS {
+            return Scratch::from_pool(len);
+        }
+        let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+        Scratch(Some(kept.unwrap_or_else(|| Block::new(KEPT_FLOATS * size_of::<f32>()))))
+    }
+
+    fn from_pool(len: usize) -> Self {
+        Scratch((len > 0).then(|| Block::new(len * size_of::<f32>())))
     }
 
     pub(super) fn floats(&self) -> &[f32] {
-        let bytes = self.0.bytes();
-        // SAFETY: blocks are aligned to 64 bytes and initialised, and any four bytes are an `f32`.
-        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<f32>()) }
+        self.0.as_ref().map_or(&[], |block| {
+            let bytes = block.bytes();
+            // SAFETY: blocks are aligned to 64 bytes and initialised, and any four bytes are an `f32`.
+            unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<f32>()) }
+        })
     }
 
     pub(super) fn floats_mut(&mut self) -> &mut [f32] {
-        let bytes = self.0.bytes_mut();
-        // SAFETY: as `floats`, and `&mut self` makes the access exclusive.
-        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<f32>()) }
+        self.0.as_mut().map_or(&mut [], |block| {
+            let bytes = block.bytes_mut();
+            // SAFETY: as `floats`, and `&mut self` makes the access exclusive.
+            unsafe {
+                std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<f32>())
+            }
+        })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let block = self.0.take_if(|block| block.bytes().len() == KEPT_FLOATS * size_of::<f32>());
+        if let Some(block) = block {
+            // A thread that is ending keeps nothing: the block then goes back to the pool.
+            let _ = KEPT.try_with(|kept| kept.borrow_mut().push(block));
+        }
     }
 }
 
@@ -57,7 +91,7 @@ impl PackedB {
     /// Packs `b` `[K, N]` for `isa`.
     pub(super) fn for_isa(isa: Isa, b: MatrixRef<'_>) -> Self {
         with_kernel!(isa, K => {
-            let mut data = Scratch::new(b.rows() * padded::<K>(b.columns()));
+            let mut data = Scratch::from_pool(b.rows() * padded::<K>(b.columns()));
             pack_b::<K>(b, 0..b.columns(), data.floats_mut());
             PackedB { isa, rows: b.rows(), columns: b.columns(), data }
         })
@@ -120,18 +154,43 @@ pub(super) fn pack_b<K: MicroKernel>(b: MatrixRef<'_>, columns: Range<usize>, ou
         let start = index / tasks_per_block * block;
         let rows = start..b.rows().min(start + block);
         let first = columns.start + index % tasks_per_block * columns_per_task;
-        let panels = out.chunks_mut(rows.len() * K::COLUMNS);
-        for (panel, out) in panels.enumerate() {
-            let start = first + panel * K::COLUMNS;
-            pack_panel(b, rows.clone(), start..columns.end.min(start + K::COLUMNS), out);
-        }
+        let columns = first..columns.end.min(first + columns_per_task);
+        pack_panels::<K>(b, rows, columns, Panels::right::<K>(), out);
     });
 }
 
-/// Copies a part of `source` into `out`, row after row, each row padded with zeros to `out.len() / rows.len()`.
-///
-/// The left operand is packed as the transpose of A, one panel for each tile's rows.
-pub(super) fn pack_panel(source: MatrixRef<'_>, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
+/// How columns are cut into panels.
+#[derive(Clone, Copy)]
+pub(super) struct Panels {
+    /// Columns of a panel.
+    pub width: usize,
+    /// The last panel is filled up with zeros to a multiple of this.
+    pub padding: usize,
+}
+
+impl Panels {
+    /// The panels of the left operand, which is packed as the transpose of A: one for each tile's rows.
+    pub const fn left<K: MicroKernel>() -> Self {
+        Panels { width: K::ROWS, padding: K::ROWS }
+    }
+
+    /// The panels of the right operand.
+    pub const fn right<K: MicroKernel>() -> Self {
+        Panels { width: K::COLUMNS, padding: K::LANES }
+    }
+}
+
+/// Elements of a row that one step of a transposition takes: a cache line, to be used up while it is there.
+const STRIP: usize = 16;
+
+/// Copies a part of `source` into `out`: panel after panel, each stored row after row.
+pub(super) fn pack_panels<K: MicroKernel>(
+    source: MatrixRef<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    panels: Panels,
+    out: &mut [f32],
+) {
     if rows.is_empty() || columns.is_empty() {
         return;
     }
@@ -139,33 +198,88 @@ pub(super) fn pack_panel(source: MatrixRef<'_>, rows: Range<usize>, columns: Ran
         rows.end <= source.rows() && columns.end <= source.columns(),
         "internal: packing beyond the matrix"
     );
-    let width = out.len() / rows.len();
-    let count = columns.len();
-    let (row_stride, column_stride) = (source.row_stride(), source.column_stride());
-    // SAFETY: row and column are in range, as asserted above; reads below stay in these rows and columns.
+    // SAFETY: in range, as asserted; reads below stay in these rows and columns.
     let first = unsafe { source.at(rows.start, columns.start) };
+    let (row_stride, column_stride) = (source.row_stride(), source.column_stride());
+    let panel_len = rows.len() * panels.width;
     if column_stride == 1 {
-        for (row, out) in out.chunks_exact_mut(width).enumerate() {
-            // SAFETY: `count` elements of a row in range, contiguous as the column stride is 1.
-            let source = unsafe { std::slice::from_raw_parts(first.add(row * row_stride), count) };
-            out[..count].copy_from_slice(source);
-            out[count..].fill(0.0);
+        for row in 0..rows.len() {
+            // SAFETY: the columns of a row in range, contiguous as the column stride is 1.
+            let source = unsafe { std::slice::from_raw_parts(first.add(row * row_stride), columns.len()) };
+            // The rows of a wide matrix are pages apart, which the hardware does not foresee.
+            prefetch(source, 8 * row_stride);
+            for (source, out) in source.chunks(panels.width).zip(out.chunks_mut(panel_len)) {
+                let width = source.len().next_multiple_of(panels.padding);
+                copy_padded(source, &mut out[row * width..][..width]);
+            }
         }
         return;
     }
-    // A transposition: a cache line of each source column at a time, so that lines of `out` are still hot when the
-    // next column writes to them.
-    const STRIP: usize = 16;
-    for (strip, out) in out.chunks_mut(STRIP * width).enumerate() {
-        for column in 0..count {
-            for (row, out) in out.chunks_exact_mut(width).enumerate() {
-                let row = strip * STRIP + row;
-                // SAFETY: row and column are in range.
-                out[column] = unsafe { *first.add(row * row_stride + column * column_stride) };
-            }
-        }
-        for out in out.chunks_exact_mut(width) {
-            out[count..].fill(0.0);
+    for (panel, out) in out.chunks_mut(panel_len).enumerate().take(columns.len().div_ceil(panels.width)) {
+        let count = panels.width.min(columns.len() - panel * panels.width);
+        let width = count.next_multiple_of(panels.padding);
+        let first = first.wrapping_add(panel * panels.width * column_stride);
+        for (strip, out) in out[..rows.len() * width].chunks_mut(STRIP * width).enumerate() {
+            let first = first.wrapping_add(strip * STRIP * row_stride);
+            // SAFETY: rows and columns of the panel, in range.
+            unsafe { transpose::<K>(first, (row_stride, column_stride), count, out, width) };
         }
     }
+}
+
+/// Copies a short row and fills the rest of `out` with zeros. A call of `memcpy` would take longer than the copy.
+fn copy_padded(source: &[f32], out: &mut [f32]) {
+    let (out, padding) = out.split_at_mut(source.len());
+    let ((fours, rest), (out_fours, out_rest)) = (source.as_chunks::<4>(), out.as_chunks_mut::<4>());
+    for (out, four) in out_fours.iter_mut().zip(fours) {
+        *out = *four;
+    }
+    for (out, &value) in out_rest.iter_mut().zip(rest) {
+        *out = value;
+    }
+    padding.fill(0.0);
+}
+
+/// Copies `out.len() / width` rows of `count` elements, with strides (row, column), into rows of `width` elements.
+///
+/// # Safety
+/// These elements can be read.
+unsafe fn transpose<K: MicroKernel>(
+    source: *const f32,
+    (row_stride, column_stride): (usize, usize),
+    count: usize,
+    out: &mut [f32],
+    width: usize,
+) {
+    const SIDE: usize = 8;
+    let rows = out.len() / width;
+    let blocks = if row_stride == 1 { (rows / SIDE, count / SIDE) } else { (0, 0) };
+    for column in (0..blocks.1 * SIDE).step_by(SIDE) {
+        for row in (0..blocks.0 * SIDE).step_by(SIDE) {
+            let out = out[row * width + column..][..(SIDE - 1) * width + SIDE].as_mut_ptr();
+            // SAFETY: a block of 8 x 8 elements, within the source by the caller's promise, within `out` by its bounds.
+            unsafe { K::transpose_8x8(source.add(row + column * column_stride), column_stride, out, width) };
+        }
+    }
+    for (row, out) in out.chunks_exact_mut(width).enumerate() {
+        let done = if row < blocks.0 * SIDE { blocks.1 * SIDE } else { 0 };
+        for (column, out) in out[done..count].iter_mut().enumerate() {
+            // SAFETY: as promised by the caller.
+            *out = unsafe { *source.add(row * row_stride + (done + column) * column_stride) };
+        }
+        out[count..].fill(0.0);
+    }
+}
+
+/// Asks for the cache lines `offset` elements after `data`'s, which need not exist.
+#[inline(always)]
+fn prefetch(data: &[f32], offset: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..data.len()).step_by(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing and faults never, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().wrapping_add(line + offset).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (data, offset);
 }
