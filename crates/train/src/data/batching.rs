@@ -1,0 +1,105 @@
+//! In which order rows are seen and how they are cut into batches.
+
+use std::{num::NonZeroUsize, ops::Range};
+
+use vitrine_tensor::random;
+
+/// Keeps the shuffle's random numbers apart from those of dropout, which use the seed itself as their key.
+const SHUFFLE: u64 = 0x7368_7566_666c_6521;
+
+/// The order in which an epoch visits `rows` rows: a function of (seed, epoch) and nothing else, so that a resumed run
+/// continues exactly. `epoch` counts from zero.
+///
+/// A Fisher-Yates shuffle from the back. Index `i` is swapped with `floor(u (i + 1) / 2^64)`, where the 64 bits `u` are
+/// the first two words of one Philox call with the counter `(i low, i high, epoch, 0)`.
+pub fn epoch_order(rows: usize, seed: u64, epoch: u32) -> Vec<usize> {
+    let key = random::key(seed ^ SHUFFLE);
+    let mut order: Vec<usize> = (0..rows).collect();
+    for i in (1..rows).rev() {
+        let [low, high, ..] = random::philox([i as u32, (i as u64 >> 32) as u32, epoch, 0], key);
+        let u = u64::from(high) << 32 | u64::from(low);
+        let j = (u128::from(u) * (i as u128 + 1)) >> 64;
+        order.swap(i, j as usize);
+    }
+    order
+}
+
+/// Optimizer steps in an epoch without gradient accumulation: `ceil(rows / batch_size)`, the last batch being short.
+pub fn steps_per_epoch(rows: usize, batch_size: NonZeroUsize) -> usize {
+    rows.div_ceil(batch_size.get())
+}
+
+/// Cuts an order into batches of `batch_size` rows; the last one holds what remains.
+pub fn batches(order: &[usize], batch_size: NonZeroUsize) -> impl ExactSizeIterator<Item = &[usize]> {
+    order.chunks(batch_size.get())
+}
+
+/// Cuts `rows` rows, in their own order, into evaluation batches.
+pub fn eval_batches(rows: usize, batch_size: NonZeroUsize) -> impl ExactSizeIterator<Item = Range<usize>> {
+    let size = batch_size.get();
+    (0..rows.div_ceil(size)).map(move |batch| batch * size..rows.min((batch + 1) * size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn size(batch_size: usize) -> NonZeroUsize {
+        NonZeroUsize::new(batch_size).unwrap()
+    }
+
+    #[test]
+    fn orders_are_pinned() {
+        // A checkpoint of today resumes tomorrow: these must never change. Computed apart from this code, in Python.
+        assert_eq!(epoch_order(8, 42, 0), [2, 4, 1, 3, 7, 6, 0, 5]);
+        assert_eq!(epoch_order(8, 42, 1), [7, 4, 3, 1, 0, 2, 6, 5]);
+        assert_eq!(epoch_order(8, 1 << 40, 0), [5, 6, 0, 4, 7, 2, 1, 3]);
+    }
+
+    #[test]
+    fn every_place_is_equally_likely() {
+        // 4,000 shuffles of 5 rows: each row is expected 800 times in each place, with a deviation of 25.3.
+        let mut counts = [[0u32; 5]; 5];
+        for seed in 0..4000 {
+            for (place, row) in epoch_order(5, seed, 3).into_iter().enumerate() {
+                counts[row][place] += 1;
+            }
+        }
+        for count in counts.as_flattened() {
+            assert!(count.abs_diff(800) < 130, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn notebook_has_157_steps_an_epoch() {
+        assert_eq!(steps_per_epoch(2500, size(16)), 157);
+        assert_eq!(steps_per_epoch(0, size(16)), 0);
+        assert_eq!(eval_batches(5, size(2)).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
+        assert_eq!(eval_batches(0, size(2)).len(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn batches_cover_a_permutation(rows in 0usize..300, batch in 1usize..70, seed in any::<u64>(), epoch in any::<u32>()) {
+            let order = epoch_order(rows, seed, epoch);
+            prop_assert_eq!(&order, &epoch_order(rows, seed, epoch));
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, (0..rows).collect::<Vec<_>>());
+            let cut: Vec<&[usize]> = batches(&order, size(batch)).collect();
+            prop_assert_eq!(cut.len(), steps_per_epoch(rows, size(batch)));
+            prop_assert_eq!(&cut.concat(), &order);
+            prop_assert!(cut.iter().rev().skip(1).all(|rows| rows.len() == batch));
+            let eval: Vec<usize> = eval_batches(rows, size(batch)).flatten().collect();
+            prop_assert_eq!(eval, (0..rows).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn epochs_and_seeds_differ(seed in any::<u64>(), epoch in 0u32..1000) {
+            let order = epoch_order(200, seed, epoch);
+            prop_assert_ne!(&order, &epoch_order(200, seed, epoch + 1));
+            prop_assert_ne!(&order, &epoch_order(200, seed.wrapping_add(1), epoch));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The one error type of the crate, and [`Place`]: where in a data file something is.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, TrainError>;
+
+/// Where in the input something is: shown as `file`, `file:line` or `file, row n`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The position inside it.
+    pub position: Position,
+}
+
+/// A position inside a file, counted from one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// The file as a whole.
+    File,
+    /// A line of a text file.
+    Line(u64),
+    /// A row of a table without lines (parquet).
+    Row(u64),
+}
+
+impl Place {
+    /// The file as a whole.
+    pub fn file(path: &Path) -> Place {
+        Place { path: path.to_owned(), position: Position::File }
+    }
+
+    /// A line of a text file, counted from one.
+    pub fn line(path: &Path, line: u64) -> Place {
+        Place { path: path.to_owned(), position: Position::Line(line) }
+    }
+
+    /// A row of a parquet file, counted from one.
+    pub fn row(path: &Path, row: u64) -> Place {
+        Place { path: path.to_owned(), position: Position::Row(row) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.position {
+            Position::File => write!(f, "{path}"),
+            Position::Line(line) => write!(f, "{path}:{line}"),
+            Position::Row(row) => write!(f, "{path}, row {row}"),
+        }
+    }
+}
+
+/// What can go wrong between a user's files and a trained model. Each message is one line: where, what, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The operating system refused.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it answered.
+        source: std::io::Error,
+    },
+    /// A file whose format is not known by its extension.
+    #[error("{}: not a data file; expected .parquet, .csv, .tsv, .jsonl or a folder", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder in which no known layout holds the split that was asked for.
+    #[error(
+        "{}: no `{split}` split; expected {split}-*.parquet (also under plain_text/ or data/), \
+         {split}/neg/*.txt with {split}/pos/*.txt, or {split}.csv, .tsv or .jsonl",
+        path.display()
+    )]
+    NoSplit {
+        /// The folder.
+        path: PathBuf,
+        /// The split.
+        split: String,
+    },
+    /// A parquet split is cut into shards and some are not there.
+    #[error("{}: {found} of the {expected} shards of `{split}` are here; fetch the others", path.display())]
+    MissingShards {
+        /// The folder.
+        path: PathBuf,
+        /// The split.
+        split: String,
+        /// How many files there are.
+        found: usize,
+        /// How many there are by their names.
+        expected: usize,
+    },
+    /// Nothing to train or evaluate on.
+    #[error("{data}: no rows; a data set needs at least one")]
+    Empty {
+        /// The file, folder or evaluation.
+        data: String,
+    },
+    /// Text that is not UTF-8.
+    #[error("{place}: not UTF-8 at byte {offset}; convert the file to UTF-8")]
+    NotUtf8 {
+        /// The file, or the row of a parquet file.
+        place: Place,
+        /// Offset of the first bad byte in the file, or in the row's text.
+        offset: usize,
+    },
+    /// The text or the label column is not there.
+    #[error(
+        "{place}: no {role} column {}; the columns are {}; choose one with --{role}-column",
+        quoted(wanted),
+        quoted(columns)
+    )]
+    MissingColumn {
+        /// The file, or the line that lacks it.
+        place: Place,
+        /// What the column is for: `text` or `label`.
+        role: &'static str,
+        /// The names that were looked for.
+        wanted: Vec<String>,
+        /// The names that exist.
+        columns: Vec<String>,
+    },
+    /// A column, or one of its values, has a type that cannot be used.
+    #[error("{place}: column `{column}` must hold {expected}, found {got}")]
+    ColumnType {
+        /// The file, line or row.
+        place: Place,
+        /// The column.
+        column: String,
+        /// What it must hold.
+        expected: &'static str,
+        /// What it holds.
+        got: String,
+    },
+    /// A line of a delimited file with more or fewer fields than its header.
+    #[error(
+        "{place}: {got} fields where the header has {expected}; quote fields that hold a delimiter or a quote"
+    )]
+    FieldCount {
+        /// The line on which the record starts.
+        place: Place,
+        /// Fields in the header.
+        expected: u64,
+        /// Fields in the record.
+        got: u64,
+    },
+    /// A line that is not a JSON object.
+    #[error("{place}: not a JSON object ({source}); expected one object per line")]
+    Json {
+        /// The line.
+        place: Place,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// The csv reader gave up for a reason other than the number of fields.
+    #[error("{place}: {source}")]
+    Csv {
+        /// The file.
+        place: Place,
+        /// What the reader says.
+        source: csv::Error,
+    },
+    /// A parquet file that is damaged, cut off, or uses a feature that is not built in.
+    #[error("{place}: not a readable parquet file ({source}); fetch it again")]
+    Parquet {
+        /// The file.
+        place: Place,
+        /// What the reader says.
+        source: parquet::errors::ParquetError,
+    },
+    /// A parquet file whose columns have different numbers of rows.
+    #[error("{place}: {texts} texts but {labels} labels; fetch the file again")]
+    UnequalColumns {
+        /// The file.
+        place: Place,
+        /// Rows of the text column.
+        texts: usize,
+        /// Rows of the label column.
+        labels: usize,
+    },
+    /// A label that is neither a class index nor a known name.
+    #[error("{place}: label `{label}` is not {expected}")]
+    Label {
+        /// The line or row.
+        place: Place,
+        /// The label as it stands there, shortened.
+        label: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// Logits that are NaN or infinite.
+    #[error(
+        "the logits of evaluated row {row} are not finite ({value}); the weights are damaged or training diverged"
+    )]
+    NonFiniteLogits {
+        /// The row, counted from zero over the evaluation.
+        row: usize,
+        /// The first such logit.
+        value: f32,
+    },
+    /// Logits and labels of different lengths, or a label outside of the classes.
+    #[error("metrics: {logits} logits and {labels} labels do not fit {classes} classes")]
+    MetricsShape {
+        /// Number of logits.
+        logits: usize,
+        /// Number of labels.
+        labels: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// An evaluated label outside of the classes.
+    #[error("the label of evaluated row {row} is {label}, and the model has {classes} classes")]
+    LabelRange {
+        /// The row, counted from zero over the evaluation.
+        row: usize,
+        /// Its label.
+        label: u32,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A name of a schedule that does not exist.
+    #[error("unknown schedule `{name}`; expected linear, cosine or constant")]
+    UnknownSchedule {
+        /// The name.
+        name: String,
+    },
+}
+
+/// A list of names for a message: quoted, each at most 40 characters, at most 12 of them.
+fn quoted(names: &[String]) -> String {
+    let mut list: Vec<String> = names.iter().take(12).map(|name| format!("`{}`", shortened(name))).collect();
+    if names.len() > list.len() {
+        list.push(format!("... ({} in all)", names.len()));
+    }
+    if list.is_empty() { "(none)".to_owned() } else { list.join(", ") }
+}
+
+/// At most 40 characters of user text for a one-line message, control characters shown as spaces.
+pub(crate) fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(40).collect();
+    if text.chars().nth(40).is_some() {
+        short.push_str("...");
+    }
+    short
+}

@@ -1,0 +1,217 @@
+//! Learning-rate schedules with warmup, by Hugging Face's formulas, and the linter that reads a set-up before step 1.
+//!
+//! `lr(k) = peak * factor(k)`, where `k` counts finished optimizer updates: the first update uses `k = 0`, the last of a
+//! run uses `k = total - 1`. Source: `transformers/optimization.py` (`get_linear_schedule_with_warmup`,
+//! `get_cosine_schedule_with_warmup` with half a cosine, `get_constant_schedule_with_warmup`).
+
+use std::{f64::consts::PI, fmt, str::FromStr};
+
+use crate::TrainError;
+
+/// The shape of the learning rate after its warmup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScheduleKind {
+    /// A straight line from the peak at the end of the warmup to zero after the last step.
+    #[default]
+    Linear,
+    /// Half a cosine over the same stretch.
+    Cosine,
+    /// The peak, to the end.
+    Constant,
+}
+
+impl FromStr for ScheduleKind {
+    type Err = TrainError;
+
+    fn from_str(name: &str) -> Result<Self, TrainError> {
+        match name {
+            "linear" => Ok(ScheduleKind::Linear),
+            "cosine" => Ok(ScheduleKind::Cosine),
+            "constant" => Ok(ScheduleKind::Constant),
+            _ => Err(TrainError::UnknownSchedule { name: name.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Display for ScheduleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScheduleKind::Linear => "linear",
+            ScheduleKind::Cosine => "cosine",
+            ScheduleKind::Constant => "constant",
+        })
+    }
+}
+
+/// A schedule of a run: how many updates it has and how many of them warm up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Shape after the warmup.
+    pub kind: ScheduleKind,
+    /// Optimizer updates in the whole run.
+    pub total: usize,
+    /// Updates over which the factor rises from 0 towards 1.
+    pub warmup: usize,
+}
+
+impl Schedule {
+    /// The multiple of the peak learning rate for the update that follows `k` finished ones, in [0, 1].
+    ///
+    /// During warmup `k / max(1, warmup)`; afterwards, with `p = (k - warmup) / max(1, total - warmup)`:
+    /// linear `max(0, 1 - p)`, cosine `max(0, (1 + cos(pi p)) / 2)`, constant 1.
+    pub fn factor(&self, k: usize) -> f64 {
+        let Schedule { kind, total, warmup } = *self;
+        if k < warmup {
+            return k as f64 / warmup as f64;
+        }
+        let decay = total.saturating_sub(warmup).max(1) as f64;
+        match kind {
+            ScheduleKind::Linear => total.saturating_sub(k) as f64 / decay,
+            ScheduleKind::Cosine => {
+                let progress = ((k - warmup) as f64 / decay).min(1.0);
+                (0.5 * (1.0 + (PI * progress).cos())).max(0.0)
+            }
+            ScheduleKind::Constant => 1.0,
+        }
+    }
+
+    /// Peak, last and mean factor over the run's updates `0..total`; `None` for a run without updates.
+    pub fn summary(&self) -> Option<Summary> {
+        let last = self.total.checked_sub(1)?;
+        // Every kind rises up to the end of the warmup and never rises again.
+        let peak = self.factor(self.warmup.min(last));
+        let mean = (0..self.total).map(|k| self.factor(k)).sum::<f64>() / self.total as f64;
+        Some(Summary { peak, last: self.factor(last), mean })
+    }
+
+    /// What a reader of this set-up should know before step 1: one plain sentence or two per finding, none if it is sound.
+    ///
+    /// `peak_lr` is the learning rate that was asked for; it is only used in the texts.
+    pub fn check(&self, peak_lr: f64) -> Vec<String> {
+        let Schedule { total, warmup, .. } = *self;
+        let Some(Summary { peak, last, mean }) = self.summary() else {
+            return vec!["the run has 0 optimizer steps: nothing is trained".to_owned()];
+        };
+        let percent = |factor: f64| format!("{:.3e} ({:.1} %)", factor * peak_lr, 100.0 * factor);
+        let mut findings = Vec::new();
+        if peak == 0.0 {
+            findings.push(format!(
+                "the learning rate is 0 in all {total} steps (warmup {warmup} starts at 0): nothing is trained; \
+                 use fewer warmup steps"
+            ));
+        } else if warmup >= total {
+            findings.push(format!(
+                "the learning rate never reaches its peak of {peak_lr:.3e}: the run has {total} steps and the warmup \
+                 alone takes {warmup}. The rate is still rising at the last step, where it is {}; its mean over the \
+                 run is {}. A warmup of {} steps (10 % of the run) would reach the peak",
+                percent(last),
+                percent(mean),
+                total.div_ceil(10)
+            ));
+        } else if 2 * warmup > total {
+            findings.push(format!(
+                "the warmup takes {warmup} of {total} steps: the learning rate rises for most of the run and its \
+                 mean is {}",
+                percent(mean)
+            ));
+        }
+        if peak_lr == 0.0 {
+            findings.push("the peak learning rate is 0: nothing is trained".to_owned());
+        }
+        findings
+    }
+}
+
+/// Multiples of the peak learning rate that a run really sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// The highest factor of any update.
+    pub peak: f64,
+    /// The factor of the last update.
+    pub last: f64,
+    /// The mean factor.
+    pub mean: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(kind: ScheduleKind, total: usize, warmup: usize) -> Schedule {
+        Schedule { kind, total, warmup }
+    }
+
+    fn assert_close(got: f64, want: f64) {
+        assert!((got - want).abs() <= 1e-15, "got {got}, want {want}");
+    }
+
+    #[test]
+    fn linear_by_the_formula() {
+        let s = schedule(ScheduleKind::Linear, 100, 10);
+        for (k, want) in
+            [(0, 0.0), (1, 0.1), (9, 0.9), (10, 1.0), (11, 89.0 / 90.0), (55, 0.5), (99, 1.0 / 90.0)]
+        {
+            assert_close(s.factor(k), want);
+        }
+        assert_close(s.factor(100), 0.0);
+        assert_close(s.factor(1000), 0.0);
+        let without = schedule(ScheduleKind::Linear, 4, 0);
+        assert_eq!([0, 1, 2, 3].map(|k| without.factor(k)), [1.0, 0.75, 0.5, 0.25]);
+    }
+
+    #[test]
+    fn cosine_and_constant_by_the_formula() {
+        let s = schedule(ScheduleKind::Cosine, 110, 10);
+        for (k, want) in
+            [(0, 0.0), (5, 0.5), (10, 1.0), (35, 0.5 + 0.5 * 0.5f64.sqrt()), (60, 0.5), (110, 0.0)]
+        {
+            assert!((s.factor(k) - want).abs() < 1e-12, "k {k}: {} and {want}", s.factor(k));
+        }
+        assert_eq!(s.factor(500), s.factor(110));
+        let c = schedule(ScheduleKind::Constant, 10, 4);
+        assert_eq!([0, 1, 3, 4, 9, 99].map(|k| c.factor(k)), [0.0, 0.25, 0.75, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn notebook_warmup_outlasts_its_run() {
+        // 2,500 rows in batches of 16, 3 epochs: 157 * 3 = 471 steps; the warmup is 500.
+        let s = schedule(ScheduleKind::Linear, 471, 500);
+        let summary = s.summary().unwrap();
+        assert_close(summary.peak, 0.94);
+        assert_close(summary.last, 0.94);
+        assert!((summary.mean - 0.47).abs() < 1e-12, "{}", summary.mean);
+        let findings = s.check(2e-5);
+        assert_eq!(findings.len(), 1);
+        for part in
+            ["never reaches its peak of 2.000e-5", "471", "500", "1.880e-5 (94.0 %)", "9.400e-6 (47.0 %)"]
+        {
+            assert!(findings[0].contains(part), "{part:?} is not in {:?}", findings[0]);
+        }
+    }
+
+    #[test]
+    fn linter_is_quiet_only_when_the_set_up_is_sound() {
+        assert!(schedule(ScheduleKind::Linear, 471, 47).check(2e-5).is_empty());
+        assert!(schedule(ScheduleKind::Constant, 1, 0).check(2e-5).is_empty());
+        let finds = |total, warmup, lr, text: &str| {
+            let findings = schedule(ScheduleKind::Linear, total, warmup).check(lr);
+            assert!(
+                findings.iter().any(|f| f.contains(text)),
+                "{total} {warmup}: {findings:?} lack {text:?}"
+            );
+        };
+        finds(0, 0, 2e-5, "0 optimizer steps");
+        finds(1, 1, 2e-5, "is 0 in all 1 steps");
+        finds(100, 100, 2e-5, "never reaches its peak");
+        finds(100, 60, 2e-5, "60 of 100 steps");
+        finds(100, 0, 0.0, "peak learning rate is 0");
+    }
+
+    #[test]
+    fn names_round_trip() {
+        for kind in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::Constant] {
+            assert_eq!(kind.to_string().parse::<ScheduleKind>().unwrap(), kind);
+        }
+        assert!("polynomial".parse::<ScheduleKind>().is_err());
+    }
+}
