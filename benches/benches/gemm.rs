@@ -241,6 +241,32 @@ fn table(threads: usize) {
     }
 }
 
+/// Few rows and weights that come from memory, as in inference: all copies together exceed any cache.
+fn cold_table(threads: usize) {
+    const K: usize = 768;
+    const N: usize = 3072;
+    const COPIES: usize = 32;
+    println!("\n{threads} thread(s), {}: x W^T with packed W [{N}, {K}] from memory", isa::Isa::current());
+    println!("{:<8}{:>14}{:>10}{:>10}", "M", "GFLOP/s", "of peak", "GB/s");
+    let weight = values(K * N, 2);
+    let packed: Vec<_> =
+        (0..COPIES).map(|_| PackedB::new(MatrixRef::new(&weight, N, K).transposed())).collect();
+    for m in [1, 2, 8, 16, 32, 64, 128, 256] {
+        let (x, mut y) = (values(m * K, 1), vec![0.0; m * N]);
+        let all = || {
+            for weight in &packed {
+                gemm::gemm(MatrixRef::new(&x, m, K), weight, MatrixMut::new(&mut y, m, N), false, None);
+            }
+        };
+        let before = gemm::peak_gflops(threads);
+        let seconds = interleaved(&mut [Candidate::new("packed", all)], Duration::from_millis(300))[0];
+        let peak = before.max(gemm::peak_gflops(threads));
+        let gflops = (2 * m * K * N * COPIES) as f64 / seconds / 1e9;
+        let bandwidth = (K * N * COPIES * size_of::<f32>()) as f64 / seconds / 1e9;
+        println!("{m:<8}{gflops:>14.1}{:>9.0}%{bandwidth:>10.1}", gflops / peak * 100.0);
+    }
+}
+
 fn criterion_benches(criterion: &mut Criterion) {
     for shape in &SHAPES {
         let operands = Operands::new(shape);
@@ -272,10 +298,16 @@ fn main() {
     }
     // `cargo test` runs benches too, to see that they work: no table then.
     if !std::env::args().any(|argument| argument == "--test") {
-        parallel::with_threads(1, || table(1));
+        parallel::with_threads(1, || {
+            table(1);
+            cold_table(1);
+        });
         let threads = parallel::threads();
         if threads > 1 {
-            parallel::with_threads(threads, || table(threads));
+            parallel::with_threads(threads, || {
+                table(threads);
+                cold_table(threads);
+            });
         }
     }
     let mut criterion = Criterion::default().configure_from_args();

@@ -33,7 +33,7 @@ pub use peak::peak_gflops;
 use super::isa::Isa;
 use super::parallel;
 use kernel::{MicroKernel, Tile};
-use pack::{Panels, Scratch, depth_blocks, pack_b, pack_panels, padded};
+use pack::{LeftPanels, RightPanels, Scratch, depth_blocks, pack_b, pack_panels, padded};
 use std::ops::Range;
 
 /// Evaluates `$body` with the type `$K` being the micro-kernel of `$isa`.
@@ -72,6 +72,8 @@ const BLOCK_COLUMNS: usize = 768;
 const STRIP_COLUMNS: usize = 96;
 /// Most elements of B that are packed at a time for one product.
 const PACKED_ELEMENTS: usize = 1 << 23;
+/// B is read in place if it spans at most this many elements: 16 pages, within reach of any translation cache.
+const NEAR_ELEMENTS: usize = 1 << 14;
 /// Products of fewer multiply-adds stay on the calling thread: waking another one takes microseconds too.
 const PARALLEL_WORK: usize = 1 << 19;
 
@@ -172,8 +174,23 @@ fn check_shapes(a: (usize, usize), b: (usize, usize), c: (usize, usize)) {
 enum Source<'a> {
     /// In the matrix; the task packs what it needs.
     Matrix(MatrixRef<'a>),
-    /// In the packed form (see [`pack_b`]) of the columns from `first` on, `width` with the padding.
-    Packed { data: &'a [f32], first: usize, width: usize },
+    /// In its packed form.
+    Packed(Packed<'a>),
+}
+
+/// The packed form (see [`pack_b`]) of the columns from `first` on, `width` with the padding.
+#[derive(Clone, Copy)]
+struct Packed<'a> {
+    data: &'a [f32],
+    first: usize,
+    width: usize,
+}
+
+impl Packed<'_> {
+    /// The panel that starts at `column` in a block of rows; past the end for columns past the last one.
+    fn panel(&self, depth: Range<usize>, column: usize) -> *const f32 {
+        self.data.as_ptr().wrapping_add(depth.start * self.width + (column - self.first) * depth.len())
+    }
 }
 
 /// One matrix product on the micro-kernel `K`.
@@ -201,7 +218,7 @@ impl<'a, K: MicroKernel> Product<'a, K> {
         let product = Product::<K> { a, c, accumulate, epilogue, kernel: std::marker::PhantomData };
         match b {
             Rhs::Packed(b) => {
-                let b = Source::Packed { data: b.data(), first: 0, width: padded::<K>(columns) };
+                let b = Source::Packed(Packed { data: b.data(), first: 0, width: padded::<K>(columns) });
                 product.columns(b, 0..columns, parallel);
             }
             Rhs::Matrix(b) if rows <= BLOCK_ROWS => {
@@ -216,7 +233,7 @@ impl<'a, K: MicroKernel> Product<'a, K> {
                     let width = padded::<K>(range.len());
                     let mut packed = Scratch::new(b.rows() * width);
                     pack_b::<K>(b, range.clone(), packed.floats_mut());
-                    let b = Source::Packed { data: packed.floats(), first, width };
+                    let b = Source::Packed(Packed { data: packed.floats(), first, width });
                     product.columns(b, range, parallel);
                 }
             }
@@ -250,74 +267,64 @@ impl<'a, K: MicroKernel> Product<'a, K> {
     fn block(&self, b: Source<'_>, rows: Range<usize>, columns: Range<usize>) {
         let k = self.a.columns();
         let (depth_block, depth_count) = depth_blocks::<K>(k);
-        // Few rows of A would not pay for a copy of B; ragged columns need one, for the padding.
+        // A copy of B does not pay for few rows of A, nor if all rows of B are near each other anyway.
         let b_in_place = |b: MatrixRef<'_>| {
-            b.column_stride() == 1 && rows.len() <= 2 * K::ROWS && columns.len().is_multiple_of(K::LANES)
+            b.column_stride() == 1 && (rows.len() <= 2 * K::ROWS || k * b.row_stride() <= NEAR_ELEMENTS)
         };
         let a_in_place = self.a.column_stride() == 1;
         let mut a_packed =
             Scratch::new(if a_in_place { 0 } else { depth_block * rows.len().next_multiple_of(K::ROWS) });
         let mut b_packed = Scratch::new(match b {
-            Source::Matrix(b) if !b_in_place(b) => depth_block * padded::<K>(columns.len()),
-            _ => 0,
+            Source::Matrix(b) if b_in_place(b) => depth_block * K::COLUMNS,
+            Source::Matrix(_) => depth_block * padded::<K>(columns.len()),
+            Source::Packed(_) => 0,
         });
         // LOOP 4: blocks of the inner dimension, in order.
         for depth_index in 0..depth_count {
             let depth = depth_index * depth_block..k.min((depth_index + 1) * depth_block);
-            let accumulate = self.accumulate || depth_index > 0;
-            if !a_in_place {
-                let a = self.a.transposed();
-                pack_panels::<K>(a, depth.clone(), rows.clone(), Panels::left::<K>(), a_packed.floats_mut());
-            }
-            // The first element of B for the block, how far apart its panels are, and its rows if not a panel's width.
-            let (b, panel_stride, b_row_stride) = match b {
-                Source::Packed { data, first, width } => {
-                    let offset = depth.start * width + (columns.start - first) * depth.len();
-                    (data[offset..].as_ptr(), depth.len(), None)
-                }
-                Source::Matrix(b) if b_in_place(b) => {
-                    let offset = depth.start * b.row_stride() + columns.start;
-                    (b.pointer.wrapping_add(offset), 1, Some(b.row_stride()))
-                }
-                Source::Matrix(b) => {
-                    let out = b_packed.floats_mut();
-                    pack_panels::<K>(b, depth.clone(), columns.clone(), Panels::right::<K>(), out);
-                    (out.as_ptr(), depth.len(), None)
-                }
+            let a = if a_in_place {
+                let offset = rows.start * self.a.row_stride() + depth.start;
+                let row_stride = self.a.row_stride();
+                let pointer = self.a.pointer.wrapping_add(offset);
+                Left { pointer, row_stride, column_stride: 1, tile_stride: K::ROWS * row_stride }
+            } else {
+                let out = a_packed.floats_mut();
+                pack_panels::<LeftPanels<K>>(self.a.transposed(), depth.clone(), rows.clone(), out);
+                let pointer = out.as_ptr();
+                Left { pointer, row_stride: 1, column_stride: K::ROWS, tile_stride: K::ROWS * depth.len() }
             };
+            if let Source::Matrix(b) = b
+                && !b_in_place(b)
+            {
+                pack_panels::<RightPanels<K>>(b, depth.clone(), columns.clone(), b_packed.floats_mut());
+            }
             // LOOP 2: panels of B, each staying in the cache for all rows of the block.
             for first_column in columns.clone().step_by(K::COLUMNS) {
                 let panel = first_column..columns.end.min(first_column + K::COLUMNS);
-                let b = b.wrapping_add((panel.start - columns.start) * panel_stride);
-                let b_row_stride = b_row_stride.unwrap_or(padded::<K>(panel.len()));
-                // LOOP 1: tiles.
-                for first_row in rows.clone().step_by(K::ROWS) {
-                    let height = K::ROWS.min(rows.end - first_row);
-                    let (a, a_row_stride, a_column_stride) = if a_in_place {
-                        // Not `at`: the element does not exist if the depth is zero.
-                        let offset = first_row * self.a.row_stride() + depth.start;
-                        (self.a.pointer.wrapping_add(offset), self.a.row_stride(), 1)
-                    } else {
-                        let offset = (first_row - rows.start) * depth.len();
-                        (a_packed.floats()[offset..].as_ptr(), 1, K::ROWS)
-                    };
-                    let c_row_stride = self.c.row_stride();
-                    let c = self.c.pointer.wrapping_add(first_row * c_row_stride + first_column);
-                    let tile = Tile {
-                        depth: depth.len(),
-                        a,
-                        a_row_stride,
-                        a_column_stride,
-                        b,
-                        b_row_stride,
-                        c,
-                        c_row_stride,
-                        accumulate,
-                    };
-                    // SAFETY: the kernel's instruction set is available (checked in `run`); A and B hold `height` rows
-                    // and the padded panel's columns for all of `depth`; the block of C belongs to this task alone.
-                    unsafe { run_tile::<K>(height, panel.len(), &tile) };
-                }
+                let width = padded::<K>(panel.len());
+                let right = match b {
+                    Source::Packed(b) => {
+                        Right { pointer: b.panel(depth.clone(), panel.start), row_stride: width }
+                    }
+                    Source::Matrix(b) if b_in_place(b) && width == panel.len() => {
+                        let pointer = b.pointer.wrapping_add(depth.start * b.row_stride() + panel.start);
+                        Right { pointer, row_stride: b.row_stride() }
+                    }
+                    Source::Matrix(b) if b_in_place(b) => {
+                        let out = b_packed.floats_mut();
+                        pack_panels::<RightPanels<K>>(b, depth.clone(), panel.clone(), out);
+                        Right { pointer: out.as_ptr(), row_stride: width }
+                    }
+                    Source::Matrix(_) => {
+                        let pointer =
+                            b_packed.floats()[(panel.start - columns.start) * depth.len()..].as_ptr();
+                        Right { pointer, row_stride: width }
+                    }
+                };
+                let accumulate = self.accumulate || depth_index > 0;
+                // SAFETY: the kernel's instruction set is available (checked in `run`); A holds these rows and B the
+                // padded panel for all of the depth; the block of C belongs to this task alone.
+                unsafe { self.panel(rows.clone(), panel, depth.len(), a, right, accumulate) };
             }
         }
         if let Some(epilogue) = self.epilogue {
@@ -327,6 +334,54 @@ impl<'a, K: MicroKernel> Product<'a, K> {
             }
         }
     }
+
+    /// Adds the product of a block of A and a panel of B to C, or replaces C by it.
+    ///
+    /// # Safety
+    /// As [`MicroKernel::tile`], for all of these rows and columns.
+    unsafe fn panel(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        depth: usize,
+        a: Left,
+        b: Right,
+        accumulate: bool,
+    ) {
+        let c_row_stride = self.c.row_stride();
+        // LOOP 1: tiles.
+        for (index, first_row) in rows.clone().step_by(K::ROWS).enumerate() {
+            let tile = Tile {
+                depth,
+                a: a.pointer.wrapping_add(index * a.tile_stride),
+                a_row_stride: a.row_stride,
+                a_column_stride: a.column_stride,
+                b: b.pointer,
+                b_row_stride: b.row_stride,
+                c: self.c.pointer.wrapping_add(first_row * c_row_stride + columns.start),
+                c_row_stride,
+                accumulate,
+            };
+            // SAFETY: a part of what the caller promises.
+            unsafe { run_tile::<K>(K::ROWS.min(rows.end - first_row), columns.len(), &tile) };
+        }
+    }
+}
+
+/// A block of A: where it starts, and the distances between its rows, columns, and tiles' first rows.
+#[derive(Clone, Copy)]
+struct Left {
+    pointer: *const f32,
+    row_stride: usize,
+    column_stride: usize,
+    tile_stride: usize,
+}
+
+/// A panel of B: where it starts, and the distance between its rows.
+#[derive(Clone, Copy)]
+struct Right {
+    pointer: *const f32,
+    row_stride: usize,
 }
 
 /// Computes one tile; if its last vector is ragged, beside C, and copies the columns that exist.

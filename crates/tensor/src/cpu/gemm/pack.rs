@@ -7,6 +7,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::memory::Block;
 use crate::cpu::parallel;
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// How the rows 0..`k` of B are cut into blocks: the length of each (but the last) and how many there are.
@@ -20,7 +21,10 @@ pub(super) fn depth_blocks<K: MicroKernel>(k: usize) -> (usize, usize) {
 /// Floats for the duration of one product, aligned to a cache line, holding anything.
 ///
 /// Small ones are kept by the thread, so that a small product takes no lock; large ones come from the pool.
-pub(super) struct Scratch(Option<Block>);
+pub(super) struct Scratch {
+    block: Option<Block>,
+    len: usize,
+}
 
 /// Floats in a block that a thread keeps: a block of A, or a strip of B.
 const KEPT_FLOATS: usize = 1 << 16;
@@ -35,35 +39,32 @@ impl Scratch {
             return Scratch::from_pool(len);
         }
         let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
-        Scratch(Some(kept.unwrap_or_else(|| Block::new(KEPT_FLOATS * size_of::<f32>()))))
+        let block = kept.unwrap_or_else(|| Block::new(KEPT_FLOATS * size_of::<f32>()));
+        Scratch { block: Some(block), len }
     }
 
     fn from_pool(len: usize) -> Self {
-        Scratch((len > 0).then(|| Block::new(len * size_of::<f32>())))
+        Scratch { block: (len > 0).then(|| Block::new(len * size_of::<f32>())), len }
     }
 
     pub(super) fn floats(&self) -> &[f32] {
-        self.0.as_ref().map_or(&[], |block| {
-            let bytes = block.bytes();
-            // SAFETY: blocks are aligned to 64 bytes and initialised, and any four bytes are an `f32`.
-            unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<f32>()) }
+        self.block.as_ref().map_or(&[], |block| {
+            // SAFETY: blocks are aligned to 64 bytes, initialised, and at least this long; any four bytes are an `f32`.
+            unsafe { std::slice::from_raw_parts(block.bytes().as_ptr().cast(), self.len) }
         })
     }
 
     pub(super) fn floats_mut(&mut self) -> &mut [f32] {
-        self.0.as_mut().map_or(&mut [], |block| {
-            let bytes = block.bytes_mut();
+        self.block.as_mut().map_or(&mut [], |block| {
             // SAFETY: as `floats`, and `&mut self` makes the access exclusive.
-            unsafe {
-                std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<f32>())
-            }
+            unsafe { std::slice::from_raw_parts_mut(block.bytes_mut().as_mut_ptr().cast(), self.len) }
         })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let block = self.0.take_if(|block| block.bytes().len() == KEPT_FLOATS * size_of::<f32>());
+        let block = self.block.take_if(|block| block.bytes().len() == KEPT_FLOATS * size_of::<f32>());
         if let Some(block) = block {
             // A thread that is ending keeps nothing: the block then goes back to the pool.
             let _ = KEPT.try_with(|kept| kept.borrow_mut().push(block));
@@ -155,40 +156,43 @@ pub(super) fn pack_b<K: MicroKernel>(b: MatrixRef<'_>, columns: Range<usize>, ou
         let rows = start..b.rows().min(start + block);
         let first = columns.start + index % tasks_per_block * columns_per_task;
         let columns = first..columns.end.min(first + columns_per_task);
-        pack_panels::<K>(b, rows, columns, Panels::right::<K>(), out);
+        pack_panels::<RightPanels<K>>(b, rows, columns, out);
     });
 }
 
-/// How columns are cut into panels.
-#[derive(Clone, Copy)]
-pub(super) struct Panels {
+/// How the columns of an operand are cut into panels.
+pub(super) trait Panels {
     /// Columns of a panel.
-    pub width: usize,
+    const WIDTH: usize;
     /// The last panel is filled up with zeros to a multiple of this.
-    pub padding: usize,
+    const PADDING: usize;
+    /// Who reads them.
+    type Kernel: MicroKernel;
 }
 
-impl Panels {
-    /// The panels of the left operand, which is packed as the transpose of A: one for each tile's rows.
-    pub const fn left<K: MicroKernel>() -> Self {
-        Panels { width: K::ROWS, padding: K::ROWS }
-    }
+/// The left operand, which is packed as the transpose of A: a panel for each tile's rows.
+pub(super) struct LeftPanels<K>(PhantomData<K>);
 
-    /// The panels of the right operand.
-    pub const fn right<K: MicroKernel>() -> Self {
-        Panels { width: K::COLUMNS, padding: K::LANES }
-    }
+impl<K: MicroKernel> Panels for LeftPanels<K> {
+    const WIDTH: usize = K::ROWS;
+    const PADDING: usize = K::ROWS;
+    type Kernel = K;
 }
 
-/// Elements of a row that one step of a transposition takes: a cache line, to be used up while it is there.
-const STRIP: usize = 16;
+/// The right operand: a panel for each tile's columns.
+pub(super) struct RightPanels<K>(PhantomData<K>);
+
+impl<K: MicroKernel> Panels for RightPanels<K> {
+    const WIDTH: usize = K::COLUMNS;
+    const PADDING: usize = K::LANES;
+    type Kernel = K;
+}
 
 /// Copies a part of `source` into `out`: panel after panel, each stored row after row.
-pub(super) fn pack_panels<K: MicroKernel>(
+pub(super) fn pack_panels<P: Panels>(
     source: MatrixRef<'_>,
     rows: Range<usize>,
     columns: Range<usize>,
-    panels: Panels,
     out: &mut [f32],
 ) {
     if rows.is_empty() || columns.is_empty() {
@@ -198,46 +202,48 @@ pub(super) fn pack_panels<K: MicroKernel>(
         rows.end <= source.rows() && columns.end <= source.columns(),
         "internal: packing beyond the matrix"
     );
+    let panel_len = rows.len() * P::WIDTH;
+    let ragged = columns.len() % P::WIDTH;
+    if !ragged.is_multiple_of(P::PADDING) {
+        let start = columns.len() / P::WIDTH * panel_len;
+        out[start..][..rows.len() * ragged.next_multiple_of(P::PADDING)].fill(0.0);
+    }
     // SAFETY: in range, as asserted; reads below stay in these rows and columns.
     let first = unsafe { source.at(rows.start, columns.start) };
     let (row_stride, column_stride) = (source.row_stride(), source.column_stride());
-    let panel_len = rows.len() * panels.width;
     if column_stride == 1 {
         for row in 0..rows.len() {
             // SAFETY: the columns of a row in range, contiguous as the column stride is 1.
             let source = unsafe { std::slice::from_raw_parts(first.add(row * row_stride), columns.len()) };
             // The rows of a wide matrix are pages apart, which the hardware does not foresee.
             prefetch(source, 8 * row_stride);
-            for (source, out) in source.chunks(panels.width).zip(out.chunks_mut(panel_len)) {
-                let width = source.len().next_multiple_of(panels.padding);
-                copy_padded(source, &mut out[row * width..][..width]);
+            let (whole, ragged) = (source.chunks_exact(P::WIDTH), source.chunks_exact(P::WIDTH).remainder());
+            let mut outs = out.chunks_mut(panel_len);
+            for (source, out) in whole.zip(&mut outs) {
+                out[row * P::WIDTH..][..P::WIDTH].copy_from_slice(source);
+            }
+            if let Some(out) = outs.next() {
+                let width = ragged.len().next_multiple_of(P::PADDING);
+                out[row * width..][..ragged.len()].copy_from_slice(ragged);
             }
         }
         return;
     }
-    for (panel, out) in out.chunks_mut(panel_len).enumerate().take(columns.len().div_ceil(panels.width)) {
-        let count = panels.width.min(columns.len() - panel * panels.width);
-        let width = count.next_multiple_of(panels.padding);
-        let first = first.wrapping_add(panel * panels.width * column_stride);
-        for (strip, out) in out[..rows.len() * width].chunks_mut(STRIP * width).enumerate() {
-            let first = first.wrapping_add(strip * STRIP * row_stride);
-            // SAFETY: rows and columns of the panel, in range.
-            unsafe { transpose::<K>(first, (row_stride, column_stride), count, out, width) };
-        }
+    for (panel, out) in out.chunks_mut(panel_len).enumerate().take(columns.len().div_ceil(P::WIDTH)) {
+        let count = P::WIDTH.min(columns.len() - panel * P::WIDTH);
+        let width = count.next_multiple_of(P::PADDING);
+        let first = first.wrapping_add(panel * P::WIDTH * column_stride);
+        // SAFETY: rows and columns of the panel, in range.
+        unsafe {
+            transpose::<P::Kernel>(
+                first,
+                (row_stride, column_stride),
+                count,
+                &mut out[..rows.len() * width],
+                width,
+            );
+        };
     }
-}
-
-/// Copies a short row and fills the rest of `out` with zeros. A call of `memcpy` would take longer than the copy.
-fn copy_padded(source: &[f32], out: &mut [f32]) {
-    let (out, padding) = out.split_at_mut(source.len());
-    let ((fours, rest), (out_fours, out_rest)) = (source.as_chunks::<4>(), out.as_chunks_mut::<4>());
-    for (out, four) in out_fours.iter_mut().zip(fours) {
-        *out = *four;
-    }
-    for (out, &value) in out_rest.iter_mut().zip(rest) {
-        *out = value;
-    }
-    padding.fill(0.0);
 }
 
 /// Copies `out.len() / width` rows of `count` elements, with strides (row, column), into rows of `width` elements.
@@ -252,22 +258,29 @@ unsafe fn transpose<K: MicroKernel>(
     width: usize,
 ) {
     const SIDE: usize = 8;
+    /// Blocks side by side, so that whole cache lines are read and written.
+    const LINE: usize = 2 * SIDE;
     let rows = out.len() / width;
-    let blocks = if row_stride == 1 { (rows / SIDE, count / SIDE) } else { (0, 0) };
-    for column in (0..blocks.1 * SIDE).step_by(SIDE) {
-        for row in (0..blocks.0 * SIDE).step_by(SIDE) {
-            let out = out[row * width + column..][..(SIDE - 1) * width + SIDE].as_mut_ptr();
-            // SAFETY: a block of 8 x 8 elements, within the source by the caller's promise, within `out` by its bounds.
-            unsafe { K::transpose_8x8(source.add(row + column * column_stride), column_stride, out, width) };
+    let whole = if row_stride == 1 { (rows - rows % LINE, count - count % LINE) } else { (0, 0) };
+    for column in (0..whole.1).step_by(LINE) {
+        for row in (0..whole.0).step_by(LINE) {
+            for (row, column) in
+                [(row, column), (row, column + SIDE), (row + SIDE, column), (row + SIDE, column + SIDE)]
+            {
+                let out = out[row * width + column..][..(SIDE - 1) * width + SIDE].as_mut_ptr();
+                // SAFETY: a block of 8 x 8 elements, in the source by the caller's promise, in `out` by its bounds.
+                unsafe {
+                    K::transpose_8x8(source.add(row + column * column_stride), column_stride, out, width);
+                };
+            }
         }
     }
     for (row, out) in out.chunks_exact_mut(width).enumerate() {
-        let done = if row < blocks.0 * SIDE { blocks.1 * SIDE } else { 0 };
+        let done = if row < whole.0 { whole.1 } else { 0 };
         for (column, out) in out[done..count].iter_mut().enumerate() {
             // SAFETY: as promised by the caller.
             *out = unsafe { *source.add(row * row_stride + (done + column) * column_stride) };
         }
-        out[count..].fill(0.0);
     }
 }
 

@@ -150,9 +150,15 @@ fn small_and_ragged_shapes() {
 #[test]
 fn several_blocks_in_every_dimension() {
     // More rows than a block, more columns than a strip, and one to three blocks of the inner dimension.
-    for (m, k, n) in
-        [(37, 101, 53), (129, 383, 97), (131, 385, 769), (260, 1030, 50), (128, 513, 193), (1, 1025, 800)]
-    {
+    for (m, k, n) in [
+        (37, 101, 53),
+        (129, 383, 97),
+        (131, 385, 769),
+        (260, 1030, 50),
+        (128, 513, 193),
+        (1, 1025, 800),
+        (129, 1, 9),
+    ] {
         for packed in [false, true] {
             check_everywhere(Case { packed, bias: true, ..Case::new(m, k, n) });
             check_everywhere(Case { packed, accumulate: true, gap: 3, ..Case::new(m, k, n) });
