@@ -4,6 +4,7 @@
 //! of the reviews. Freed blocks are kept by size class, so that a steady step asks the kernel for nothing: with the
 //! default allocator, page faults take up to half of a PyTorch step on the CPU.
 
+use crate::Element;
 use memmap2::MmapMut;
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -178,6 +179,14 @@ impl Block {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as `bytes`; `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.pointer().cast_mut(), self.len) }
+    }
+
+    /// The bytes as whole elements, to be written: scratch memory.
+    pub fn elements_mut<E: Element>(&mut self) -> &mut [E] {
+        const { assert!(ALIGNMENT.is_multiple_of(align_of::<E>())) };
+        let bytes = self.bytes_mut();
+        // SAFETY: aligned (checked above) and exclusively borrowed; every bit pattern of an `Element` is valid.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<E>()) }
     }
 }
 

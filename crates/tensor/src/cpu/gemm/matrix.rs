@@ -152,6 +152,41 @@ impl<'a, T> MatrixMut<'a, T> {
         self.row_stride
     }
 
+    /// The rows before `row`, and those from it on.
+    ///
+    /// # Panics
+    /// If there are fewer rows.
+    pub fn split_at_row(self, row: usize) -> (Self, Self) {
+        assert!(row <= self.rows, "internal: a split at row {row} of {}", self.rows);
+        let below = MatrixMut {
+            pointer: self.pointer.wrapping_add(row * self.row_stride),
+            rows: self.rows - row,
+            ..self
+        };
+        (MatrixMut { rows: row, ..self }, below)
+    }
+
+    /// The columns before `column`, and those from it on.
+    ///
+    /// # Panics
+    /// If there are fewer columns.
+    pub fn split_at_column(self, column: usize) -> (Self, Self) {
+        assert!(column <= self.columns, "internal: a split at column {column} of {}", self.columns);
+        let right =
+            MatrixMut { pointer: self.pointer.wrapping_add(column), columns: self.columns - column, ..self };
+        (MatrixMut { columns: column, ..self }, right)
+    }
+
+    /// One row.
+    ///
+    /// # Panics
+    /// If it does not exist.
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows, "internal: row {row} of {}", self.rows);
+        // SAFETY: the row exists, and `&mut self` makes the access exclusive.
+        unsafe { self.segment(row, 0..self.columns) }
+    }
+
     /// Elements `columns` of `row`.
     ///
     /// # Safety

@@ -47,6 +47,7 @@ impl Lanes for Avx2 {
     type Real = f32;
     type Mask = __m256;
     const LANES: usize = 8;
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

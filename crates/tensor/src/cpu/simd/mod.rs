@@ -33,6 +33,8 @@ pub trait Lanes:
     type Mask: Copy;
     /// How many elements; at most [`MAX_LANES`].
     const LANES: usize;
+    /// How many vector registers the instruction set has: how large a register tile may be.
+    const REGISTERS: usize = 32;
 
     /// The same value in every lane.
     fn splat(x: Self::Real) -> Self;

@@ -1,0 +1,122 @@
+//! The forward pass of one head of one sequence.
+
+use super::Problem;
+use super::pack::{PANEL, PackRows, Scratch, Unpack, pack_panels, padded};
+use super::product::Product;
+use super::scores::{Block, KEYS, OnlineSoftmax};
+use crate::Float;
+use crate::cpu::gemm::MatrixMut;
+use crate::cpu::isa::Isa;
+use crate::cpu::simd::{Real, run};
+use std::ops::Range;
+
+/// Queries in a block: whole register tiles and whole blocks of dropout draws.
+pub(super) const QUERIES: usize = 48;
+
+/// Writes the output rows and the log-sum-exp of one head of one sequence.
+pub(super) fn forward<E: Float>(
+    problem: &Problem<'_, E>,
+    sequence: usize,
+    head: usize,
+    out: &mut MatrixMut<'_, E>,
+    lse: &mut MatrixMut<'_, E::Real>,
+) {
+    let [query, key, value] = problem.parts(sequence, head);
+    let (keys, depth) = (key.rows.len(), problem.head_size);
+    let stride = padded(depth);
+    if keys == 0 {
+        // Only the row of an empty sequence's absent first token, if any.
+        for row in 0..out.rows() {
+            out.row_mut(row).fill(E::default());
+            lse.row_mut(0)[row] = E::Real::from_f64(f64::NEG_INFINITY);
+        }
+        return;
+    }
+    let isa = problem.isa;
+    let mut scratch = Scratch::new([
+        padded(keys) * depth,
+        keys * stride,
+        QUERIES * stride,
+        QUERIES * stride,
+        QUERIES * KEYS,
+        QUERIES,
+        QUERIES,
+    ]);
+    let [key_panels, values, queries, output, scores, maximum, sum] = scratch.pieces();
+    pack_panels(&key, key_panels);
+    run(isa, PackRows { source: value, factor: 1.0, out: values });
+    for first_query in (0..query.rows.len()).step_by(QUERIES) {
+        let count = QUERIES.min(query.rows.len() - first_query);
+        let source = query.narrow(first_query..first_query + count);
+        run(isa, PackRows { source, factor: problem.softmax_scale, out: queries });
+        for first_key in (0..keys).step_by(KEYS) {
+            let block = first_key..keys.min(first_key + KEYS);
+            score_block(isa, &queries[..], stride, count, key_panels, depth, block.clone(), scores);
+            let softmax = OnlineSoftmax {
+                block: Block {
+                    scores: &mut *scores,
+                    queries: count,
+                    keys: block.len(),
+                    mask: problem.mask(sequence, head, first_query, first_key),
+                },
+                maximum: &mut *maximum,
+                sum: &mut *sum,
+                output: &mut *output,
+                output_stride: stride,
+                first: first_key == 0,
+            };
+            run(isa, softmax);
+            let product = Product {
+                rows: count,
+                depth: block.len(),
+                columns: stride,
+                a: &*scores,
+                a_row_stride: KEYS,
+                a_column_stride: 1,
+                b: &values[first_key * stride..],
+                b_row_stride: stride,
+                c: &mut *output,
+                c_row_stride: stride,
+                accumulate: first_key > 0,
+            };
+            run(isa, product);
+        }
+        let scale = problem.dropout.map_or(1.0, |dropout| dropout.scale().into());
+        let lse = &mut lse.row_mut(0)[first_query..first_query + count];
+        for ((lse, sum), maximum) in lse.iter_mut().zip(sum.iter_mut()).zip(maximum.iter()) {
+            *lse = E::Real::from_f64(maximum.to_f64() + sum.to_f64().ln());
+            *sum = E::Real::from_f64(scale / sum.to_f64());
+        }
+        run(isa, Unpack { source: output, factors: &sum[..count], first_row: first_query, out });
+    }
+}
+
+/// `scores = a k^T` for `count` packed rows `a` and the keys `block` of transposed panels.
+pub(super) fn score_block<R: Real>(
+    isa: Isa,
+    a: &[R],
+    a_stride: usize,
+    count: usize,
+    panels: &[R],
+    depth: usize,
+    block: Range<usize>,
+    scores: &mut [R],
+) {
+    for start in block.clone().step_by(PANEL) {
+        let width = padded(PANEL.min(block.end - start));
+        let product = Product {
+            rows: count,
+            depth,
+            columns: width,
+            a,
+            a_row_stride: a_stride,
+            a_column_stride: 1,
+            b: &panels[start * depth..],
+            b_row_stride: width,
+            c: &mut scores[start - block.start..],
+            c_row_stride: KEYS,
+            accumulate: false,
+        };
+        run(isa, product);
+    }
+}

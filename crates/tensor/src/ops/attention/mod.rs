@@ -1,0 +1,311 @@
+//! Attention: `softmax(softmax_scale * Q K^T) V` for every head of every sequence of an unpadded batch.
+//!
+//! Shapes: qkv `[T, 3C]` (query | key | value, each `H * D = C` wide) to out `[T, C]`; saves lse `[H, T]`, the logarithm of
+//! each row's sum of exponentials. With `S = softmax_scale * Q K^T`, `P = softmax(S)`, `Z = dropout(P)` and `O = Z V`:
+//!
+//! ```text
+//! dV = Z^T dO        dZ = dO V^T        dP = dropout'(dZ)
+//! dS = P * (dP - delta), delta_i = sum_j P_ij dP_ij = O_i . dO_i
+//! dQ = softmax_scale * dS K             dK = softmax_scale * dS^T Q
+//! ```
+//!
+//! The scores are never stored whole. Forward goes through blocks of keys with a running maximum (online softmax: Milakov
+//! and Gimelshein 2018, arXiv 1805.02867); backward computes P again from lse, as in FlashAttention (Dao et al. 2022,
+//! arXiv 2205.14135; Dao 2023, arXiv 2307.08691). Memory is proportional to T in both. Results are exact, and do not
+//! depend on the number of threads: a piece of parallel work is one head of one sequence.
+//!
+//! Mirrors `BertSelfAttention` of Hugging Face's `modeling_bert.py`; dropout acts on the normalised probabilities.
+
+mod backward;
+mod forward;
+mod pack;
+mod probabilities;
+mod product;
+mod scores;
+#[cfg(test)]
+mod tests;
+
+use crate::cpu::gemm::MatrixMut;
+use crate::cpu::isa::Isa;
+use crate::cpu::parallel;
+use crate::{DType, Device, Dropout, Error, Float, Offsets, Result, Rows, Tensor, for_float};
+use backward::Gradients;
+use pack::Part;
+use std::ops::Range;
+
+/// Which rows of a sequence ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queries {
+    /// All: the output has `T` rows.
+    All,
+    /// Each sequence's first row ([CLS]), which is all that a classifier needs of the last layer: the output has `B` rows.
+    First,
+}
+
+/// What attention does beside the formula; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AttentionOptions {
+    /// Dropout of the probabilities.
+    pub dropout: Option<Dropout>,
+    /// Heads whose probabilities are wanted.
+    pub probabilities_for: Vec<usize>,
+}
+
+/// The result of [`attention`].
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// The output: `[T, C]`, or `[B, C]` for [`Queries::First`]; zero for a sequence without rows.
+    pub out: Tensor,
+    /// The logarithm of the sum of exponentials: `[H, T]` or `[H, B]`, F32 (F64 in the reference).
+    pub lse: Tensor,
+    /// For each sequence of `S` rows the probabilities of the chosen heads before dropout: `[heads, S or 1, S]`, F32 (F64
+    /// in the reference). Empty unless asked for.
+    pub probabilities: Vec<Tensor>,
+}
+
+/// Attention within each sequence of a batch; see the module for formula and shapes.
+///
+/// `qkv` may have strided rows; all float dtypes; sums are in F32 (F64 in the reference). FLOPs: `4 D` for each head and
+/// pair of rows of a sequence.
+///
+/// # Errors
+/// `ShapeMismatch` unless qkv is `[T, 3C]` with T the offsets' total and C a multiple of `heads`; `IndexOutOfRange` for a
+/// head that does not exist; `InvalidArgument` for a dropout probability outside of [0, 1) or, with dropout, more than
+/// 65536 heads or rows in a sequence; `NotContiguous`; `DTypeMismatch`; `NotSupported` off the CPU.
+pub fn attention(
+    qkv: &Tensor,
+    heads: usize,
+    softmax_scale: f64,
+    offsets: &Offsets,
+    queries: Queries,
+    options: &AttentionOptions,
+) -> Result<Attention> {
+    for_float!("attention", qkv.dtype(), E => {
+        let problem = Problem::<E>::new("attention", qkv, heads, softmax_scale, offsets, queries, options)?;
+        attention_cpu(&problem, &options.probabilities_for)
+    })
+}
+
+/// The gradient of [`attention`] with respect to `qkv`: `[T, 3C]` in its dtype.
+///
+/// `out` and `lse` are forward's results and the other arguments the ones that forward had. FLOPs: `10 D` for each head
+/// and pair of rows of a sequence, as the scores are computed again.
+///
+/// # Errors
+/// As [`attention`], and when the other operands do not have the shapes and dtypes of forward's results.
+pub fn attention_backward(
+    dout: &Tensor,
+    qkv: &Tensor,
+    out: &Tensor,
+    lse: &Tensor,
+    heads: usize,
+    softmax_scale: f64,
+    offsets: &Offsets,
+    queries: Queries,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    const OP: &str = "attention_backward";
+    for_float!(OP, qkv.dtype(), E => {
+        let problem = Problem::<E>::new(OP, qkv, heads, softmax_scale, offsets, queries, options)?;
+        attention_backward_cpu(&problem, dout, out, lse)
+    })
+}
+
+/// The checked arguments of both passes.
+struct Problem<'a, E> {
+    op: &'static str,
+    qkv: Rows<'a, E>,
+    heads: usize,
+    head_size: usize,
+    softmax_scale: f64,
+    offsets: &'a Offsets,
+    queries: Queries,
+    dropout: Option<Dropout>,
+    isa: Isa,
+}
+
+impl<'a, E: Float> Problem<'a, E> {
+    fn new(
+        op: &'static str,
+        qkv: &'a Tensor,
+        heads: usize,
+        softmax_scale: f64,
+        offsets: &'a Offsets,
+        queries: Queries,
+        options: &AttentionOptions,
+    ) -> Result<Self> {
+        if qkv.device() != Device::Cpu {
+            return Err(Error::NotSupported { op, device: qkv.device(), dtype: qkv.dtype() });
+        }
+        let total = offsets.total();
+        let width = match *qkv.dims() {
+            [rows, width] if rows == total && heads > 0 && width.is_multiple_of(3 * heads) => width / 3,
+            _ => {
+                let expected = format!("qkv [{total}, 3 x {heads} heads x head size]");
+                return Err(Error::ShapeMismatch { op, expected, got: qkv.dims().to_vec() });
+            }
+        };
+        if let Some(&head) = options.probabilities_for.iter().find(|&&head| head >= heads) {
+            return Err(Error::IndexOutOfRange { op, index: head, len: heads });
+        }
+        if let Some(dropout) = &options.dropout {
+            dropout.check(op)?;
+            // Positions and heads have that many bits in the counter of a draw.
+            let largest = offsets.longest().max(heads);
+            if largest > 1 << 16 {
+                let expected = "at most 65536 rows in a sequence and heads, with dropout";
+                let got = largest.to_string();
+                return Err(Error::InvalidArgument { op, name: "offsets", expected, got });
+            }
+        }
+        Ok(Problem {
+            op,
+            qkv: qkv.as_rows(op)?,
+            heads,
+            head_size: width / heads,
+            softmax_scale,
+            offsets,
+            queries,
+            dropout: options.dropout.filter(|dropout| dropout.threshold() > 0),
+            isa: Isa::current(),
+        })
+    }
+
+    /// `H * D`.
+    fn width(&self) -> usize {
+        self.heads * self.head_size
+    }
+
+    /// The rows of each sequence in the output.
+    fn asked(&self) -> Vec<Range<usize>> {
+        match self.queries {
+            Queries::All => self.offsets.ranges().collect(),
+            Queries::First => (0..self.offsets.sequences()).map(|sequence| sequence..sequence + 1).collect(),
+        }
+    }
+
+    /// How many rows the output has.
+    fn asked_rows(&self) -> usize {
+        match self.queries {
+            Queries::All => self.offsets.total(),
+            Queries::First => self.offsets.sequences(),
+        }
+    }
+
+    /// Queries, keys and values of one head of one sequence.
+    fn parts(&self, sequence: usize, head: usize) -> [Part<'a, E>; 3] {
+        let rows = self.offsets.range(sequence);
+        let asked = match self.queries {
+            Queries::All => rows.clone(),
+            Queries::First => rows.start..rows.end.min(rows.start + 1),
+        };
+        let part = |which: usize, rows| {
+            let start = which * self.width() + head * self.head_size;
+            Part { source: self.qkv, rows, columns: start..start + self.head_size }
+        };
+        [part(0, asked), part(1, rows.clone()), part(2, rows)]
+    }
+
+    /// The dropout of a block of scores.
+    fn mask(
+        &self,
+        sequence: usize,
+        head: usize,
+        first_query: usize,
+        first_key: usize,
+    ) -> Option<scores::Mask> {
+        self.dropout.map(|dropout| scores::Mask { dropout, head, sequence, first_query, first_key })
+    }
+
+    /// Checks an operand of backward against forward's result.
+    fn check(&self, name: &str, tensor: &Tensor, dims: [usize; 2], dtype: DType) -> Result<()> {
+        if tensor.dims() != dims {
+            let expected = format!("{name} {dims:?}, as forward's");
+            return Err(Error::ShapeMismatch { op: self.op, expected, got: tensor.dims().to_vec() });
+        }
+        if tensor.dtype() != dtype {
+            let expected = format!("{dtype} in {name}, as forward's");
+            return Err(Error::DTypeMismatch { op: self.op, expected, got: tensor.dtype() });
+        }
+        Ok(())
+    }
+}
+
+fn attention_cpu<E: Float>(problem: &Problem<'_, E>, probabilities_for: &[usize]) -> Result<Attention> {
+    let (rows, heads) = (problem.asked_rows(), problem.heads);
+    let mut out = Tensor::empty(&[rows, problem.width()], E::DTYPE, Device::Cpu)?;
+    let mut lse = Tensor::empty(&[heads, rows], E::DTYPE.accumulator(), Device::Cpu)?;
+    let lens: Vec<usize> = problem.asked().iter().map(ExactSizeIterator::len).collect();
+    let outs = MatrixMut::new(out.as_mut_slice::<E>()?, rows, problem.width());
+    let lses = MatrixMut::new(lse.as_mut_slice::<E::Real>()?, heads, rows);
+    let outs = cut(outs, &lens, &vec![problem.head_size; heads]);
+    let lses = cut(lses, &vec![1; heads], &lens);
+    // Both cuts are in row-major order of their matrices: (sequence, head) and (head, sequence).
+    let mut lses: Vec<_> = lses.into_iter().map(Some).collect();
+    let sequences = lens.len();
+    let items: Vec<_> = outs
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, out)| {
+            let (sequence, head) = (index / heads, index % heads);
+            Some((sequence, head, out, lses[head * sequences + sequence].take()?))
+        })
+        .collect();
+    parallel::for_each(items, |_, (sequence, head, mut out, mut lse)| {
+        forward::forward(problem, sequence, head, &mut out, &mut lse);
+    });
+    let probabilities = probabilities::probabilities(problem, probabilities_for, &lse)?;
+    Ok(Attention { out, lse, probabilities })
+}
+
+fn attention_backward_cpu<E: Float>(
+    problem: &Problem<'_, E>,
+    dout: &Tensor,
+    out: &Tensor,
+    lse: &Tensor,
+) -> Result<Tensor> {
+    let (rows, heads, width) = (problem.asked_rows(), problem.heads, problem.width());
+    problem.check("dout", dout, [rows, width], E::DTYPE)?;
+    problem.check("out", out, [rows, width], E::DTYPE)?;
+    problem.check("lse", lse, [heads, rows], E::DTYPE.accumulator())?;
+    let (dout, out) = (dout.as_rows::<E>(problem.op)?, out.as_rows::<E>(problem.op)?);
+    let lse = lse.as_slice::<E::Real>()?;
+    let total = problem.offsets.total();
+    let mut dqkv = Tensor::empty(&[total, 3 * width], E::DTYPE, Device::Cpu)?;
+    let matrix = MatrixMut::new(dqkv.as_mut_slice::<E>()?, total, 3 * width);
+    let lens: Vec<usize> = problem.offsets.ranges().map(|range| range.len()).collect();
+    let mut pieces: Vec<_> =
+        cut(matrix, &lens, &vec![problem.head_size; 3 * heads]).into_iter().map(Some).collect();
+    let items: Vec<_> = (0..lens.len() * heads)
+        .filter_map(|index| {
+            let (sequence, head) = (index / heads, index % heads);
+            let mut piece = |which: usize| pieces[(sequence * 3 + which) * heads + head].take();
+            Some((sequence, head, Gradients { dquery: piece(0)?, dkey: piece(1)?, dvalue: piece(2)? }))
+        })
+        .collect();
+    let asked = problem.asked();
+    parallel::for_each(items, |_, (sequence, head, mut gradients)| {
+        let columns = head * problem.head_size..(head + 1) * problem.head_size;
+        let asked = asked[sequence].clone();
+        let part = |source| Part { source, rows: asked.clone(), columns: columns.clone() };
+        let lse = &lse[head * rows..][asked.clone()];
+        backward::backward(problem, sequence, head, &part(out), &part(dout), lse, &mut gradients);
+    });
+    Ok(dqkv)
+}
+
+/// Cuts a matrix into pieces of these heights and widths, in row-major order.
+fn cut<'a, T>(matrix: MatrixMut<'a, T>, heights: &[usize], widths: &[usize]) -> Vec<MatrixMut<'a, T>> {
+    let mut pieces = Vec::with_capacity(heights.len() * widths.len());
+    let mut below = matrix;
+    for &height in heights {
+        let (mut right, rest) = below.split_at_row(height);
+        below = rest;
+        for &width in widths {
+            let (piece, rest) = right.split_at_column(width);
+            right = rest;
+            pieces.push(piece);
+        }
+    }
+    pieces
+}

@@ -1,0 +1,80 @@
+//! Probabilities of chosen heads, to be looked at: computed again from the scores and lse.
+
+use super::Problem;
+use super::forward::{QUERIES, score_block};
+use super::pack::{PackRows, Scratch, pack_panels, padded};
+use super::scores::KEYS;
+use crate::cpu::parallel;
+use crate::cpu::simd::{self, Kernel, Lanes, Real, run};
+use crate::{Device, Float, Result, Tensor};
+
+/// `[heads, queries, keys]` for each sequence, before dropout. Empty if no head is chosen.
+pub(super) fn probabilities<E: Float>(
+    problem: &Problem<'_, E>,
+    heads: &[usize],
+    lse: &Tensor,
+) -> Result<Vec<Tensor>> {
+    if heads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = problem.asked_rows();
+    let lse = lse.as_slice::<E::Real>()?;
+    let mut results = Vec::with_capacity(problem.offsets.sequences());
+    for (sequence, asked) in problem.asked().into_iter().enumerate() {
+        let keys = problem.offsets.range(sequence).len();
+        let queries = asked.len().min(keys);
+        let mut result = Tensor::empty(&[heads.len(), queries, keys], E::DTYPE.accumulator(), Device::Cpu)?;
+        let pieces = result.as_mut_slice::<E::Real>()?.chunks_mut((queries * keys).max(1));
+        parallel::for_each(pieces.zip(heads), |_, (piece, &head)| {
+            head_probabilities(problem, sequence, head, &lse[head * rows + asked.start..], piece);
+        });
+        results.push(result);
+    }
+    Ok(results)
+}
+
+fn head_probabilities<E: Float>(
+    problem: &Problem<'_, E>,
+    sequence: usize,
+    head: usize,
+    lse: &[E::Real],
+    out: &mut [E::Real],
+) {
+    let [query, key, _] = problem.parts(sequence, head);
+    let (keys, depth) = (key.rows.len(), problem.head_size);
+    let stride = padded(depth);
+    let mut scratch = Scratch::new([padded(keys) * depth, QUERIES * stride, QUERIES * KEYS]);
+    let [key_panels, queries, scores] = scratch.pieces();
+    pack_panels(&key, key_panels);
+    for first_query in (0..query.rows.len()).step_by(QUERIES) {
+        let asked = first_query..query.rows.len().min(first_query + QUERIES);
+        let source = query.narrow(asked.clone());
+        run(problem.isa, PackRows { source, factor: problem.softmax_scale, out: queries });
+        for first_key in (0..keys).step_by(KEYS) {
+            let block = first_key..keys.min(first_key + KEYS);
+            score_block(problem.isa, queries, stride, asked.len(), key_panels, depth, block.clone(), scores);
+            for (scores, query) in scores.chunks_exact(KEYS).zip(asked.clone()) {
+                let scores = &scores[..block.len()];
+                let out = &mut out[query * keys..][block.clone()];
+                run(problem.isa, Exponentials { scores, lse: lse[query], out });
+            }
+        }
+    }
+}
+
+/// `out = exp(scores - lse)`.
+struct Exponentials<'a, R> {
+    scores: &'a [R],
+    lse: R,
+    out: &'a mut [R],
+}
+
+impl<R: Real> Kernel<R> for Exponentials<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<Real = R>>(self) {
+        let lse = L::splat(self.lse);
+        simd::map(self.scores, self.out, |score: L| (score - lse).exp());
+    }
+}
