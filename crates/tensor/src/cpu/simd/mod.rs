@@ -300,3 +300,58 @@ pub fn fold<L: Lanes, X: Float<Real = L::Real>>(
 ) -> L {
     x.chunks(L::LANES).fold(init, |accumulator, x| f(accumulator, load(x, fill)))
 }
+
+/// The sum of `f` over a slice, in four interleaved accumulators, so that additions need not wait for each other.
+#[inline(always)]
+pub fn sum<L: Lanes, X: Float<Real = L::Real>>(x: &[X], f: impl Fn(L) -> L) -> L::Real {
+    let zero = L::Real::default();
+    let mut sums = [L::splat(zero); 4];
+    let quads = x.chunks_exact(4 * L::LANES);
+    let rest = quads.remainder();
+    for quad in quads {
+        for (sum, x) in sums.iter_mut().zip(quad.chunks_exact(L::LANES)) {
+            *sum = *sum + f(load(x, zero));
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest.chunks(L::LANES)) {
+        *sum = *sum + first_lanes(f(load(x, zero)), x.len());
+    }
+    ((sums[0] + sums[1]) + (sums[2] + sums[3])).reduce_add()
+}
+
+/// As [`sum`], of `f` over two slices of one length.
+#[inline(always)]
+pub fn sum2<L: Lanes, A: Float<Real = L::Real>, B: Float<Real = L::Real>>(
+    a: &[A],
+    b: &[B],
+    f: impl Fn(L, L) -> L,
+) -> L::Real {
+    assert_eq!(a.len(), b.len());
+    let zero = L::Real::default();
+    let mut sums = [L::splat(zero); 4];
+    let (a_quads, b_quads) = (a.chunks_exact(4 * L::LANES), b.chunks_exact(4 * L::LANES));
+    let (a_rest, b_rest) = (a_quads.remainder(), b_quads.remainder());
+    for (a, b) in a_quads.zip(b_quads) {
+        for ((sum, a), b) in sums.iter_mut().zip(a.chunks_exact(L::LANES)).zip(b.chunks_exact(L::LANES)) {
+            *sum = *sum + f(load(a, zero), load(b, zero));
+        }
+    }
+    for ((sum, a), b) in sums.iter_mut().zip(a_rest.chunks(L::LANES)).zip(b_rest.chunks(L::LANES)) {
+        *sum = *sum + first_lanes(f(load(a, zero), load(b, zero)), a.len());
+    }
+    ((sums[0] + sums[1]) + (sums[2] + sums[3])).reduce_add()
+}
+
+/// The first `count` lanes, and zero in the others.
+#[inline(always)]
+fn first_lanes<L: Lanes>(lanes: L, count: usize) -> L {
+    if count >= L::LANES {
+        return lanes;
+    }
+    let mut buffer = [L::Real::default(); MAX_LANES];
+    // SAFETY: the buffer holds MAX_LANES elements.
+    unsafe { lanes.store_real(buffer.as_mut_ptr()) };
+    buffer[count..].fill(L::Real::default());
+    // SAFETY: as above.
+    unsafe { L::load_real(buffer.as_ptr()) }
+}

@@ -1,0 +1,139 @@
+//! One AdamW update of one parameter, in one pass over memory; and the global norm of gradients.
+//!
+//! With `g` the scaled gradient and `t` the step from 1: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
+//! `p = p (1 - lr wd) - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`.
+//! Source: Loshchilov and Hutter, arXiv 1711.05101; `torch.optim.AdamW`.
+
+use super::check;
+use crate::cpu::isa::Isa;
+use crate::cpu::parallel;
+use crate::cpu::simd::{self, Kernel, Lanes, Real};
+use crate::{DType, Error, Float, Result, Tensor, for_float};
+
+/// Elements in one piece of parallel work: four arrays of 64 KiB each.
+const PIECE: usize = 1 << 14;
+
+/// The settings of one update.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// The step, from 1.
+    pub step: u32,
+}
+
+/// Updates `param` and its moments in place from `grad * grad_scale`; all of one shape, all F32 or all F64.
+///
+/// # Errors
+/// `ShapeMismatch`, `DTypeMismatch`, `SharedStorage` when something else still holds a parameter.
+pub fn adamw_step(
+    param: &mut Tensor,
+    grad: &Tensor,
+    first_moment: &mut Tensor,
+    second_moment: &mut Tensor,
+    settings: &AdamW,
+    grad_scale: f64,
+) -> Result<()> {
+    const OP: &str = "adamw_step";
+    check::on_cpu(OP, param)?;
+    for tensor in [grad, first_moment, second_moment] {
+        check::shape(OP, "parameter, gradient and moments", tensor, param.dims())?;
+        check::dtype(OP, tensor, param.dtype())?;
+    }
+    match param.dtype() {
+        DType::F32 => update::<f32>(param, grad, first_moment, second_moment, settings, grad_scale),
+        DType::F64 => update::<f64>(param, grad, first_moment, second_moment, settings, grad_scale),
+        got => Err(Error::DTypeMismatch { op: OP, expected: "f32 or f64 (the masters)".into(), got }),
+    }
+}
+
+fn update<R: Real>(
+    param: &mut Tensor,
+    grad: &Tensor,
+    first_moment: &mut Tensor,
+    second_moment: &mut Tensor,
+    settings: &AdamW,
+    grad_scale: f64,
+) -> Result<()> {
+    let isa = Isa::current();
+    let grads = grad.as_slice::<R>()?.chunks(PIECE);
+    let params = param.as_mut_slice::<R>()?.chunks_mut(PIECE);
+    let firsts = first_moment.as_mut_slice::<R>()?.chunks_mut(PIECE);
+    let seconds = second_moment.as_mut_slice::<R>()?.chunks_mut(PIECE);
+    parallel::for_each(params.zip(grads).zip(firsts).zip(seconds), |_, (((p, g), m), v)| {
+        simd::run(isa, Update { p, g, m, v, settings, grad_scale });
+    });
+    Ok(())
+}
+
+struct Update<'a, R> {
+    p: &'a mut [R],
+    g: &'a [R],
+    m: &'a mut [R],
+    v: &'a mut [R],
+    settings: &'a AdamW,
+    grad_scale: f64,
+}
+
+impl<R: Real> Kernel<R> for Update<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes<Real = R>>(self) {
+        let AdamW { lr, beta1, beta2, eps, weight_decay, step } = *self.settings;
+        let correction1 = 1.0 - beta1.powi(step as i32);
+        let correction2 = (1.0 - beta2.powi(step as i32)).sqrt();
+        let [scale, b1, b2] = [self.grad_scale, beta1, beta2].map(L::constant);
+        let [rest1, rest2] = [1.0 - beta1, 1.0 - beta2].map(L::constant);
+        let [keep, rate] = [1.0 - lr * weight_decay, lr / correction1].map(L::constant);
+        let [root_scale, eps] = [1.0 / correction2, eps].map(L::constant);
+        let (lanes, zero) = (L::LANES, R::default());
+        let state = self.m.chunks_mut(lanes).zip(self.v.chunks_mut(lanes));
+        for ((p, g), (m, v)) in self.p.chunks_mut(lanes).zip(self.g.chunks(lanes)).zip(state) {
+            let gradient = simd::load::<L, R>(g, zero) * scale;
+            let first = b1 * simd::load(m, zero) + rest1 * gradient;
+            let second = b2 * simd::load(v, zero) + rest2 * gradient * gradient;
+            let step = rate * first / second.sqrt().mul_add(root_scale, eps);
+            simd::store(first, m);
+            simd::store(second, v);
+            simd::store(simd::load::<L, R>(p, zero) * keep - step, p);
+        }
+    }
+}
+
+/// `sqrt(sum of squares)` over all elements of all gradients, added up in a fixed order, pieces in f64.
+///
+/// # Errors
+/// `DTypeMismatch`, `NotContiguous`.
+pub fn global_norm(grads: &[&Tensor]) -> Result<f64> {
+    let mut total = 0.0;
+    for grad in grads {
+        total += for_float!("global_norm", grad.dtype(), E => {
+            let x = grad.as_slice::<E>()?;
+            let isa = Isa::current();
+            let squares = |range: std::ops::Range<usize>| simd::run(isa, Squares { x: &x[range] }).to_f64();
+            Ok(parallel::map_reduce(x.len(), PIECE, squares, |a, b| a + b).unwrap_or(0.0))
+        })?;
+    }
+    Ok(total.sqrt())
+}
+
+struct Squares<'a, E> {
+    x: &'a [E],
+}
+
+impl<E: Float> Kernel<E::Real> for Squares<'_, E> {
+    type Output = E::Real;
+    #[inline(always)]
+    fn run<L: Lanes<Real = E::Real>>(self) -> E::Real {
+        let square = |sum: L, x: L| x.mul_add(x, sum);
+        simd::fold(self.x, L::constant(0.0), E::Real::default(), square).reduce_add()
+    }
+}

@@ -1,0 +1,45 @@
+//! Checks of operands that the operations share.
+
+use crate::{DType, Device, Error, Result, Tensor};
+
+/// `NotSupported` unless the operand is on the CPU.
+pub(super) fn on_cpu(op: &'static str, tensor: &Tensor) -> Result<()> {
+    match tensor.device() {
+        Device::Cpu => Ok(()),
+        device => Err(Error::NotSupported { op, device, dtype: tensor.dtype() }),
+    }
+}
+
+/// `ShapeMismatch` unless the operand has exactly this shape.
+pub(super) fn shape(op: &'static str, what: &str, tensor: &Tensor, dims: &[usize]) -> Result<()> {
+    if tensor.dims() == dims {
+        return Ok(());
+    }
+    Err(Error::ShapeMismatch { op, expected: format!("{what} {dims:?}"), got: tensor.dims().to_vec() })
+}
+
+/// `DTypeMismatch` unless the operand has this dtype.
+pub(super) fn dtype(op: &'static str, tensor: &Tensor, dtype: DType) -> Result<()> {
+    if tensor.dtype() == dtype {
+        return Ok(());
+    }
+    Err(Error::DTypeMismatch { op, expected: dtype.to_string(), got: tensor.dtype() })
+}
+
+/// The two lengths of a matrix; `ShapeMismatch` for another rank.
+pub(super) fn matrix(op: &'static str, what: &str, tensor: &Tensor) -> Result<(usize, usize)> {
+    match *tensor.dims() {
+        [rows, columns] => Ok((rows, columns)),
+        ref got => {
+            Err(Error::ShapeMismatch { op, expected: format!("{what}, two dimensions"), got: got.to_vec() })
+        }
+    }
+}
+
+/// `IndexOutOfRange` unless every id is below `len`.
+pub(super) fn ids(op: &'static str, ids: &[u32], len: usize) -> Result<()> {
+    match ids.iter().find(|&&id| id as usize >= len) {
+        Some(&id) => Err(Error::IndexOutOfRange { op, index: id as usize, len }),
+        None => Ok(()),
+    }
+}

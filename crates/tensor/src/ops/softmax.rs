@@ -1,0 +1,148 @@
+//! Softmax over the last dimension, and its logarithm.
+//!
+//! `y_i = exp(x_i - max) / sum_j exp(x_j - max)`, backward `dx = y * (dy - sum_j dy_j y_j)`; the logarithm is
+//! `y_i = x_i - max - ln sum_j exp(x_j - max)`, backward `dx = dy - exp(y) * sum_j dy_j`. Subtracting the maximum keeps
+//! every exponential at most 1. A row of -inf alone gives NaN. `torch.nn.functional.softmax` and `log_softmax`.
+
+use super::check;
+use crate::cpu::isa::Isa;
+use crate::cpu::parallel;
+use crate::cpu::simd::{self, Kernel, Lanes};
+use crate::tensor::Rows;
+use crate::{Float, Result, Tensor, for_float};
+
+/// Elements in one piece of parallel work, as whole rows.
+const PIECE: usize = 1 << 14;
+
+/// Softmax of `x: [.., C]` over C (rows may be strided); the result has the shape and dtype of x.
+///
+/// # Errors
+/// `DTypeMismatch` for integers, `NotContiguous`, `NotSupported` off the CPU.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    forward("softmax", x, false)
+}
+
+/// Logarithm of the softmax of `x: [.., C]` over C, without the underflow of `ln(softmax(x))`.
+///
+/// # Errors
+/// As [`softmax`].
+pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
+    forward("log_softmax", x, true)
+}
+
+/// Gradient of [`softmax`] from its output: `dy` and `y: [.., C]` (rows may be strided), one dtype.
+///
+/// # Errors
+/// As [`softmax`]; `ShapeMismatch`.
+pub fn softmax_backward(dy: &Tensor, y: &Tensor) -> Result<Tensor> {
+    backward("softmax_backward", dy, y, false)
+}
+
+/// Gradient of [`log_softmax`] from its output: `dy` and `y: [.., C]` (rows may be strided), one dtype.
+///
+/// # Errors
+/// As [`softmax_backward`].
+pub fn log_softmax_backward(dy: &Tensor, y: &Tensor) -> Result<Tensor> {
+    backward("log_softmax_backward", dy, y, true)
+}
+
+fn rows_a_piece(width: usize) -> usize {
+    (PIECE / width).max(1)
+}
+
+fn forward(op: &'static str, x: &Tensor, logarithm: bool) -> Result<Tensor> {
+    check::on_cpu(op, x)?;
+    let mut y = Tensor::empty(x.dims(), x.dtype(), x.device())?;
+    for_float!(op, x.dtype(), E => {
+        let (x, isa) = (x.as_rows::<E>(op)?, Isa::current());
+        let width = x.width.max(1);
+        let rows = rows_a_piece(width);
+        parallel::for_each_chunk_mut(y.as_mut_slice::<E>()?, rows * width, |piece, y| {
+            simd::run(isa, Forward { x, first: piece * rows, y, logarithm });
+        });
+        Ok(())
+    })?;
+    Ok(y)
+}
+
+struct Forward<'a, E: Float> {
+    x: Rows<'a, E>,
+    first: usize,
+    y: &'a mut [E],
+    logarithm: bool,
+}
+
+impl<E: Float> Kernel<E::Real> for Forward<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes<Real = E::Real>>(self) {
+        for (row, y) in self.y.chunks_mut(self.x.width).enumerate() {
+            let x = self.x.row(self.first + row);
+            let (max, sum) = max_and_sum::<L, E>(x);
+            if self.logarithm {
+                let (shift, logarithm) = (L::constant(max), L::constant(sum.ln()));
+                simd::map(x, y, |x: L| (x - shift) - logarithm);
+            } else {
+                exponentials::<L, E>(x, y, max, sum);
+            }
+        }
+    }
+}
+
+/// The largest x, and `sum exp(x - max)`.
+#[inline(always)]
+pub(super) fn max_and_sum<L: Lanes, E: Float<Real = L::Real>>(x: &[E]) -> (f64, f64) {
+    let lowest = L::Real::from_f64(f64::NEG_INFINITY);
+    let max = simd::fold(x, L::splat(lowest), lowest, |max: L, x| x.max(max)).reduce_max();
+    let shift = L::splat(max);
+    (max.to_f64(), simd::sum(x, |x: L| (x - shift).exp()).to_f64())
+}
+
+/// `y = exp(x - max) / sum`. The exponentials are taken anew, for y may not hold them precisely.
+#[inline(always)]
+pub(super) fn exponentials<L: Lanes, E: Float<Real = L::Real>>(x: &[E], y: &mut [E], max: f64, sum: f64) {
+    let (shift, scale) = (L::constant(max), L::constant(1.0 / sum));
+    simd::map(x, y, |x: L| (x - shift).exp() * scale);
+}
+
+fn backward(op: &'static str, dy: &Tensor, y: &Tensor, logarithm: bool) -> Result<Tensor> {
+    check::on_cpu(op, dy)?;
+    check::shape(op, "dy like y", dy, y.dims())?;
+    check::dtype(op, dy, y.dtype())?;
+    let mut dx = Tensor::empty(y.dims(), y.dtype(), y.device())?;
+    for_float!(op, y.dtype(), E => {
+        let (dy, y, isa) = (dy.as_rows::<E>(op)?, y.as_rows::<E>(op)?, Isa::current());
+        let width = y.width.max(1);
+        let rows = rows_a_piece(width);
+        parallel::for_each_chunk_mut(dx.as_mut_slice::<E>()?, rows * width, |piece, dx| {
+            simd::run(isa, Backward { dy, y, first: piece * rows, dx, logarithm });
+        });
+        Ok(())
+    })?;
+    Ok(dx)
+}
+
+struct Backward<'a, E: Float> {
+    dy: Rows<'a, E>,
+    y: Rows<'a, E>,
+    first: usize,
+    dx: &'a mut [E],
+    logarithm: bool,
+}
+
+impl<E: Float> Kernel<E::Real> for Backward<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes<Real = E::Real>>(self) {
+        for (row, dx) in self.dx.chunks_mut(self.y.width).enumerate() {
+            let (dy, y) = (self.dy.row(self.first + row), self.y.row(self.first + row));
+            if self.logarithm {
+                let sum = L::splat(simd::sum(dy, |dy: L| dy));
+                simd::map2(dy, y, dx, |dy: L, y| dy - y.exp() * sum);
+            } else {
+                let dot = L::splat(simd::sum2(dy, y, |dy: L, y| dy * y));
+                simd::map2(dy, y, dx, |dy: L, y| y * (dy - dot));
+            }
+        }
+    }
+}
