@@ -267,6 +267,49 @@ fn cold_table(threads: usize) {
     }
 }
 
+/// The tiles of attention, on one thread: operands are heads within rows of `3 x 768` elements.
+fn tile_table() {
+    const STRIDE: usize = 3 * 768;
+    const CALLS: usize = 100;
+    let isa = isa::Isa::current();
+    println!("\nOne thread, {isa}: products of attention's tiles");
+    println!("{:<24}{:>14}{:>10}{:>14}", "M x K x N", "GFLOP/s", "of peak", "ns a call");
+    let rows = values(512 * STRIDE, 1);
+    let square = values(512 * 512, 2);
+    let mut c = vec![0.0; 512 * 512];
+    for (m, k, n, transposed) in [
+        (64, 64, 64, true),
+        (64, 64, 64, false),
+        (64, 32, 64, true),
+        (64, 64, 512, true),
+        (64, 512, 64, false),
+        (16, 64, 64, true),
+        (16, 64, 64, false),
+        (1, 64, 512, true),
+        (1, 512, 64, false),
+    ] {
+        // Scores are Q K^T with K in rows; the output is P V with P contiguous.
+        let (a, b) = if transposed {
+            let head = |rows_of| MatrixRef::with_strides(&rows, rows_of, k, STRIDE, 1);
+            (head(m), head(n).transposed())
+        } else {
+            (MatrixRef::new(&square, m, k), MatrixRef::with_strides(&rows, k, n, STRIDE, 1))
+        };
+        let run = || {
+            for _ in 0..CALLS {
+                gemm::gemm_sequential(isa, a, b, MatrixMut::new(&mut c, m, n), false);
+            }
+        };
+        let before = gemm::peak_gflops(1);
+        let seconds =
+            interleaved(&mut [Candidate::new("", run)], Duration::from_millis(100))[0] / CALLS as f64;
+        let peak = before.max(gemm::peak_gflops(1));
+        let gflops = (2 * m * k * n) as f64 / seconds / 1e9;
+        let label = format!("{m}x{k}x{n}{}", if transposed { " Q K^T" } else { " P V" });
+        println!("{label:<24}{gflops:>14.1}{:>9.0}%{:>14.0}", gflops / peak * 100.0, seconds * 1e9);
+    }
+}
+
 fn criterion_benches(criterion: &mut Criterion) {
     for shape in &SHAPES {
         let operands = Operands::new(shape);
@@ -301,6 +344,7 @@ fn main() {
         parallel::with_threads(1, || {
             table(1);
             cold_table(1);
+            tile_table();
         });
         let threads = parallel::threads();
         if threads > 1 {

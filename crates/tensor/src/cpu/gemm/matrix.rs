@@ -1,6 +1,7 @@
 //! Views of matrices: what the matrix product reads and writes.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// A read-only matrix with any strides: element (i, j) is `data[i * row_stride + j * column_stride]`.
 #[derive(Debug)]
@@ -65,6 +66,27 @@ impl<'a, T> MatrixRef<'a, T> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// Some of the rows and columns.
+    ///
+    /// # Panics
+    /// If there are not that many.
+    #[must_use]
+    pub fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        assert!(
+            rows.start <= rows.end
+                && rows.end <= self.rows
+                && columns.start <= columns.end
+                && columns.end <= self.columns,
+            "internal: {rows:?}, {columns:?} is no part of a {} x {} matrix",
+            self.rows,
+            self.columns
+        );
+        // An empty part may start beyond the data, where nothing is read.
+        let pointer =
+            self.pointer.wrapping_add(rows.start * self.row_stride + columns.start * self.column_stride);
+        MatrixRef { pointer, rows: rows.len(), columns: columns.len(), ..self }
     }
 
     /// Number of rows.
@@ -192,7 +214,7 @@ impl<'a, T> MatrixMut<'a, T> {
     /// # Safety
     /// The range lies inside of the matrix, and nothing else uses these elements while the slice lives.
     #[allow(clippy::mut_from_ref, reason = "threads share the matrix and write disjoint parts of it")]
-    pub(super) unsafe fn segment(&self, row: usize, columns: std::ops::Range<usize>) -> &mut [T] {
+    pub(super) unsafe fn segment(&self, row: usize, columns: Range<usize>) -> &mut [T] {
         debug_assert!(row < self.rows && columns.end <= self.columns);
         // SAFETY: inside of the slice that the view was made from, and exclusive, by the caller's promise.
         unsafe {

@@ -70,8 +70,10 @@ const BLOCK_ROWS: usize = 128;
 const BLOCK_COLUMNS: usize = 768;
 /// Columns of C in a task when all rows are one block: narrow, so that there is work for all threads.
 const STRIP_COLUMNS: usize = 96;
-/// Most elements of B that are packed at a time for one product.
-const PACKED_ELEMENTS: usize = 1 << 23;
+/// Most rows and columns of B that are packed at a time for one product.
+const PART_DEPTH: usize = 2048;
+/// See [`PART_DEPTH`].
+const PART_COLUMNS: usize = 2 * BLOCK_COLUMNS;
 /// B is read in place if it spans at most this many elements: 16 pages, within reach of any translation cache.
 const NEAR_ELEMENTS: usize = 1 << 14;
 /// Products of fewer multiply-adds stay on the calling thread: waking another one takes microseconds too.
@@ -214,7 +216,7 @@ impl<'a, K: MicroKernel> Product<'a, K> {
     ) {
         check_shapes((a.rows(), a.columns()), b.shape(), (c.rows(), c.columns()));
         assert!(K::ISA.is_available(), "internal: gemm: this machine lacks {}", K::ISA);
-        let (rows, columns) = (c.rows(), c.columns());
+        let (rows, columns, k) = (c.rows(), c.columns(), a.columns());
         let product = Product::<K> { a, c, accumulate, epilogue, kernel: std::marker::PhantomData };
         match b {
             Rhs::Packed(b) => {
@@ -225,16 +227,25 @@ impl<'a, K: MicroKernel> Product<'a, K> {
                 product.columns(Source::Matrix(b), 0..columns, parallel);
             }
             Rhs::Matrix(b) => {
-                // LOOP 5: parts of B that fit a packing buffer.
-                let blocks = PACKED_ELEMENTS / (b.rows().max(1) * BLOCK_COLUMNS);
-                let part = blocks.max(1) * BLOCK_COLUMNS;
-                for first in (0..columns).step_by(part) {
-                    let range = first..columns.min(first + part);
-                    let width = padded::<K>(range.len());
-                    let mut packed = Scratch::new(b.rows() * width);
-                    pack_b::<K>(b, range.clone(), packed.floats_mut());
-                    let b = Source::Packed(Packed { data: packed.floats(), first, width });
-                    product.columns(b, range, parallel);
+                // LOOP 5: parts of B that fit a packing buffer, and the third-level cache with it.
+                let part_depth = k.div_ceil(k.div_ceil(PART_DEPTH).max(1)).max(1);
+                for start in (0..k.max(1)).step_by(part_depth) {
+                    let depth = start..k.min(start + part_depth);
+                    let product = Product {
+                        a: a.part(0..rows, depth.clone()),
+                        accumulate: accumulate || start > 0,
+                        epilogue: epilogue.filter(|_| depth.end == k),
+                        ..product
+                    };
+                    for first in (0..columns).step_by(PART_COLUMNS) {
+                        let range = first..columns.min(first + PART_COLUMNS);
+                        let width = padded::<K>(range.len());
+                        let mut packed = Scratch::new(depth.len() * width);
+                        let b = b.part(depth.clone(), range.clone());
+                        pack_b::<K>(b, packed.floats_mut());
+                        let b = Source::Packed(Packed { data: packed.floats(), first, width });
+                        product.columns(b, range, parallel);
+                    }
                 }
             }
         }

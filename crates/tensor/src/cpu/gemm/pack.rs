@@ -93,7 +93,7 @@ impl PackedB {
     pub(super) fn for_isa(isa: Isa, b: MatrixRef<'_>) -> Self {
         with_kernel!(isa, K => {
             let mut data = Scratch::from_pool(b.rows() * padded::<K>(b.columns()));
-            pack_b::<K>(b, 0..b.columns(), data.floats_mut());
+            pack_b::<K>(b, data.floats_mut());
             PackedB { isa, rows: b.rows(), columns: b.columns(), data }
         })
     }
@@ -134,11 +134,10 @@ pub(super) fn padded<K: MicroKernel>(columns: usize) -> usize {
     columns.next_multiple_of(K::LANES)
 }
 
-/// Packs all rows and the given columns of B into `out` of `rows * padded(columns.len())` elements. The panel that
-/// starts at column j of the range, in the block of `depth` rows that starts at row p, is at
-/// `p * padded(columns.len()) + j * depth`.
-pub(super) fn pack_b<K: MicroKernel>(b: MatrixRef<'_>, columns: Range<usize>, out: &mut [f32]) {
-    let width = padded::<K>(columns.len());
+/// Packs B `[K, N]` into `out` of `K * padded(N)` elements. The panel that starts at column j, in the block of `depth`
+/// rows that starts at row p, is at `p * padded(N) + j * depth`.
+pub(super) fn pack_b<K: MicroKernel>(b: MatrixRef<'_>, out: &mut [f32]) {
+    let width = padded::<K>(b.columns());
     if width == 0 || b.rows() == 0 {
         return;
     }
@@ -154,8 +153,8 @@ pub(super) fn pack_b<K: MicroKernel>(b: MatrixRef<'_>, columns: Range<usize>, ou
     parallel::for_each(tasks, |index, out| {
         let start = index / tasks_per_block * block;
         let rows = start..b.rows().min(start + block);
-        let first = columns.start + index % tasks_per_block * columns_per_task;
-        let columns = first..columns.end.min(first + columns_per_task);
+        let first = index % tasks_per_block * columns_per_task;
+        let columns = first..b.columns().min(first + columns_per_task);
         pack_panels::<RightPanels<K>>(b, rows, columns, out);
     });
 }
