@@ -239,6 +239,16 @@ impl Layout {
         Ok(self.is_contiguous().then(|| Layout { offset: self.offset, ..Layout::contiguous(shape) }))
     }
 
+    /// The buffer position of the `index`-th element in row-major order of the view.
+    pub fn position(&self, mut index: usize) -> usize {
+        let mut position = self.offset;
+        for d in (0..self.shape.len()).rev() {
+            position += index % self.shape[d] * self.strides[d];
+            index /= self.shape[d];
+        }
+        position
+    }
+
     /// The buffer positions of all elements in row-major order of the view.
     pub fn positions(&self) -> impl Iterator<Item = usize> + '_ {
         let rank = self.shape.len();

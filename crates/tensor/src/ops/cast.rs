@@ -64,6 +64,8 @@ macro_rules! for_dtype {
     };
 }
 
+pub(crate) use for_dtype;
+
 impl Tensor {
     /// Converts to a dtype, rounding floats to nearest even and integers toward zero; a cheap clone when it is the same.
     /// The result is contiguous unless nothing had to be converted.

@@ -10,6 +10,14 @@ pub(super) fn on_cpu(op: &'static str, tensor: &Tensor) -> Result<()> {
     }
 }
 
+/// `DeviceMismatch` or `DTypeMismatch` unless two operands agree.
+pub(super) fn same_type(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.device() != b.device() {
+        return Err(Error::DeviceMismatch { op, left: a.device(), right: b.device() });
+    }
+    dtype(op, b, a.dtype())
+}
+
 /// `ShapeMismatch` unless the operand has exactly this shape.
 pub(super) fn shape(op: &'static str, what: &str, tensor: &Tensor, dims: &[usize]) -> Result<()> {
     if tensor.dims() == dims {

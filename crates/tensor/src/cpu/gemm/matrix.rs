@@ -214,7 +214,7 @@ impl<'a, T> MatrixMut<'a, T> {
     /// # Safety
     /// The range lies inside of the matrix, and nothing else uses these elements while the slice lives.
     #[allow(clippy::mut_from_ref, reason = "threads share the matrix and write disjoint parts of it")]
-    pub(super) unsafe fn segment(&self, row: usize, columns: Range<usize>) -> &mut [T] {
+    pub(crate) unsafe fn segment(&self, row: usize, columns: Range<usize>) -> &mut [T] {
         debug_assert!(row < self.rows && columns.end <= self.columns);
         // SAFETY: inside of the slice that the view was made from, and exclusive, by the caller's promise.
         unsafe {

@@ -141,6 +141,19 @@ pub trait Lanes:
         math::exp(self)
     }
 
+    /// Natural logarithm, lane by lane: for a few values per row, not for long loops.
+    #[inline(always)]
+    fn ln(self) -> Self {
+        let mut buffer = [Self::Real::default(); MAX_LANES];
+        // SAFETY: the buffer holds MAX_LANES elements.
+        unsafe { self.store_real(buffer.as_mut_ptr()) };
+        for x in buffer.iter_mut().take(Self::LANES) {
+            *x = Self::Real::from_f64(x.to_f64().ln());
+        }
+        // SAFETY: as above.
+        unsafe { Self::load_real(buffer.as_ptr()) }
+    }
+
     /// Hyperbolic tangent.
     #[inline(always)]
     fn tanh(self) -> Self {

@@ -1,0 +1,302 @@
+//! The fully connected layer `y = act(x W^T + b)` and its gradients: where nearly all of BERT's arithmetic is.
+//!
+//! Shapes: x `[.., K]`, W `[N, K]` (PyTorch's `nn.Linear`), b `[N]`, y `[.., N]`. With `dpre = dy act'(pre)`:
+//! `dx = dpre W`, `dW = dpre^T x`, `db` = the sum of the rows of dpre.
+//!
+//! In F32 the bias and the activation are applied by the matrix product while its block of y is in the cache. F64 runs
+//! the plain loops. bfloat16 and binary16 are converted to F32 around the same product, and results rounded once.
+
+use super::check;
+use super::elementwise::{Relu, Tanh, Unary, add, relu, relu_backward, tanh, tanh_backward};
+use super::gelu::{GeluErf, GeluTanh, gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward};
+use super::matmul::{matmul, matrix};
+use super::reduce::sum_rows;
+use crate::cpu::gemm::{MatrixMut, MatrixRef, gemm};
+use crate::cpu::isa::Isa;
+use crate::cpu::simd::{self, Kernel, Lanes};
+use crate::{DType, Error, Result, Tensor};
+
+/// The function after the matrix product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// The identity.
+    None,
+    /// See [`gelu_erf`](super::gelu::gelu_erf).
+    GeluErf,
+    /// See [`gelu_tanh`](super::gelu::gelu_tanh).
+    GeluTanh,
+    /// See [`relu`](super::elementwise::relu).
+    Relu,
+    /// See [`tanh`](super::elementwise::tanh).
+    Tanh,
+}
+
+impl Activation {
+    /// Whether the derivative is a function of `x W^T + b`; else it is one of `y`.
+    pub fn needs_pre_activation(self) -> bool {
+        matches!(self, Activation::GeluErf | Activation::GeluTanh)
+    }
+}
+
+/// What [`linear`] computes.
+pub struct Linear {
+    /// `act(x W^T + b)`, `[.., N]`.
+    pub y: Tensor,
+    /// `x W^T + b`, `[.., N]`: kept only if asked for and if [`Activation::needs_pre_activation`].
+    pub pre_activation: Option<Tensor>,
+}
+
+/// Which gradients [`linear_backward`] computes.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearNeeds {
+    /// `dx`.
+    pub x: bool,
+    /// `dweight`.
+    pub weight: bool,
+    /// `dbias`.
+    pub bias: bool,
+}
+
+/// What [`linear_backward`] computes.
+pub struct LinearGradients {
+    /// `[.., K]`, the dtype of x.
+    pub dx: Option<Tensor>,
+    /// `[N, K]`, F32 (F64 in the reference).
+    pub dweight: Option<Tensor>,
+    /// `[N]`, F32 (F64 in the reference).
+    pub dbias: Option<Tensor>,
+}
+
+/// `y = act(x W^T + b)` for x `[.., K]`, weight `[N, K]` and bias `[N]`; x may have row strides, the weight any. `save`
+/// asks for what the gradient needs. The bias is of the dtype of x, or F32 beside the half types.
+///
+/// # Errors
+/// `ShapeMismatch`, `DTypeMismatch`, `DeviceMismatch`, `NotContiguous` when the operands do not fit.
+pub fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    save: bool,
+) -> Result<Linear> {
+    let (_, [n, _]) = check_operands("linear", x, weight)?;
+    if let Some(bias) = bias
+        && bias.dims() != [n]
+    {
+        let expected = format!("bias [{n}] beside weight {:?}", weight.dims());
+        return Err(Error::ShapeMismatch { op: "linear", expected, got: bias.dims().to_vec() });
+    }
+    let compute = x.dtype().accumulator();
+    let bias = bias.map(|bias| bias.to_dtype(compute)?.contiguous()).transpose()?;
+    let dims = with_last(x, n);
+    let save = save && activation.needs_pre_activation();
+    match x.dtype() {
+        DType::F32 => linear_f32(x, weight, bias.as_ref(), activation, save, &dims),
+        DType::F64 => linear_f64(x, weight, bias.as_ref(), activation, save, &dims),
+        DType::BF16 | DType::F16 => {
+            let (x32, weight32) = (x.to_dtype(compute)?, weight.to_dtype(compute)?);
+            let Linear { y, pre_activation } =
+                linear_f32(&x32, &weight32, bias.as_ref(), activation, save, &dims)?;
+            let pre_activation = pre_activation.map(|pre| pre.to_dtype(x.dtype())).transpose()?;
+            Ok(Linear { y: y.to_dtype(x.dtype())?, pre_activation })
+        }
+        got => Err(Error::DTypeMismatch { op: "linear", expected: "a float type".into(), got }),
+    }
+}
+
+/// The gradients of [`linear`] that `needs` asks for, for dy `[.., N]` of y's dtype. `saved` is the pre-activation for
+/// the GELUs, y for ReLU and tanh, and not used without activation.
+///
+/// # Errors
+/// As [`linear`]; `InvalidArgument` when `saved` is missing.
+pub fn linear_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    activation: Activation,
+    saved: Option<&Tensor>,
+    needs: LinearNeeds,
+) -> Result<LinearGradients> {
+    let (rows, [n, k]) = check_operands("linear_backward", x, weight)?;
+    check::same_type("linear_backward", x, dy)?;
+    if dy.dims() != with_last(x, n) {
+        let expected = format!("dy {:?}", with_last(x, n));
+        return Err(Error::ShapeMismatch { op: "linear_backward", expected, got: dy.dims().to_vec() });
+    }
+    let compute = x.dtype().accumulator();
+    let dpre = as_matrix(&activation_backward(&dy.to_dtype(compute)?, activation, saved)?, rows, n)?;
+    let dx = if needs.x {
+        let dx = matmul(&dpre, &weight.to_dtype(compute)?)?;
+        Some(dx.reshape(x.dims())?.to_dtype(x.dtype())?)
+    } else {
+        None
+    };
+    let dweight = if needs.weight {
+        Some(matmul(&dpre.t()?, &as_matrix(&x.to_dtype(compute)?, rows, k)?)?)
+    } else {
+        None
+    };
+    let dbias = if needs.bias {
+        let mut dbias = Tensor::empty(&[n], compute, x.device())?;
+        match compute {
+            DType::F64 => sum_rows(dpre.as_rows::<f64>("linear_backward")?, dbias.as_mut_slice()?),
+            _ => sum_rows(dpre.as_rows::<f32>("linear_backward")?, dbias.as_mut_slice()?),
+        }
+        Some(dbias)
+    } else {
+        None
+    };
+    Ok(LinearGradients { dx, dweight, dbias })
+}
+
+/// Checks x `[.., K]` and weight `[N, K]`; the number of rows of x, and `[N, K]`.
+fn check_operands(op: &'static str, x: &Tensor, weight: &Tensor) -> Result<(usize, [usize; 2])> {
+    check::same_type(op, x, weight)?;
+    let &[n, k] = weight.dims() else {
+        let expected = "a weight [N, K]".into();
+        return Err(Error::ShapeMismatch { op, expected, got: weight.dims().to_vec() });
+    };
+    if x.dims().last() != Some(&k) {
+        let expected = format!("[.., {k}] for weight [{n}, {k}]");
+        return Err(Error::ShapeMismatch { op, expected, got: x.dims().to_vec() });
+    }
+    Ok((x.dims()[..x.rank() - 1].iter().product(), [n, k]))
+}
+
+/// The dimensions of `x` with another last one.
+fn with_last(x: &Tensor, last: usize) -> Vec<usize> {
+    let mut dims = x.dims().to_vec();
+    dims.pop();
+    dims.push(last);
+    dims
+}
+
+/// `[.., width]` as `[rows, width]`; a matrix keeps its strides.
+fn as_matrix(x: &Tensor, rows: usize, width: usize) -> Result<Tensor> {
+    if x.rank() == 2 { Ok(x.clone()) } else { x.reshape(&[rows, width]) }
+}
+
+/// `dy act'(pre)`.
+fn activation_backward(dy: &Tensor, activation: Activation, saved: Option<&Tensor>) -> Result<Tensor> {
+    if activation == Activation::None {
+        return Ok(dy.clone());
+    }
+    let saved = saved.ok_or_else(|| Error::InvalidArgument {
+        op: "linear_backward",
+        name: "saved",
+        expected: "the pre-activation (gelu) or y (relu, tanh)",
+        got: "nothing".into(),
+    })?;
+    let saved = saved.to_dtype(dy.dtype())?;
+    match activation {
+        Activation::None => Ok(dy.clone()),
+        Activation::GeluErf => gelu_erf_backward(dy, &saved),
+        Activation::GeluTanh => gelu_tanh_backward(dy, &saved),
+        Activation::Relu => relu_backward(dy, &saved),
+        Activation::Tanh => tanh_backward(dy, &saved),
+    }
+}
+
+/// The reference: a product, an addition, a function.
+fn linear_f64(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    save: bool,
+    dims: &[usize],
+) -> Result<Linear> {
+    let rows = dims[..dims.len() - 1].iter().product();
+    let product = matmul(&as_matrix(x, rows, weight.dims()[1])?, &weight.t()?)?.reshape(dims)?;
+    let pre = bias.map_or(Ok(product.clone()), |bias| add(&product, bias))?;
+    let y = match activation {
+        Activation::None => pre.clone(),
+        Activation::GeluErf => gelu_erf(&pre)?,
+        Activation::GeluTanh => gelu_tanh(&pre)?,
+        Activation::Relu => relu(&pre)?,
+        Activation::Tanh => tanh(&pre)?,
+    };
+    Ok(Linear { y, pre_activation: save.then_some(pre) })
+}
+
+fn linear_f32(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    save: bool,
+    dims: &[usize],
+) -> Result<Linear> {
+    let (n, k) = (weight.dims()[0], weight.dims()[1]);
+    let mut y = Tensor::empty(dims, DType::F32, x.device())?;
+    let mut pre = save.then(|| Tensor::empty(dims, DType::F32, x.device())).transpose()?;
+    let x = x.as_rows::<f32>("linear")?;
+    let rows = y.numel().checked_div(n).unwrap_or(0);
+    let a = if x.data.is_empty() {
+        MatrixRef::new(&[], rows, k)
+    } else {
+        MatrixRef::with_strides(x.data, rows, k, x.stride, 1)
+    };
+    let w = matrix::<f32>(weight, 0).transposed();
+    let zeros;
+    let bias = match bias {
+        Some(bias) => Some(bias.as_slice::<f32>()?),
+        None if activation == Activation::None => None,
+        None => {
+            zeros = vec![0.0; n];
+            Some(&zeros[..])
+        }
+    };
+    let pre_matrix = match &mut pre {
+        Some(pre) => Some(MatrixMut::new(pre.as_mut_slice::<f32>()?, rows, n)),
+        None => None,
+    };
+    let isa = Isa::current();
+    let finish = |row: usize, first: usize, y: &mut [f32]| {
+        let columns = first..first + y.len();
+        // SAFETY: the product calls this once for every element of its output, which has the shape of `pre_matrix`; so
+        // the range is inside of it and no other call has it.
+        let pre = pre_matrix.as_ref().map(|pre| unsafe { pre.segment(row, columns.clone()) });
+        if let Some(bias) = bias {
+            simd::run(isa, Finish { y, bias: &bias[columns], pre, activation });
+        }
+    };
+    let out = MatrixMut::new(y.as_mut_slice::<f32>()?, rows, n);
+    gemm(a, w, out, false, bias.is_some().then_some(&finish));
+    Ok(Linear { y, pre_activation: pre })
+}
+
+/// `pre = y + bias`, `y = act(pre)` for a segment of a row.
+struct Finish<'a> {
+    y: &'a mut [f32],
+    bias: &'a [f32],
+    pre: Option<&'a mut [f32]>,
+    activation: Activation,
+}
+
+impl Finish<'_> {
+    #[inline(always)]
+    fn apply<L: Lanes<Real = f32>>(self, f: impl Unary) {
+        match self.pre {
+            None => simd::update(self.y, self.bias, |y: L, bias| f.apply(y + bias)),
+            Some(pre) => {
+                simd::map2(self.y, self.bias, pre, |y: L, bias| y + bias);
+                simd::map(pre, self.y, |pre: L| f.apply(pre));
+            }
+        }
+    }
+}
+
+impl Kernel<f32> for Finish<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes<Real = f32>>(self) {
+        match self.activation {
+            Activation::None => simd::update(self.y, self.bias, |y: L, bias| y + bias),
+            Activation::GeluErf => self.apply::<L>(GeluErf),
+            Activation::GeluTanh => self.apply::<L>(GeluTanh),
+            Activation::Relu => self.apply::<L>(Relu),
+            Activation::Tanh => self.apply::<L>(Tanh),
+        }
+    }
+}

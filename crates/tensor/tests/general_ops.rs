@@ -1,0 +1,335 @@
+//! Elementwise, reduction, movement, product and linear operations: gradients by central differences in f64, and every
+//! dtype on every instruction set against f64.
+
+use vitrine_tensor::cpu::isa::{Isa, with_isa};
+use vitrine_tensor::ops::linear::{Activation, LinearNeeds, linear, linear_backward};
+use vitrine_tensor::ops::{elementwise as e, gelu, matmul, movement, reduce};
+use vitrine_tensor::{DType, Device, Result, Tensor};
+
+type Forward<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
+type Backward<'a> = &'a dyn Fn(&Tensor, &[Tensor], &Tensor) -> Result<Vec<Tensor>>;
+
+/// Values in `low..high`, the same for every run.
+fn values(dims: &[usize], low: f64, high: f64, seed: u64) -> Tensor {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let values: Vec<f64> = (0..dims.iter().product())
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            low + (high - low) * (state >> 11) as f64 / (1u64 << 53) as f64
+        })
+        .collect();
+    Tensor::from_slice(&values, dims).unwrap()
+}
+
+fn f64s(x: &Tensor) -> Vec<f64> {
+    x.to_dtype(DType::F64).unwrap().to_vec().unwrap()
+}
+
+#[track_caller]
+fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
+    assert_eq!(got.dims(), expected.dims(), "{what}");
+    let (got, expected) = (f64s(got), f64s(expected));
+    let scale = expected.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
+    for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+        assert!((got - expected).abs() <= tolerance * scale, "{what}: [{i}]: {got} against {expected}");
+    }
+}
+
+/// Central differences of `sum(dy * forward(inputs))` against `backward`, then all dtypes and instruction sets.
+fn check(what: &str, inputs: &[Tensor], forward: Forward, backward: Backward) {
+    let y = forward(inputs).unwrap();
+    let dy = values(y.dims(), -1.0, 1.0, 99);
+    let gradients = backward(&dy, inputs, &y).unwrap();
+    assert_eq!(gradients.len(), inputs.len());
+    let loss = |inputs: &[Tensor]| -> f64 {
+        f64s(&forward(inputs).unwrap()).iter().zip(f64s(&dy)).map(|(y, dy)| y * dy).sum()
+    };
+    for (which, gradient) in gradients.iter().enumerate() {
+        const H: f64 = 1e-5;
+        let numbers = f64s(&inputs[which]);
+        let differences: Vec<f64> = (0..numbers.len())
+            .map(|i| {
+                let at = |x: f64| {
+                    let mut moved = numbers.clone();
+                    moved[i] = x;
+                    let mut inputs = inputs.to_vec();
+                    inputs[which] = Tensor::from_slice(&moved, inputs[which].dims()).unwrap();
+                    loss(&inputs)
+                };
+                (at(numbers[i] + H) - at(numbers[i] - H)) / (2.0 * H)
+            })
+            .collect();
+        let differences = Tensor::from_slice(&differences, inputs[which].dims()).unwrap();
+        assert_close(&format!("{what}: gradient {which}"), gradient, &differences, 1e-8);
+    }
+    for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F16, 4e-3), (DType::BF16, 3e-2)] {
+        let narrow: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
+        let wide: Vec<Tensor> = narrow.iter().map(|x| x.to_dtype(DType::F64).unwrap()).collect();
+        let narrow_dy = dy.to_dtype(dtype).unwrap();
+        let y64 = forward(&wide).unwrap();
+        let expected = backward(&narrow_dy.to_dtype(DType::F64).unwrap(), &wide, &y64).unwrap();
+        for isa in Isa::available() {
+            let what = format!("{what} in {dtype} on {isa}");
+            with_isa(isa, || {
+                let y = forward(&narrow).unwrap();
+                assert_eq!(y.dtype(), dtype, "{what}");
+                assert_close(&what, &y, &y64, tolerance);
+                for (which, gradient) in backward(&narrow_dy, &narrow, &y).unwrap().iter().enumerate() {
+                    assert_close(&format!("{what}: gradient {which}"), gradient, &expected[which], tolerance);
+                }
+            })
+            .unwrap();
+        }
+    }
+}
+
+/// Shapes around the lanes of every instruction set.
+const LENGTHS: [usize; 9] = [0, 1, 3, 7, 8, 15, 16, 17, 33];
+
+fn check_unary(
+    what: &str,
+    (low, high): (f64, f64),
+    forward: fn(&Tensor) -> Result<Tensor>,
+    backward: fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+) {
+    for length in LENGTHS {
+        let x = values(&[length], low, high, length as u64);
+        check(what, &[x], &|x| forward(&x[0]), &|dy, x, y| Ok(vec![backward(dy, &x[0], y)?]));
+    }
+    // Rows with gaps, and a transposed view.
+    for view in [|x: &Tensor| x.narrow(1, 2, 18), Tensor::t] {
+        let x = values(&[5, 21], low, high, 5);
+        let strided = view(&x).unwrap();
+        let y = forward(&strided).unwrap();
+        assert_close(what, &y, &forward(&strided.contiguous().unwrap()).unwrap(), 0.0);
+    }
+}
+
+#[test]
+fn functions_of_one_tensor() {
+    let wide = (-4.0, 4.0);
+    check_unary("neg", wide, e::neg, |dy, _, _| e::neg(dy));
+    check_unary("exp", (-2.0, 2.0), e::exp, |dy, _, y| e::mul(dy, y));
+    check_unary("ln", (0.5, 4.0), e::ln, |dy, x, _| e::div(dy, x));
+    check_unary("sqrt", (0.5, 4.0), e::sqrt, |dy, _, y| e::sqrt_backward(dy, y));
+    check_unary("tanh", wide, e::tanh, |dy, _, y| e::tanh_backward(dy, y));
+    check_unary("relu", wide, e::relu, |dy, _, y| e::relu_backward(dy, y));
+    check_unary("scale", wide, |x| e::scale(x, -1.5), |dy, _, _| e::scale(dy, -1.5));
+    check_unary("add_scalar", wide, |x| e::add_scalar(x, 0.75), |dy, _, _| Ok(dy.clone()));
+    check_unary("gelu_erf", wide, gelu::gelu_erf, |dy, x, _| gelu::gelu_erf_backward(dy, x));
+    check_unary("gelu_tanh", wide, gelu::gelu_tanh, |dy, x, _| gelu::gelu_tanh_backward(dy, x));
+}
+
+#[test]
+fn gelus_are_finite_far_out() {
+    let x = Tensor::from_slice(&[-1e30f32, -3e4, -150.0, 150.0, 3e4, 1e30], &[6]).unwrap();
+    let ones = Tensor::full(&[6], 1.0, DType::F32, Device::Cpu).unwrap();
+    for isa in Isa::available() {
+        with_isa(isa, || {
+            for y in [gelu::gelu_erf(&x), gelu::gelu_tanh(&x)] {
+                assert_eq!(y.unwrap().as_slice::<f32>().unwrap(), [0.0, 0.0, 0.0, 150.0, 3e4, 1e30], "{isa}");
+            }
+            for dx in [gelu::gelu_erf_backward(&ones, &x), gelu::gelu_tanh_backward(&ones, &x)] {
+                assert_eq!(dx.unwrap().as_slice::<f32>().unwrap(), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0], "{isa}");
+            }
+        })
+        .unwrap();
+    }
+}
+
+/// The error of f32 GELU is at most 2e-7 max(|x|, 1), which is that of the normal distribution's function, and its
+/// derivative's at most 5e-7.
+#[test]
+fn gelus_are_accurate() {
+    let count = 200_001;
+    let x: Vec<f32> = (0..count).map(|i| 24.0 * (i as f32 / (count - 1) as f32 - 0.5)).collect();
+    let x = Tensor::from_slice(&x, &[count]).unwrap();
+    let ones = Tensor::full(&[count], 1.0, DType::F32, Device::Cpu).unwrap();
+    type Function = fn(&Tensor) -> Result<Tensor>;
+    type Derivative = fn(&Tensor, &Tensor) -> Result<Tensor>;
+    let forms: [(Function, Derivative); 2] =
+        [(gelu::gelu_erf, gelu::gelu_erf_backward), (gelu::gelu_tanh, gelu::gelu_tanh_backward)];
+    for (form, (forward, backward)) in forms.into_iter().enumerate() {
+        let wide = x.to_dtype(DType::F64).unwrap();
+        let y64 = f64s(&forward(&wide).unwrap());
+        let dx64 = f64s(&backward(&ones.to_dtype(DType::F64).unwrap(), &wide).unwrap());
+        for isa in Isa::available() {
+            let (y, dx) =
+                with_isa(isa, || (f64s(&forward(&x).unwrap()), f64s(&backward(&ones, &x).unwrap()))).unwrap();
+            for (i, x) in f64s(&x).into_iter().enumerate() {
+                let error = (y[i] - y64[i]).abs() / x.abs().max(1.0);
+                assert!(error <= 2e-7, "{form} on {isa} at {x}: {} against {}", y[i], y64[i]);
+                assert!(
+                    (dx[i] - dx64[i]).abs() <= 3e-7,
+                    "{form}' on {isa} at {x}: {} against {}",
+                    dx[i],
+                    dx64[i]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn functions_of_two_tensors_broadcast() {
+    type Dims = &'static [usize];
+    let shapes: [(Dims, Dims); 8] = [
+        (&[3, 17], &[3, 17]),
+        (&[3, 17], &[17]),
+        (&[3, 17], &[3, 1]),
+        (&[1, 5], &[4, 1]),
+        (&[], &[2, 3]),
+        (&[2, 1, 9], &[3, 1]),
+        (&[2, 3, 4], &[1]),
+        (&[0, 4], &[4]),
+    ];
+    for (a, b) in shapes {
+        let inputs = [values(a, -2.0, 2.0, 1), values(b, 0.5, 2.0, 2)];
+        let to = reduce::reduce_to_shape;
+        check("add", &inputs, &|x| e::add(&x[0], &x[1]), &|dy, x, _| {
+            Ok(vec![to(dy, x[0].dims())?, to(dy, x[1].dims())?])
+        });
+        check("sub", &inputs, &|x| e::sub(&x[0], &x[1]), &|dy, x, _| {
+            Ok(vec![to(dy, x[0].dims())?, to(&e::neg(dy)?, x[1].dims())?])
+        });
+        check("mul", &inputs, &|x| e::mul(&x[0], &x[1]), &|dy, x, _| {
+            Ok(vec![to(&e::mul(dy, &x[1])?, x[0].dims())?, to(&e::mul(dy, &x[0])?, x[1].dims())?])
+        });
+        check("div", &inputs, &|x| e::div(&x[0], &x[1]), &|dy, x, y| {
+            let db = e::neg(&e::div(&e::mul(dy, y)?, &x[1])?)?;
+            Ok(vec![to(&e::div(dy, &x[1])?, x[0].dims())?, to(&db, x[1].dims())?])
+        });
+    }
+    let (a, b) = (values(&[2, 3], 0.0, 1.0, 1), values(&[4], 0.0, 1.0, 1));
+    assert!(e::add(&a, &b).is_err());
+    assert!(e::add(&a, &a.to_dtype(DType::F32).unwrap()).is_err());
+}
+
+#[test]
+fn reductions() {
+    for dims in [[2, 3, 4], [1, 33, 1], [5, 1, 17], [2, 0, 3], [3, 4, 130]] {
+        for dim in 0..3 {
+            let x = values(&dims, -1.0, 1.0, 3);
+            let wide = |dy: &Tensor, x: &Tensor| dy.broadcast_to(x.dims())?.contiguous();
+            check("sum", std::slice::from_ref(&x), &|x| reduce::sum(&x[0], dim, true), &|dy, x, _| {
+                Ok(vec![wide(dy, &x[0])?])
+            });
+            if dims[dim] > 0 {
+                let factor = 1.0 / dims[dim] as f64;
+                check("mean", std::slice::from_ref(&x), &|x| reduce::mean(&x[0], dim, true), &|dy, x, _| {
+                    Ok(vec![e::scale(&wide(dy, &x[0])?, factor)?])
+                });
+                check("max", &[x], &|x| Ok(reduce::max(&x[0], dim, true)?.values), &|dy, x, _| {
+                    let indices = reduce::max(&x[0], dim, false)?.indices;
+                    Ok(vec![reduce::max_backward(dy, &indices, x[0].dims(), dim)?])
+                });
+            }
+        }
+    }
+    check("sum_all", &[values(&[7, 9], -1.0, 1.0, 4)], &|x| reduce::sum_all(&x[0]), &|dy, x, _| {
+        Ok(vec![dy.broadcast_to(x[0].dims())?.contiguous()?])
+    });
+    // Many pieces: the sum of 300 000 ones is exact.
+    let ones = Tensor::full(&[300_000], 1.0, DType::F32, Device::Cpu).unwrap();
+    assert_eq!(reduce::sum_all(&ones).unwrap().item().unwrap(), 300_000.0);
+    assert!(reduce::sum(&ones, 1, false).is_err());
+    let with_nan = Tensor::from_slice(&[1.0f32, f32::NAN, 3.0], &[3]).unwrap();
+    let found = reduce::max(&with_nan, 0, false).unwrap();
+    assert!(found.values.item().unwrap().is_nan());
+    assert_eq!(found.indices.to_vec::<u32>().unwrap(), [1]);
+}
+
+#[test]
+fn movement_of_rows() {
+    let (a, b) = (values(&[2, 3, 4], -1.0, 1.0, 1), values(&[2, 2, 4], -1.0, 1.0, 2));
+    check("cat", &[a, b], &|x| movement::cat(&[&x[0], &x[1]], 1), &|dy, _, _| {
+        Ok(vec![dy.narrow(1, 0, 3)?, dy.narrow(1, 3, 2)?])
+    });
+    let x = values(&[5, 19], -1.0, 1.0, 3);
+    check(
+        "gather_rows",
+        std::slice::from_ref(&x),
+        &|x| movement::gather_rows(&x[0], &[4, 0, 4, 1]),
+        &|dy, _, _| Ok(vec![movement::gather_rows_backward(dy, &[4, 0, 4, 1], 5)?]),
+    );
+    check("narrow", std::slice::from_ref(&x), &|x| x[0].narrow(1, 3, 7)?.contiguous(), &|dy, _, _| {
+        Ok(vec![movement::narrow_backward(dy, 1, 3, 19)?])
+    });
+    assert!(movement::gather_rows(&x, &[5]).is_err());
+    assert!(movement::gather_rows_backward(&x, &[0, 1], 5).is_err());
+    assert!(movement::narrow_backward(&x, 1, 1, 19).is_err());
+    assert!(movement::cat(&[], 0).is_err());
+    assert!(movement::cat(&[&x, &x.t().unwrap()], 0).is_err());
+}
+
+#[test]
+fn products_of_batches() {
+    type Dims = &'static [usize];
+    let shapes: [(Dims, Dims); 8] = [
+        (&[3, 5], &[5, 4]),
+        (&[1, 17], &[17, 1]),
+        (&[2, 3, 5], &[5, 4]),
+        (&[2, 3, 5], &[2, 5, 4]),
+        (&[2, 1, 3, 5], &[3, 5, 2]),
+        (&[0, 5], &[5, 4]),
+        (&[3, 0], &[0, 4]),
+        (&[2, 9, 18], &[2, 18, 33]),
+    ];
+    for (a, b) in shapes {
+        let inputs = [values(a, -1.0, 1.0, 1), values(b, -1.0, 1.0, 2)];
+        check("matmul", &inputs, &|x| matmul::matmul(&x[0], &x[1]), &|dy, x, _| {
+            let gradients = matmul::matmul_backward(dy, &x[0], &x[1])?;
+            Ok(vec![gradients.da, gradients.db])
+        });
+    }
+    let x = values(&[3, 5], -1.0, 1.0, 1);
+    assert!(matmul::matmul(&x, &x).is_err());
+    assert!(matmul::matmul(&x, &x.reshape(&[15]).unwrap()).is_err());
+    let square = matmul::matmul(&x.t().unwrap(), &x).unwrap();
+    assert_close("x^T x", &square, &square.t().unwrap(), 1e-15);
+}
+
+#[test]
+fn linear_layers() {
+    use Activation::{GeluErf, GeluTanh, None as Identity, Relu, Tanh};
+    let needs = LinearNeeds { x: true, weight: true, bias: true };
+    for activation in [Identity, GeluErf, GeluTanh, Relu, Tanh] {
+        for (rows, k, n) in [(1, 1, 1), (3, 7, 5), (5, 16, 33), (0, 3, 2), (2, 0, 3), (130, 4, 3)] {
+            let inputs =
+                [values(&[rows, k], -1.0, 1.0, 1), values(&[n, k], -1.0, 1.0, 2), values(&[n], -1.0, 1.0, 3)];
+            let what = format!("linear {activation:?} {rows} x {k} x {n}");
+            check(
+                &what,
+                &inputs,
+                &|x| Ok(linear(&x[0], &x[1], Some(&x[2]), activation, false)?.y),
+                &|dy, x, y| {
+                    let out = linear(&x[0], &x[1], Some(&x[2]), activation, true)?;
+                    assert_eq!(out.pre_activation.is_some(), activation.needs_pre_activation());
+                    let saved = out.pre_activation.as_ref().or(Some(y));
+                    let gradients = linear_backward(dy, &x[0], &x[1], activation, saved, needs)?;
+                    Ok([gradients.dx, gradients.dweight, gradients.dbias].map(Option::unwrap).into())
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn linear_takes_views_and_refuses_misfits() {
+    let x = values(&[4, 12], -1.0, 1.0, 1).to_dtype(DType::F32).unwrap();
+    let w = values(&[3, 5], -1.0, 1.0, 2).to_dtype(DType::F32).unwrap();
+    let strided = x.narrow(1, 4, 5).unwrap();
+    let y = |x: &Tensor| linear(x, &w, None, Activation::None, false).unwrap().y;
+    assert_close("strided x", &y(&strided), &y(&strided.contiguous().unwrap()), 0.0);
+    let deep = x.reshape(&[2, 2, 12]).unwrap().narrow(2, 4, 5).unwrap();
+    assert_eq!(y(&deep).dims(), [2, 2, 3]);
+    assert_close("deep x", &y(&deep).reshape(&[4, 3]).unwrap(), &y(&strided), 0.0);
+    let gelu = |bias| linear(&strided, &w, bias, Activation::GeluErf, true).unwrap();
+    let zeros = Tensor::zeros(&[3], DType::F32, Device::Cpu).unwrap();
+    assert_close("no bias", &gelu(None).y, &gelu(Some(&zeros)).y, 0.0);
+    assert!(linear(&x, &w, None, Activation::None, false).is_err());
+    assert!(linear(&strided, &w, Some(&x), Activation::None, false).is_err());
+    assert!(linear(&strided, &w.to_dtype(DType::F64).unwrap(), None, Activation::None, false).is_err());
+    let needs = LinearNeeds { x: true, weight: false, bias: false };
+    assert!(linear_backward(&y(&strided), &strided, &w, Activation::Tanh, None, needs).is_err());
+}
