@@ -3,6 +3,8 @@
 //! Reading order: [`tensor`](Tensor) and `shape` for what a tensor is, one file of [`ops`] for how an operation
 //! travels from its formula to a vector loop, [`cpu::simd`] for that loop's mechanism, [`cpu::gemm`] for the matrix product.
 
+#[cfg(feature = "cases")]
+pub mod cases;
 pub mod cpu;
 mod device;
 mod dtype;

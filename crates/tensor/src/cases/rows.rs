@@ -1,0 +1,53 @@
+//! The table: every row that is tested.
+
+use super::{
+    OpCase, Values, adamw, cross_entropy, dropout, dropout_add_layer_norm, embed_layer_norm, embedding,
+    layer_norm, log_softmax, softmax,
+};
+
+/// Widths around the vectors of every instruction set: 1, 4, 8 and 16 lanes, alone and in fours.
+const WIDTHS: [usize; 11] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 65, 131];
+
+/// Every row.
+pub fn all() -> Vec<OpCase> {
+    let mut rows = Vec::new();
+    for width in WIDTHS {
+        rows.extend([softmax(3, width), log_softmax(2, width), cross_entropy(3, width)]);
+        rows.extend([dropout(4, width), embedding(5, 7, width), adamw(width)]);
+        // Of two numbers, LayerNorm leaves only signs: its gradient there is what rounding leaves of zero.
+        if width != 2 {
+            rows.extend([layer_norm(3, width), dropout_add_layer_norm(3, width, 0.3)]);
+            rows.push(embed_layer_norm(5, 9, width));
+        }
+    }
+    // Empty.
+    rows.extend([layer_norm(0, 5), softmax(0, 5), log_softmax(0, 5), dropout(0, 5), adamw(0)]);
+    rows.extend([dropout_add_layer_norm(0, 5, 0.3), embedding(0, 7, 5), embedding(0, 70, 5)]);
+    rows.extend([embed_layer_norm(0, 9, 5)]);
+    // Several pieces of parallel work.
+    rows.extend([layer_norm(70, 24), softmax(3000, 9), cross_entropy(9, 40), dropout(100, 24)]);
+    rows.extend([dropout_add_layer_norm(70, 24, 0.3), dropout_add_layer_norm(40, 20, 0.0), adamw(40_000)]);
+    rows.extend([embedding(1200, 3, 8), embedding(500, 300, 8), embed_layer_norm(600, 130, 12)]);
+    // Strided.
+    rows.extend(
+        [layer_norm(5, 20), softmax(5, 20), log_softmax(5, 20), cross_entropy(5, 20)].map(|r| r.strided(3)),
+    );
+    rows.extend([dropout(5, 20), dropout_add_layer_norm(5, 20, 0.3)].map(|row| row.strided(3)));
+    rows.extend([embedding(5, 7, 20), embed_layer_norm(5, 9, 20)].map(|row| row.strided(3)));
+    // Extreme and degenerate numbers.
+    let with = |row: OpCase, values, name| row.with_values(values).named(name);
+    for (values, name) in [(Values::Extreme, "extreme"), (Values::Constant(0.5), "constant")] {
+        rows.extend([with(layer_norm(4, 40), values, name), with(softmax(4, 40), values, name)]);
+        rows.extend([with(log_softmax(4, 40), values, name), with(cross_entropy(4, 40), values, name)]);
+        rows.push(with(dropout_add_layer_norm(4, 40, 0.3), values, name));
+    }
+    // A mean of 1000 deviations: it is rounded by 1000 roundings of a deviation. E[x^2] - E[x]^2 would cost a million.
+    let large_mean = Values::Normal { mean: 1000.0, std: 1.0 };
+    rows.push(with(layer_norm(4, 40), large_mean, "large_mean").allowing(2000.0));
+    rows
+}
+
+/// The rows of one operation, by the name of its function.
+pub fn of(op: &str) -> Vec<OpCase> {
+    all().into_iter().filter(|row| row.op == op).collect()
+}

@@ -1,0 +1,147 @@
+//! Every row of [`cases`] on every path, each as a test of its own: `row/path`.
+//!
+//! `cargo test -p vitrine-tensor --test op_cases -- layer_norm/3x17` runs the tests of one row.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::sync::Arc;
+use vitrine_tensor::cases::{self, Low, Mismatch, OpCase, compare, largest, numbers_of};
+use vitrine_tensor::cpu::isa::{Isa, with_isa};
+use vitrine_tensor::cpu::parallel;
+use vitrine_tensor::{DType, Tensor};
+
+type Outcome = Result<(), Mismatch>;
+
+fn main() {
+    let mut trials = vec![
+        planted("wrong_gradient", |gradient| scale_one(gradient, 1.0 + 1e-5)),
+        planted("nan", |gradient| scale_one(gradient, f64::NAN)),
+        planted("missing_row", |gradient| gradient.narrow(0, 0, 2).expect("rows")),
+    ];
+    for case in cases::all() {
+        let case = Arc::new(case);
+        let mut add = |path: String, isa: Isa, check: fn(&OpCase) -> Outcome| {
+            let (case, name) = (case.clone(), format!("{}/{path}", case.name()));
+            let run = move || with_isa(isa, || check(&case)).map_err(Failed::from)?.map_err(Failed::from);
+            trials.push(Trial::test(name, run));
+        };
+        if case.backward.is_some() {
+            add("central_differences".into(), Isa::detect(), OpCase::check_gradients);
+        }
+        if case.naive.is_some() {
+            add("textbook".into(), Isa::detect(), textbook);
+        }
+        add("threads".into(), Isa::detect(), threads);
+        for isa in Isa::available() {
+            add(format!("f32/{isa}"), isa, single_precision);
+            // Nothing is in half precision where all inputs are parameters.
+            if case.naive.is_some() && case.inputs.iter().any(|input| !input.parameter) {
+                add(format!("bf16/{isa}"), isa, |case| half_precision(case, DType::BF16));
+                add(format!("f16/{isa}"), isa, |case| half_precision(case, DType::F16));
+            }
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// Names and tensors of outputs and gradients.
+fn tensors(case: &OpCase, results: cases::Results) -> Vec<(String, Tensor)> {
+    let outputs = results.outputs.into_iter().enumerate().map(|(i, y)| (format!("output {i}"), y));
+    let gradients = case.inputs.iter().zip(results.gradients);
+    let gradients = gradients.filter_map(|(input, d)| Some((format!("d{}", input.name), d?)));
+    outputs.chain(gradients).collect()
+}
+
+/// The textbook version's numbers, in the order of [`tensors`].
+fn naive_numbers(case: &OpCase, exact_in: DType, dtype: DType) -> Result<Vec<Vec<f64>>, Mismatch> {
+    let naive = case.run_naive(exact_in, dtype)?.unwrap_or_default();
+    let all = naive.outputs.into_iter().chain(naive.gradients.into_iter().flatten());
+    Ok(all.map(|numbers| numbers.into_iter().map(Low::get).collect()).collect())
+}
+
+/// F64 against the textbook version: both are the formula, so only their order of summation differs.
+fn textbook(case: &OpCase) -> Outcome {
+    let naive = naive_numbers(case, DType::F32, DType::F64)?;
+    let results = tensors(case, case.run(DType::F32, DType::F64)?);
+    check_count(naive.len(), results.len())?;
+    for ((name, tensor), expected) in results.iter().zip(&naive) {
+        let tolerance = 1e-12 * largest(expected).max(1e-3);
+        compare(|| name.clone(), &numbers_of(tensor)?, expected, tolerance)?;
+    }
+    Ok(())
+}
+
+fn check_count(got: usize, expected: usize) -> Outcome {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Mismatch::Length { what: "outputs and gradients".into(), got, expected })
+}
+
+/// F32 on one instruction set against F64.
+fn single_precision(case: &OpCase) -> Outcome {
+    let expected = tensors(case, case.run(DType::F32, DType::F64)?);
+    let got = tensors(case, case.run(DType::F32, DType::F32)?);
+    check_count(got.len(), expected.len())?;
+    for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+        let expected = numbers_of(expected)?;
+        let tolerance = case.roundings * 2f64.powi(-24) * largest(&expected).max(1e-6);
+        compare(|| name.clone(), &numbers_of(got)?, &expected, tolerance)?;
+    }
+    Ok(())
+}
+
+/// Half precision: at most twice the error of the textbook version in the same precision, both against F64. Where the
+/// textbook version is exact by luck, half a unit in the last place, which every result must be granted, counts instead.
+fn half_precision(case: &OpCase, dtype: DType) -> Outcome {
+    let expected = tensors(case, case.run(dtype, DType::F64)?);
+    let got = tensors(case, case.run(dtype, dtype)?);
+    let naive = naive_numbers(case, dtype, dtype)?;
+    check_count(got.len(), expected.len())?;
+    check_count(naive.len(), expected.len())?;
+    let half_unit = if dtype == DType::BF16 { 2f64.powi(-9) } else { 2f64.powi(-12) };
+    for (((name, got), (_, expected)), naive) in got.iter().zip(&expected).zip(&naive) {
+        let expected = numbers_of(expected)?;
+        let errors: Vec<f64> = naive.iter().zip(&expected).map(|(naive, exact)| naive - exact).collect();
+        // A textbook version that overflowed bounds nothing; NaN in the result fails anyway.
+        let naive_error = if errors.iter().all(|e| e.is_finite()) { largest(&errors) } else { f64::MAX };
+        let tolerance = 2.0 * naive_error.max(half_unit * largest(&expected));
+        compare(|| name.clone(), &numbers_of(got)?, &expected, tolerance)?;
+    }
+    Ok(())
+}
+
+/// The same bits on one thread and on three.
+fn threads(case: &OpCase) -> Outcome {
+    let run = |count| parallel::with_threads(count, || case.run(DType::F32, DType::F32));
+    let (one, three) = (tensors(case, run(1)?), tensors(case, run(3)?));
+    for ((name, one), (_, three)) in one.iter().zip(&three) {
+        compare(|| format!("{name} on three threads"), &numbers_of(three)?, &numbers_of(one)?, 0.0)?;
+    }
+    Ok(())
+}
+
+/// A test that passes only if the check of gradients finds the bug that `plant` puts into one.
+fn planted(name: &str, plant: fn(&Tensor) -> Tensor) -> Trial {
+    Trial::test(format!("planted_bug/{name}"), move || {
+        let mut case = cases::layer_norm(3, 17);
+        let right = case.backward.take().expect("layer_norm has a gradient");
+        case.backward = Some(Box::new(move |inputs, saved, douts| {
+            let mut gradients = right(inputs, saved, douts)?;
+            gradients[0] = gradients[0].as_ref().map(plant);
+            Ok(gradients)
+        }));
+        match case.check_gradients() {
+            Err(Mismatch::Element { .. } | Mismatch::Length { .. }) => Ok(()),
+            other => Err(format!("the planted bug was not found: {other:?}").into()),
+        }
+    })
+}
+
+/// The tensor with the largest of the elements that [`OpCase::check_gradients`] looks at multiplied by `factor`.
+fn scale_one(tensor: &Tensor, factor: f64) -> Tensor {
+    let mut numbers = numbers_of(tensor).expect("floats");
+    let probed = OpCase::probes(numbers.len());
+    let largest = probed.max_by(|&a, &b| numbers[a].abs().total_cmp(&numbers[b].abs())).expect("an element");
+    numbers[largest] *= factor;
+    Tensor::from_slice(&numbers, tensor.dims()).expect("the same shape")
+}
