@@ -30,7 +30,8 @@ impl MicroKernel for Neon {
         let mut chains = [black_box(addend); Self::CHAINS];
         for _ in 0..iterations {
             for chain in &mut chains {
-                *chain = vfmaq_f32(addend, *chain, factor);
+                // The instruction adds in place: chains that are factors would be copied first.
+                *chain = vfmaq_f32(*chain, factor, addend);
             }
         }
         chains.into_iter().map(|chain| vaddvq_f32(chain)).sum()
