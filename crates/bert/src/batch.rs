@@ -1,0 +1,157 @@
+//! [`TokenBatch`]: the model's input, checked once.
+
+use crate::{BertConfig, BertError, Result};
+use std::sync::Arc;
+use vitrine_tensor::Offsets;
+
+/// `B` token sequences one after the other, without padding: `T` tokens in all. Host data.
+///
+/// A value of this type fits the config that it was made for: no id, position, token type or label is out of range.
+#[derive(Clone, Debug)]
+pub struct TokenBatch {
+    ids: Arc<[u32]>,
+    token_types: Arc<[u32]>,
+    positions: Arc<[u32]>,
+    offsets: Offsets,
+    labels: Option<Arc<[u32]>>,
+}
+
+impl TokenBatch {
+    /// A batch of sequences, each `[CLS] .. [SEP]`, all of token type 0; `labels` gives each sequence's class.
+    ///
+    /// # Errors
+    /// `Batch` naming the sequence for: no sequence, an empty or too long one, an id outside of the vocabulary, a label
+    /// that is not a class, a number of labels other than of sequences.
+    pub fn new<S: AsRef<[u32]>>(
+        config: &BertConfig,
+        sequences: &[S],
+        labels: Option<&[u32]>,
+    ) -> Result<Self> {
+        let mut ids = Vec::with_capacity(sequences.iter().map(|s| s.as_ref().len()).sum());
+        let mut positions = Vec::with_capacity(ids.capacity());
+        if sequences.is_empty() {
+            return Err(refusal(0, "batch", "at least one sequence".into(), &"none"));
+        }
+        for (index, sequence) in sequences.iter().enumerate() {
+            let sequence = sequence.as_ref();
+            let longest = config.max_position_embeddings;
+            if !(1..=longest).contains(&sequence.len()) {
+                let expected = format!("1 to {longest} tokens");
+                return Err(refusal(index, "length", expected, &sequence.len()));
+            }
+            below(index, "token id", sequence, config.vocab_size)?;
+            ids.extend_from_slice(sequence);
+            positions.extend(0..sequence.len() as u32);
+        }
+        if let Some(labels) = labels {
+            if labels.len() != sequences.len() {
+                let expected = format!("{}, one a sequence", sequences.len());
+                return Err(refusal(0, "number of labels", expected, &labels.len()));
+            }
+            for (index, label) in labels.iter().enumerate() {
+                below(index, "label", std::slice::from_ref(label), config.num_labels())?;
+            }
+        }
+        let offsets = Offsets::from_lengths(sequences.iter().map(|s| s.as_ref().len()))?;
+        let token_types = vec![0; ids.len()].into();
+        let labels = labels.map(Into::into);
+        Ok(TokenBatch { ids: ids.into(), token_types, positions: positions.into(), offsets, labels })
+    }
+
+    /// The same batch with these token types, `T` of them: 1 for the second text of a pair.
+    ///
+    /// # Errors
+    /// `Batch` for another number of them, or one that the config does not have.
+    pub fn with_token_types(self, config: &BertConfig, token_types: &[u32]) -> Result<Self> {
+        if token_types.len() != self.tokens() {
+            let expected = format!("{}, one a token", self.tokens());
+            return Err(refusal(0, "number of token types", expected, &token_types.len()));
+        }
+        for (index, range) in self.offsets.ranges().enumerate() {
+            below(index, "token type", &token_types[range], config.type_vocab_size)?;
+        }
+        Ok(TokenBatch { token_types: token_types.into(), ..self })
+    }
+
+    /// The number of tokens `T`.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The number of sequences `B`.
+    pub fn sequences(&self) -> usize {
+        self.offsets.sequences()
+    }
+
+    /// Token ids, `T`.
+    pub fn ids(&self) -> &Arc<[u32]> {
+        &self.ids
+    }
+
+    /// Token types, `T`.
+    pub fn token_types(&self) -> &Arc<[u32]> {
+        &self.token_types
+    }
+
+    /// Positions in their sequence, `T`.
+    pub fn positions(&self) -> &Arc<[u32]> {
+        &self.positions
+    }
+
+    /// Where sequences begin and end.
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Classes of the sequences, `B`, if known.
+    pub fn labels(&self) -> Option<&Arc<[u32]>> {
+        self.labels.as_ref()
+    }
+}
+
+fn refusal(sequence: usize, name: &'static str, expected: String, got: &dyn ToString) -> BertError {
+    BertError::Batch { sequence, name, expected, got: got.to_string() }
+}
+
+fn below(sequence: usize, name: &'static str, values: &[u32], limit: usize) -> Result<()> {
+    match values.iter().find(|&&value| value as usize >= limit) {
+        Some(value) => Err(refusal(sequence, name, format!("below {limit}"), value)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> BertConfig {
+        BertConfig { vocab_size: 10, max_position_embeddings: 4, ..BertConfig::default() }
+    }
+
+    #[test]
+    fn sequences_follow_one_another() {
+        let batch = TokenBatch::new(&config(), &[vec![2, 5, 3], vec![2, 3]], Some(&[1, 0])).unwrap();
+        assert_eq!(batch.ids()[..], [2, 5, 3, 2, 3]);
+        assert_eq!(batch.positions()[..], [0, 1, 2, 0, 1]);
+        assert_eq!(batch.offsets().positions(), [0, 3, 5]);
+        assert_eq!(batch.labels().unwrap()[..], [1, 0]);
+        let pairs = batch.with_token_types(&config(), &[0, 0, 1, 0, 1]).unwrap();
+        assert_eq!(pairs.token_types()[..], [0, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn misfits_are_refused() {
+        let refused = |sequences: &[&[u32]], labels: Option<&[u32]>| {
+            TokenBatch::new(&config(), sequences, labels).unwrap_err().to_string()
+        };
+        assert!(refused(&[], None).contains("at least one"));
+        assert!(refused(&[&[1], &[]], None).contains("sequence 1"));
+        assert!(refused(&[&[1; 5]], None).contains("1 to 4 tokens, got 5"));
+        assert!(refused(&[&[1], &[1, 10]], None).contains("token id must be below 10, got 10"));
+        assert!(refused(&[&[1]], Some(&[2])).contains("label must be below 2, got 2"));
+        assert!(refused(&[&[1]], Some(&[1, 1])).contains("number of labels must be 1"));
+        let batch = TokenBatch::new(&config(), &[[1, 2]], None).unwrap();
+        assert!(batch.clone().with_token_types(&config(), &[0, 2]).is_err());
+        assert!(batch.with_token_types(&config(), &[0]).is_err());
+    }
+}

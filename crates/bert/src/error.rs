@@ -1,0 +1,125 @@
+//! The one error type of the crate.
+
+use safetensors::SafeTensorError;
+use std::path::PathBuf;
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, BertError>;
+
+/// What can go wrong between a model folder and its output. Every message is one line, except the table of keys.
+#[derive(Debug, thiserror::Error)]
+pub enum BertError {
+    /// The operating system refused to read or write.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A JSON file does not parse, or a field has another type than it should.
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        source: serde_json::Error,
+    },
+    /// A config field has a value that this implementation does not compute.
+    #[error("config: {field} = {got} is not supported; expected {expected}")]
+    Config {
+        /// The field, by its Hugging Face name.
+        field: &'static str,
+        /// What is supported.
+        expected: String,
+        /// Its value.
+        got: String,
+    },
+    /// A folder holds no weights that can be read.
+    #[error("{}: no model.safetensors{hint}", folder.display())]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A weight file is damaged: its header contradicts itself or the file's length.
+    #[error("{}: not a complete safetensors file ({} bytes): {source}", path.display(), len)]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+        /// What is wrong.
+        source: SafeTensorError,
+    },
+    /// A weight is stored in a type that is not a weight's.
+    #[error("{}: {key} is stored as {dtype}; expected F32, F16 or BF16", path.display())]
+    WeightDType {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its type, by the format's name.
+        dtype: String,
+    },
+    /// A weight is NaN or infinite.
+    #[error("{}: {key} holds {value} at element {index}; the checkpoint is damaged", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Position in row-major order.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// The keys in the file are not those of the model.
+    #[error("{}: the weights do not fit the config\n{report}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// Missing, mis-shaped and unexpected keys.
+        report: crate::weights::KeyReport,
+    },
+    /// A folder holds no tokenizer.
+    #[error("{}: neither tokenizer.json nor vocab.txt", folder.display())]
+    NoTokenizer {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The tokenizer's files do not describe a BERT tokenizer.
+    #[error("{path}: {source}")]
+    Tokenizer {
+        /// The file, or where else it came from.
+        path: String,
+        /// What is wrong.
+        source: tokenizers::Error,
+    },
+    /// An input cannot be given to the model.
+    #[error("sequence {sequence} of the batch: {name} must be {expected}, got {got}")]
+    Batch {
+        /// Which sequence, from 0.
+        sequence: usize,
+        /// What about it.
+        name: &'static str,
+        /// What it must be.
+        expected: String,
+        /// What it was.
+        got: String,
+    },
+    /// A limit on the number of tokens that no model takes.
+    #[error("maximum length must be {min}..={max} tokens, got {got}")]
+    MaxLength {
+        /// The shortest: [CLS], one token, [SEP].
+        min: usize,
+        /// The number of positions of the model.
+        max: usize,
+        /// What was asked for.
+        got: usize,
+    },
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] vitrine_tensor::Error),
+}
