@@ -1,8 +1,9 @@
-//! Training of Vitrine's models: data, sampling, metrics and learning-rate schedules.
+//! Training of Vitrine's models: data, sampling, the built-in corpus, metrics and learning-rate schedules.
 //!
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
 //! [`schedule`] and [`metrics`] for the numbers around a step.
 
+pub mod corpus;
 pub mod data;
 mod error;
 pub mod metrics;
