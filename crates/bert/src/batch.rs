@@ -23,16 +23,12 @@ impl TokenBatch {
     /// `Batch` naming the sequence for: no sequence, an empty or too long one, an id outside of the vocabulary, a label
     /// that is not a class, a number of labels other than of sequences.
     pub fn new<S: AsRef<[u32]>>(
-        config: &BertConfig,
-        sequences: &[S],
+        sequences: impl IntoIterator<Item = S>,
         labels: Option<&[u32]>,
+        config: &BertConfig,
     ) -> Result<Self> {
-        let mut ids = Vec::with_capacity(sequences.iter().map(|s| s.as_ref().len()).sum());
-        let mut positions = Vec::with_capacity(ids.capacity());
-        if sequences.is_empty() {
-            return Err(refusal(0, "batch", "at least one sequence".into(), &"none"));
-        }
-        for (index, sequence) in sequences.iter().enumerate() {
+        let (mut ids, mut positions, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, sequence) in sequences.into_iter().enumerate() {
             let sequence = sequence.as_ref();
             let longest = config.max_position_embeddings;
             if !(1..=longest).contains(&sequence.len()) {
@@ -42,17 +38,21 @@ impl TokenBatch {
             below(index, "token id", sequence, config.vocab_size)?;
             ids.extend_from_slice(sequence);
             positions.extend(0..sequence.len() as u32);
+            lengths.push(sequence.len());
+        }
+        if lengths.is_empty() {
+            return Err(refusal(0, "batch", "at least one sequence".into(), &"none"));
         }
         if let Some(labels) = labels {
-            if labels.len() != sequences.len() {
-                let expected = format!("{}, one a sequence", sequences.len());
+            if labels.len() != lengths.len() {
+                let expected = format!("{}, one a sequence", lengths.len());
                 return Err(refusal(0, "number of labels", expected, &labels.len()));
             }
             for (index, label) in labels.iter().enumerate() {
                 below(index, "label", std::slice::from_ref(label), config.num_labels())?;
             }
         }
-        let offsets = Offsets::from_lengths(sequences.iter().map(|s| s.as_ref().len()))?;
+        let offsets = Offsets::from_lengths(lengths)?;
         let token_types = vec![0; ids.len()].into();
         let labels = labels.map(Into::into);
         Ok(TokenBatch { ids: ids.into(), token_types, positions: positions.into(), offsets, labels })
@@ -62,7 +62,7 @@ impl TokenBatch {
     ///
     /// # Errors
     /// `Batch` for another number of them, or one that the config does not have.
-    pub fn with_token_types(self, config: &BertConfig, token_types: &[u32]) -> Result<Self> {
+    pub fn with_token_types(self, token_types: &[u32], config: &BertConfig) -> Result<Self> {
         if token_types.len() != self.tokens() {
             let expected = format!("{}, one a token", self.tokens());
             return Err(refusal(0, "number of token types", expected, &token_types.len()));
@@ -130,19 +130,19 @@ mod tests {
 
     #[test]
     fn sequences_follow_one_another() {
-        let batch = TokenBatch::new(&config(), &[vec![2, 5, 3], vec![2, 3]], Some(&[1, 0])).unwrap();
+        let batch = TokenBatch::new([vec![2, 5, 3], vec![2, 3]], Some(&[1, 0]), &config()).unwrap();
         assert_eq!(batch.ids()[..], [2, 5, 3, 2, 3]);
         assert_eq!(batch.positions()[..], [0, 1, 2, 0, 1]);
         assert_eq!(batch.offsets().positions(), [0, 3, 5]);
         assert_eq!(batch.labels().unwrap()[..], [1, 0]);
-        let pairs = batch.with_token_types(&config(), &[0, 0, 1, 0, 1]).unwrap();
+        let pairs = batch.with_token_types(&[0, 0, 1, 0, 1], &config()).unwrap();
         assert_eq!(pairs.token_types()[..], [0, 0, 1, 0, 1]);
     }
 
     #[test]
     fn misfits_are_refused() {
         let refused = |sequences: &[&[u32]], labels: Option<&[u32]>| {
-            TokenBatch::new(&config(), sequences, labels).unwrap_err().to_string()
+            TokenBatch::new(sequences, labels, &config()).unwrap_err().to_string()
         };
         assert!(refused(&[], None).contains("at least one"));
         assert!(refused(&[&[1], &[]], None).contains("sequence 1"));
@@ -150,8 +150,8 @@ mod tests {
         assert!(refused(&[&[1], &[1, 10]], None).contains("token id must be below 10, got 10"));
         assert!(refused(&[&[1]], Some(&[2])).contains("label must be below 2, got 2"));
         assert!(refused(&[&[1]], Some(&[1, 1])).contains("number of labels must be 1"));
-        let batch = TokenBatch::new(&config(), &[[1, 2]], None).unwrap();
-        assert!(batch.clone().with_token_types(&config(), &[0, 2]).is_err());
-        assert!(batch.with_token_types(&config(), &[0]).is_err());
+        let batch = TokenBatch::new([[1, 2]], None, &config()).unwrap();
+        assert!(batch.clone().with_token_types(&[0, 2], &config()).is_err());
+        assert!(batch.with_token_types(&[0], &config()).is_err());
     }
 }

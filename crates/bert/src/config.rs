@@ -153,9 +153,19 @@ impl BertConfig {
         self.id2label.len()
     }
 
+    /// The classes' names, in order.
+    pub fn label_names(&self) -> Vec<String> {
+        self.id2label.values().cloned().collect()
+    }
+
+    /// The classes' names if somebody chose them, rather than `LABEL_0`, `LABEL_1`, ...
+    pub fn named_labels(&self) -> Option<Vec<String>> {
+        (self.id2label != numbered_labels(self.num_labels())).then(|| self.label_names())
+    }
+
     /// The same model with these classes.
-    pub fn with_labels<S: Into<String>>(mut self, labels: impl IntoIterator<Item = S>) -> Self {
-        self.id2label = labels.into_iter().map(Into::into).enumerate().collect();
+    pub fn with_labels(mut self, names: &[String]) -> Self {
+        self.id2label = names.iter().cloned().enumerate().collect();
         self
     }
 

@@ -69,6 +69,18 @@ impl StagedFiles {
     }
 }
 
+/// Writes one file beside its final name, then renames it.
+///
+/// # Errors
+/// `Io`.
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut files = StagedFiles::new(folder)?;
+    files.write(&name, |file| file.write_all(content))?;
+    files.commit()
+}
+
 impl Drop for StagedFiles {
     fn drop(&mut self) {
         for (temporary, _) in &self.staged {

@@ -13,6 +13,6 @@ pub mod weights;
 pub use batch::TokenBatch;
 pub use config::{BertConfig, CONFIG_FILE};
 pub use error::{BertError, Result};
-pub use files::StagedFiles;
+pub use files::{StagedFiles, write_atomically};
 pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer};
 pub use weights::{KeyReport, WEIGHTS_FILE, Weights};

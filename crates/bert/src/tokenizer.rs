@@ -51,7 +51,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// `NoTokenizer`; `Io`; `Json`; `Tokenizer` when a file is there but is not a BERT tokenizer: never a fallback.
-    pub fn from_folder(folder: &Path) -> Result<Self> {
+    pub fn from_dir(folder: &Path) -> Result<Self> {
         let read = |name: &str| match std::fs::read_to_string(folder.join(name)) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -121,7 +121,7 @@ impl Tokenizer {
     }
 
     /// The number of ids: one more than the largest.
-    pub fn vocab_size(&self) -> usize {
+    pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
     }
 
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(encoding.offsets, [0..0, 0..3, 4..7, 7..9, 9..10, 0..0]);
         assert_eq!(tokenizer.encode("Café猫 [SEP] dog", 16).unwrap().ids, [2, 9, 10, 3, 1, 3]);
         assert_eq!(tokenizer.encode("", 16).unwrap().ids, [2, 3]);
-        assert_eq!(tokenizer.vocab_size(), 11);
+        assert_eq!(tokenizer.vocabulary_size(), 11);
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
                     std::fs::write(folder.path().join(name), text.as_bytes()).unwrap();
                 }
             }
-            let again = Tokenizer::from_folder(folder.path()).unwrap();
+            let again = Tokenizer::from_dir(folder.path()).unwrap();
             assert_eq!(again.encode("NOT café", 9).unwrap(), tokenizer.encode("NOT café", 9).unwrap());
             assert_eq!(again.files(64).len(), 4);
         }
@@ -320,7 +320,7 @@ mod tests {
             std::fs::write(folder.path().join(name), text.as_bytes()).unwrap();
         }
         std::fs::write(folder.path().join(TOKENIZER_CONFIG_FILE), r#"{"do_lower_case": false}"#).unwrap();
-        let cased = Tokenizer::from_folder(folder.path()).unwrap();
+        let cased = Tokenizer::from_dir(folder.path()).unwrap();
         assert_eq!(cased.encode("NOT not", 9).unwrap().ids, [2, 1, 5, 3]);
     }
 
@@ -329,7 +329,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(VOCABULARY_FILE), VOCABULARY).unwrap();
         std::fs::write(folder.path().join(TOKENIZER_FILE), "{\"version\": ").unwrap();
-        let message = Tokenizer::from_folder(folder.path()).err().unwrap().to_string();
+        let message = Tokenizer::from_dir(folder.path()).err().unwrap().to_string();
         assert!(message.contains("tokenizer.json"), "{message}");
         let message = Tokenizer::from_vocabulary("[PAD]\n[UNK]\nword\n").err().unwrap().to_string();
         assert!(!message.contains('\n'), "{message}");
