@@ -5,6 +5,7 @@
 
 use super::kernel::{MicroKernel, Tile, select_tile};
 use crate::cpu::isa::Isa;
+use crate::cpu::simd;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
@@ -27,7 +28,7 @@ impl MicroKernel for Avx2 {
     #[target_feature(enable = "avx2")]
     unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
         // SAFETY: passed on from the caller.
-        unsafe { transpose_8x8(source, stride, out, out_stride) }
+        unsafe { simd::avx2::transpose_8x8(source, stride, out, out_stride) }
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -78,39 +79,6 @@ unsafe fn compute<const ROWS: usize, const VECTORS: usize>(tile: &Tile) {
                 let sum = if tile.accumulate { _mm256_add_ps(_mm256_loadu_ps(c), sum) } else { sum };
                 _mm256_storeu_ps(c, sum);
             }
-        }
-    }
-}
-
-/// # Safety
-/// As [`MicroKernel::transpose_8x8`].
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
-    // Halves of two columns side by side: column i with column i + 4, elements 0..4 and then 4..8.
-    let mut halves = [[_mm256_setzero_ps(); 4]; 2];
-    for (part, halves) in halves.iter_mut().enumerate() {
-        for (i, half) in halves.iter_mut().enumerate() {
-            // SAFETY: four elements of columns i and i + 4.
-            *half = unsafe {
-                let low = _mm_loadu_ps(source.add(i * stride + part * 4));
-                let high = _mm_loadu_ps(source.add((i + 4) * stride + part * 4));
-                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
-            };
-        }
-    }
-    // What is left is to transpose the four 4 x 4 blocks, two at a time.
-    for (part, [a, b, c, d]) in halves.into_iter().enumerate() {
-        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-        let rows = [
-            _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low),
-            _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low),
-            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
-            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
-        ];
-        for (i, row) in rows.into_iter().enumerate() {
-            // SAFETY: row `part * 4 + i` of the output block.
-            unsafe { _mm256_storeu_ps(out.add((part * 4 + i) * out_stride), row) };
         }
     }
 }

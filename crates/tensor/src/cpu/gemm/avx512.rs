@@ -6,6 +6,7 @@
 
 use super::kernel::{MicroKernel, Tile, select_tile};
 use crate::cpu::isa::Isa;
+use crate::cpu::simd;
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
@@ -28,7 +29,7 @@ impl MicroKernel for Avx512 {
     #[target_feature(enable = "avx512f,avx2")]
     unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
         // SAFETY: passed on from the caller; a machine with this instruction set has AVX2.
-        unsafe { super::avx2::transpose_8x8(source, stride, out, out_stride) }
+        unsafe { simd::avx2::transpose_8x8(source, stride, out, out_stride) }
     }
 
     #[target_feature(enable = "avx512f")]

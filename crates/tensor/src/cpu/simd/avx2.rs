@@ -73,6 +73,10 @@ impl Lanes for Avx2 {
         Avx2(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128(pointer.cast()))) })
     }
     #[inline(always)]
+    unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
+        unsafe { transpose_8x8(source, stride, out, out_stride) }
+    }
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         Avx2(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
     }
@@ -129,6 +133,46 @@ impl Lanes for Avx2 {
             let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+}
+
+/// Copies the 8 x 8 block whose columns are contiguous and `stride` apart into rows `out_stride` apart.
+///
+/// # Safety
+/// The processor has AVX2; all elements of both blocks are valid, those of `out` exclusively.
+#[target_feature(enable = "avx2")]
+pub(in crate::cpu) unsafe fn transpose_8x8(
+    source: *const f32,
+    stride: usize,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    // Halves of two columns side by side: column i with column i + 4, elements 0..4 and then 4..8.
+    let mut halves = [[_mm256_setzero_ps(); 4]; 2];
+    for (part, halves) in halves.iter_mut().enumerate() {
+        for (i, half) in halves.iter_mut().enumerate() {
+            // SAFETY: four elements of columns i and i + 4.
+            *half = unsafe {
+                let low = _mm_loadu_ps(source.add(i * stride + part * 4));
+                let high = _mm_loadu_ps(source.add((i + 4) * stride + part * 4));
+                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
+            };
+        }
+    }
+    // What is left is to transpose the four 4 x 4 blocks, two at a time.
+    for (part, [a, b, c, d]) in halves.into_iter().enumerate() {
+        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let rows = [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+        ];
+        for (i, row) in rows.into_iter().enumerate() {
+            // SAFETY: row `part * 4 + i` of the output block.
+            unsafe { _mm256_storeu_ps(out.add((part * 4 + i) * out_stride), row) };
         }
     }
 }

@@ -93,6 +93,10 @@ impl Lanes for Avx512 {
         Avx512(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(pointer.cast()))) })
     }
     #[inline(always)]
+    unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
+        unsafe { super::avx2::transpose_8x8(source, stride, out, out_stride) }
+    }
+    #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
         Avx512(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
     }

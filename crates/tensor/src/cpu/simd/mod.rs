@@ -6,7 +6,7 @@
 //! lane, is the specification that all the others are tested against.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(in crate::cpu) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod math;
@@ -104,6 +104,25 @@ pub trait Lanes:
         }
         // SAFETY: the buffer holds MAX_LANES elements.
         unsafe { Self::load_real(buffer.as_ptr()) }
+    }
+
+    /// Copies the 8 x 8 block whose columns are contiguous and `stride` apart into rows `out_stride` apart.
+    ///
+    /// # Safety
+    /// All elements of both blocks are valid, those of `out` exclusively.
+    #[inline(always)]
+    unsafe fn transpose_8x8(
+        source: *const Self::Real,
+        stride: usize,
+        out: *mut Self::Real,
+        out_stride: usize,
+    ) {
+        for row in 0..8 {
+            for column in 0..8 {
+                // SAFETY: elements of the blocks.
+                unsafe { *out.add(row * out_stride + column) = *source.add(column * stride + row) };
+            }
+        }
     }
 
     /// `self * b + c` with one rounding.

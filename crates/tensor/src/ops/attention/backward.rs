@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::forward::{QUERIES, score_block};
-use super::pack::{PackRows, Part, RowDots, Scratch, Unpack, pack_panels, padded};
+use super::pack::{PackPanels, PackRows, Part, RowDots, Scratch, Unpack, padded};
 use super::product::Product;
 use super::scores::{Block, KEYS, ScoreGradients};
 use crate::Float;
@@ -38,9 +38,9 @@ pub(super) fn backward<E: Float>(
     }
     let isa = problem.isa;
     let mut scratch = Scratch::new([
-        padded(keys) * depth,
-        padded(keys) * depth,
-        keys * stride,
+        padded(keys) * stride,
+        padded(keys) * stride,
+        padded(keys) * stride,
         keys * stride,
         keys * stride,
         QUERIES * stride,
@@ -65,9 +65,11 @@ pub(super) fn backward<E: Float>(
         delta,
         factors,
     ] = scratch.pieces();
-    pack_panels(&key, key_panels);
-    pack_panels(&value, value_panels);
-    run(isa, PackRows { source: key, factor: 1.0, out: key_rows });
+    for (source, panels) in [(value, &mut *value_panels), (key, &mut *key_panels)] {
+        // The values' rows are needed only until they are transposed; the keys' stay.
+        run(isa, PackRows { source, factor: 1.0, out: key_rows });
+        run(isa, PackPanels { source: key_rows, count: keys, stride, out: panels });
+    }
     for first_query in (0..query.rows.len()).step_by(QUERIES) {
         let asked = first_query..query.rows.len().min(first_query + QUERIES);
         let count = asked.len();

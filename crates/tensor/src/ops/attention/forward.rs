@@ -1,7 +1,7 @@
 //! The forward pass of one head of one sequence.
 
 use super::Problem;
-use super::pack::{PANEL, PackRows, Scratch, Unpack, pack_panels, padded};
+use super::pack::{PANEL, PackPanels, PackRows, Scratch, Unpack, padded};
 use super::product::Product;
 use super::scores::{Block, KEYS, OnlineSoftmax};
 use crate::Float;
@@ -34,8 +34,8 @@ pub(super) fn forward<E: Float>(
     }
     let isa = problem.isa;
     let mut scratch = Scratch::new([
-        padded(keys) * depth,
-        keys * stride,
+        padded(keys) * stride,
+        padded(keys) * stride,
         QUERIES * stride,
         QUERIES * stride,
         QUERIES * KEYS,
@@ -43,7 +43,9 @@ pub(super) fn forward<E: Float>(
         QUERIES,
     ]);
     let [key_panels, values, queries, output, scores, maximum, sum] = scratch.pieces();
-    pack_panels(&key, key_panels);
+    // The keys' rows are needed only until they are transposed.
+    run(isa, PackRows { source: key, factor: 1.0, out: values });
+    run(isa, PackPanels { source: values, count: keys, stride, out: key_panels });
     run(isa, PackRows { source: value, factor: 1.0, out: values });
     for first_query in (0..query.rows.len()).step_by(QUERIES) {
         let count = QUERIES.min(query.rows.len() - first_query);
@@ -51,7 +53,7 @@ pub(super) fn forward<E: Float>(
         run(isa, PackRows { source, factor: problem.softmax_scale, out: queries });
         for first_key in (0..keys).step_by(KEYS) {
             let block = first_key..keys.min(first_key + KEYS);
-            score_block(isa, &queries[..], stride, count, key_panels, depth, block.clone(), scores);
+            score_block(isa, queries, stride, count, key_panels, depth, block.clone(), scores);
             let softmax = OnlineSoftmax {
                 block: Block {
                     scores: &mut *scores,
@@ -111,7 +113,7 @@ pub(super) fn score_block<R: Real>(
             a,
             a_row_stride: a_stride,
             a_column_stride: 1,
-            b: &panels[start * depth..],
+            b: &panels[start * a_stride..],
             b_row_stride: width,
             c: &mut scores[start - block.start..],
             c_row_stride: KEYS,

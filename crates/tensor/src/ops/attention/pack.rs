@@ -87,28 +87,38 @@ impl<E: Float> Kernel<E::Real> for PackRows<'_, E> {
     }
 }
 
-/// Copies rows into columns: panels of [`PANEL`] rows, in each of which row `d` holds element `d` of the panel's rows.
-/// The last panel is only as wide as whole vectors need, and padded with zeros.
-pub(super) fn pack_panels<E: Float>(source: &Part<'_, E>, out: &mut [E::Real]) {
-    let (count, depth) = (source.rows.len(), source.columns.len());
-    for (index, panel) in out.chunks_mut(PANEL * depth.max(1)).enumerate() {
-        let first = index * PANEL;
-        if first >= count {
-            break;
-        }
-        let keys = PANEL.min(count - first);
-        let width = padded(keys);
-        // A vector of keys at a time, so that lines of the panel are written in one go.
-        for group in (0..width).step_by(MAX_LANES) {
-            for lane in group..group + MAX_LANES {
-                let row = if lane < keys { source.row(first + lane) } else { &[] };
-                let column = panel[lane..].iter_mut().step_by(width).take(depth);
-                if row.is_empty() {
-                    column.for_each(|out| *out = E::Real::default());
-                    continue;
-                }
-                for (out, x) in column.zip(row) {
-                    *out = E::Real::from_f64(x.to_f64());
+/// Transposes packed rows: panels of [`PANEL`] rows, in each of which row `d` holds element `d` of the panel's rows. The
+/// last panel is only as wide as whole vectors need.
+pub(super) struct PackPanels<'a, R> {
+    /// `padded(count)` packed rows; those from `count` on may hold anything, and so will their columns.
+    pub source: &'a [R],
+    /// How many rows.
+    pub count: usize,
+    /// The length of a packed row, and of a panel's column.
+    pub stride: usize,
+    pub out: &'a mut [R],
+}
+
+impl<R: Real> Kernel<R> for PackPanels<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<Real = R>>(self) {
+        let PackPanels { source, count, stride, out } = self;
+        let rows = padded(count);
+        assert!(rows * stride <= source.len().min(out.len()), "internal: panels exceed their memory");
+        assert!(stride.is_multiple_of(8), "internal: packed rows have no whole blocks");
+        for first in (0..rows).step_by(PANEL) {
+            let width = PANEL.min(rows - first);
+            for row in (0..width).step_by(8) {
+                for d in (0..stride).step_by(8) {
+                    // SAFETY: the block's rows are below `rows`, a multiple of 8, and its columns below `stride`, another;
+                    // the panel takes as many elements from `first * stride` on as its rows have.
+                    unsafe {
+                        let source = source.as_ptr().add((first + row) * stride + d);
+                        let out = out.as_mut_ptr().add(first * stride + d * width + row);
+                        L::transpose_8x8(source, stride, out, width);
+                    }
                 }
             }
         }

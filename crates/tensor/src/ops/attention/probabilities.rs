@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::forward::{QUERIES, score_block};
-use super::pack::{PackRows, Scratch, pack_panels, padded};
+use super::pack::{PackPanels, PackRows, Scratch, padded};
 use super::scores::KEYS;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes, Real, run};
@@ -43,9 +43,11 @@ fn head_probabilities<E: Float>(
     let [query, key, _] = problem.parts(sequence, head);
     let (keys, depth) = (key.rows.len(), problem.head_size);
     let stride = padded(depth);
-    let mut scratch = Scratch::new([padded(keys) * depth, QUERIES * stride, QUERIES * KEYS]);
-    let [key_panels, queries, scores] = scratch.pieces();
-    pack_panels(&key, key_panels);
+    let mut scratch =
+        Scratch::new([padded(keys) * stride, padded(keys) * stride, QUERIES * stride, QUERIES * KEYS]);
+    let [key_rows, key_panels, queries, scores] = scratch.pieces();
+    run(problem.isa, PackRows { source: key, factor: 1.0, out: key_rows });
+    run(problem.isa, PackPanels { source: key_rows, count: keys, stride, out: key_panels });
     for first_query in (0..query.rows.len()).step_by(QUERIES) {
         let asked = first_query..query.rows.len().min(first_query + QUERIES);
         let source = query.narrow(asked.clone());
