@@ -39,23 +39,36 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 }
 
 /// `N` calls side by side, counters given word by word; written so that compilers turn each round into vector code.
+///
+/// Words are held in 64-bit lanes, whose upper halves may hold anything: a widening multiplication reads only the lower
+/// half of a lane, and so a round needs no shuffles.
 #[inline(always)]
-pub fn philox_many<const N: usize>(mut c: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
+pub fn philox_many<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
+    let (mut lanes, mut words) = ([[0u64; N]; 4], [[0u32; N]; 4]);
+    for (lanes, counters) in lanes.iter_mut().zip(&counters) {
+        for i in 0..N {
+            lanes[i] = u64::from(counters[i]);
+        }
+    }
     let mut k = key;
     for _ in 0..10 {
-        let mut next = [[0u32; N]; 4];
+        let [c0, c1, c2, c3] = &mut lanes;
         for i in 0..N {
-            let p0 = u64::from(MULTIPLIERS[0]) * u64::from(c[0][i]);
-            let p1 = u64::from(MULTIPLIERS[1]) * u64::from(c[2][i]);
-            next[0][i] = (p1 >> 32) as u32 ^ c[1][i] ^ k[0];
-            next[1][i] = p1 as u32;
-            next[2][i] = (p0 >> 32) as u32 ^ c[3][i] ^ k[1];
-            next[3][i] = p0 as u32;
+            let p0 = u64::from(MULTIPLIERS[0]) * (c0[i] & 0xffff_ffff);
+            let p1 = u64::from(MULTIPLIERS[1]) * (c2[i] & 0xffff_ffff);
+            c0[i] = (p1 >> 32) ^ c1[i] ^ u64::from(k[0]);
+            c1[i] = p1;
+            c2[i] = (p0 >> 32) ^ c3[i] ^ u64::from(k[1]);
+            c3[i] = p0;
         }
-        c = next;
         k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
     }
-    c
+    for (words, lanes) in words.iter_mut().zip(&lanes) {
+        for i in 0..N {
+            words[i] = lanes[i] as u32;
+        }
+    }
+    words
 }
 
 /// Splits a seed into a Philox key.

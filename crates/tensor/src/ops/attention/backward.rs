@@ -37,6 +37,7 @@ pub(super) fn backward<E: Float>(
         gradients.dquery.row_mut(row).fill(E::default());
     }
     let isa = problem.isa;
+    let mut draws = problem.draws();
     let mut scratch = Scratch::new([
         padded(keys) * stride,
         padded(keys) * stride,
@@ -89,7 +90,13 @@ pub(super) fn backward<E: Float>(
                     scores: &mut *scores,
                     queries: count,
                     keys: block.len(),
-                    mask: problem.mask(sequence, head, first_query, first_key),
+                    dropout: problem.draw(
+                        &mut draws,
+                        [sequence, head],
+                        [first_query, first_key],
+                        count,
+                        block.len(),
+                    ),
                 },
                 gradients: &mut *dscores,
                 lse: &lse[asked.clone()],

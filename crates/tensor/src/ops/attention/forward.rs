@@ -33,6 +33,7 @@ pub(super) fn forward<E: Float>(
         return;
     }
     let isa = problem.isa;
+    let mut draws = problem.draws();
     let mut scratch = Scratch::new([
         padded(keys) * stride,
         padded(keys) * stride,
@@ -59,7 +60,13 @@ pub(super) fn forward<E: Float>(
                     scores: &mut *scores,
                     queries: count,
                     keys: block.len(),
-                    mask: problem.mask(sequence, head, first_query, first_key),
+                    dropout: problem.draw(
+                        &mut draws,
+                        [sequence, head],
+                        [first_query, first_key],
+                        count,
+                        block.len(),
+                    ),
                 },
                 maximum: &mut *maximum,
                 sum: &mut *sum,

@@ -27,10 +27,11 @@ mod tests;
 
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::isa::Isa;
-use crate::cpu::parallel;
+use crate::cpu::{parallel, simd};
 use crate::{DType, Device, Dropout, Error, Float, Offsets, Result, Rows, Tensor, for_float};
 use backward::Gradients;
 use pack::Part;
+use scores::{Draws, FillDraws};
 use std::ops::Range;
 
 /// Which rows of a sequence ask.
@@ -206,15 +207,24 @@ impl<'a, E: Float> Problem<'a, E> {
         [part(0, asked), part(1, rows.clone()), part(2, rows)]
     }
 
-    /// The dropout of a block of scores.
-    fn mask(
+    /// Room for the draws of a block of scores, if there is dropout.
+    fn draws(&self) -> Option<(Dropout, Draws)> {
+        self.dropout.map(|dropout| (dropout, Draws::new(forward::QUERIES)))
+    }
+
+    /// Fills in the draws of a block of scores, whose first query and key are given.
+    fn draw<'b>(
         &self,
-        sequence: usize,
-        head: usize,
-        first_query: usize,
-        first_key: usize,
-    ) -> Option<scores::Mask> {
-        self.dropout.map(|dropout| scores::Mask { dropout, head, sequence, first_query, first_key })
+        draws: &'b mut Option<(Dropout, Draws)>,
+        [sequence, head]: [usize; 2],
+        first: [usize; 2],
+        queries: usize,
+        keys: usize,
+    ) -> Option<(Dropout, &'b Draws)> {
+        let (dropout, out) = draws.as_mut()?;
+        let dropout = *dropout;
+        simd::run::<E::Real, _>(self.isa, FillDraws { dropout, head, sequence, first, queries, keys, out });
+        Some((dropout, out))
     }
 
     /// Checks an operand of backward against forward's result.

@@ -19,64 +19,70 @@ pub(super) struct Block<'a, R> {
     pub queries: usize,
     /// How many columns.
     pub keys: usize,
-    /// Dropout, if any.
-    pub mask: Option<Mask>,
+    /// Dropout, if any, and its draws for the block.
+    pub dropout: Option<(Dropout, &'a Draws)>,
 }
 
-/// Which probabilities of a block are dropped.
-#[derive(Clone, Copy)]
-pub(super) struct Mask {
-    pub dropout: Dropout,
-    pub head: usize,
-    pub sequence: usize,
-    /// Position in the sequence of the block's first query, a multiple of 16.
-    pub first_query: usize,
-    /// Position in the sequence of the block's first key, a multiple of 16.
-    pub first_key: usize,
-}
-
-/// The draws for 16 rows of a block. Two 16-bit draws a word, low half first, so that a row in memory is a row of draws
-/// on little-endian machines, which all supported ones are.
-struct Draws([[u32; KEYS / 2]; DRAWN]);
+/// The draws for a block's probabilities. Two 16-bit draws a word, low half first, so that a row in memory is a row of
+/// draws on little-endian machines, which all supported ones are.
+pub(super) struct Draws(Vec<[u32; KEYS / 2]>);
 
 impl Draws {
-    #[inline(always)]
-    fn new() -> Self {
+    /// Room for the draws of `queries` rows.
+    pub(super) fn new(queries: usize) -> Self {
         const { assert!(cfg!(target_endian = "little")) };
-        Draws([[0; KEYS / 2]; DRAWN])
-    }
-
-    /// Draws for rows `first_row..first_row + 16` of a block with `keys` columns: `Dropout::attention_draw`, 32 Philox
-    /// calls at a time.
-    #[inline(always)]
-    fn fill(&mut self, mask: &Mask, first_row: usize, keys: usize) {
-        let dropout = &mask.dropout;
-        let query_block = ((mask.first_query + first_row) / DRAWN) as u32;
-        let place = u32::from(dropout.site) << 16 | mask.head as u32;
-        let sequence = dropout.first_sequence.wrapping_add(mask.sequence as u32);
-        for block in 0..keys.div_ceil(DRAWN) {
-            let key_block = (mask.first_key / DRAWN + block) as u32;
-            let calls = std::array::from_fn(|call| query_block << 17 | key_block << 5 | call as u32);
-            let words = random::philox_many::<32>(
-                [calls, [place; 32], [sequence; 32], [dropout.step; 32]],
-                random::key(dropout.seed),
-            );
-            // Words are the quadrants of the block, four consecutive calls a row of a quadrant.
-            for (quadrant, words) in words.iter().enumerate() {
-                let start = block * DRAWN / 2 + quadrant % 2 * 4;
-                for (row, words) in words.chunks_exact(4).enumerate() {
-                    self.0[quadrant / 2 * 8 + row][start..start + 4].copy_from_slice(words);
-                }
-            }
-        }
+        Draws(vec![[0; KEYS / 2]; queries.next_multiple_of(DRAWN)])
     }
 
     /// A vector of draws of a row, from column `column` on.
     #[inline(always)]
     fn load<L: Lanes>(&self, row: usize, column: usize) -> L {
+        let row: &[u32; KEYS / 2] = &self.0[row];
         assert!(column + L::LANES <= KEYS);
         // SAFETY: a row holds KEYS draws, and vectors end inside of it (checked above).
-        unsafe { L::load_u16(self.0[row].as_ptr().cast::<u16>().add(column)) }
+        unsafe { L::load_u16(row.as_ptr().cast::<u16>().add(column)) }
+    }
+}
+
+/// Draws for the probabilities of a block: `Dropout::attention_draw`, 32 Philox calls at a time.
+pub(super) struct FillDraws<'a> {
+    pub dropout: Dropout,
+    pub head: usize,
+    pub sequence: usize,
+    /// Positions in the sequence of the block's first query and key, multiples of 16.
+    pub first: [usize; 2],
+    /// How many rows and columns it has.
+    pub queries: usize,
+    pub keys: usize,
+    pub out: &'a mut Draws,
+}
+
+impl<R: Real> Kernel<R> for FillDraws<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<Real = R>>(self) {
+        let dropout = self.dropout;
+        let place = u32::from(dropout.site) << 16 | self.head as u32;
+        let sequence = dropout.first_sequence.wrapping_add(self.sequence as u32);
+        let rest = [[place; 32], [sequence; 32], [dropout.step; 32]];
+        for (index, rows) in self.out.0.chunks_exact_mut(DRAWN).take(self.queries.div_ceil(DRAWN)).enumerate()
+        {
+            let query_block = (self.first[0] / DRAWN + index) as u32;
+            for block in 0..self.keys.div_ceil(DRAWN) {
+                let key_block = (self.first[1] / DRAWN + block) as u32;
+                let calls = std::array::from_fn(|call| query_block << 17 | key_block << 5 | call as u32);
+                let counters = [calls, rest[0], rest[1], rest[2]];
+                let words = random::philox_many::<32>(counters, random::key(dropout.seed));
+                // Words are the quadrants of the block, four consecutive calls a row of a quadrant.
+                for (quadrant, words) in words.iter().enumerate() {
+                    let start = block * DRAWN / 2 + quadrant % 2 * 4;
+                    for (row, words) in words.chunks_exact(4).enumerate() {
+                        rows[quadrant / 2 * 8 + row][start..start + 4].copy_from_slice(words);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -101,16 +107,10 @@ impl<R: Real> Kernel<R> for OnlineSoftmax<'_, R> {
 
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
-        let Block { scores, queries, keys, mask } = self.block;
+        let Block { scores, queries, keys, dropout } = self.block;
         let (zero, lowest) = (R::default(), R::from_f64(f64::NEG_INFINITY));
-        let threshold = L::constant(mask.map_or(0.0, |mask| mask.dropout.threshold().into()));
-        let mut draws = Draws::new();
+        let threshold = L::constant(dropout.map_or(0.0, |(dropout, _)| dropout.threshold().into()));
         for query in 0..queries {
-            if let Some(mask) = &mask
-                && query % DRAWN == 0
-            {
-                draws.fill(mask, query, keys);
-            }
             let row = &mut scores[query * KEYS..][..keys.next_multiple_of(L::LANES)];
             row[keys..].fill(lowest);
             let largest =
@@ -121,8 +121,8 @@ impl<R: Real> Kernel<R> for OnlineSoftmax<'_, R> {
             for (index, vector) in row.chunks_exact_mut(L::LANES).enumerate() {
                 let p = (simd::load::<L, R>(vector, zero) - maximum).exp();
                 sum = sum + p;
-                let kept = if mask.is_some() {
-                    let draw: L = draws.load(query % DRAWN, index * L::LANES);
+                let kept = if let Some((_, draws)) = dropout {
+                    let draw: L = draws.load(query, index * L::LANES);
                     L::select(draw.lt(threshold), L::splat(zero), p)
                 } else {
                     p
@@ -163,17 +163,11 @@ impl<R: Real> Kernel<R> for ScoreGradients<'_, R> {
 
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
-        let Block { scores, queries, keys, mask } = self.block;
+        let Block { scores, queries, keys, dropout } = self.block;
         let zero = R::default();
-        let threshold = L::constant(mask.map_or(0.0, |mask| mask.dropout.threshold().into()));
-        let scale = L::constant(mask.map_or(1.0, |mask| mask.dropout.scale().into()));
-        let mut draws = Draws::new();
+        let threshold = L::constant(dropout.map_or(0.0, |(dropout, _)| dropout.threshold().into()));
+        let scale = L::constant(dropout.map_or(1.0, |(dropout, _)| dropout.scale().into()));
         for query in 0..queries {
-            if let Some(mask) = &mask
-                && query % DRAWN == 0
-            {
-                draws.fill(mask, query, keys);
-            }
             let (lse, delta) = (L::splat(self.lse[query]), L::splat(self.delta[query]));
             let row = query * KEYS..query * KEYS + keys.next_multiple_of(L::LANES);
             let scores = scores[row.clone()].chunks_exact_mut(L::LANES);
@@ -181,8 +175,8 @@ impl<R: Real> Kernel<R> for ScoreGradients<'_, R> {
             for (index, (score, gradient)) in scores.zip(gradients).enumerate() {
                 let p = (simd::load::<L, R>(score, zero) - lse).exp();
                 let mut dp: L = simd::load(gradient, zero);
-                if mask.is_some() {
-                    let draw: L = draws.load(query % DRAWN, index * L::LANES);
+                if let Some((_, draws)) = dropout {
+                    let draw: L = draws.load(query, index * L::LANES);
                     let keep = L::select(draw.lt(threshold), L::splat(zero), scale);
                     dp = dp * keep;
                     simd::store(p * keep, score);
