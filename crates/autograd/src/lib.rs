@@ -1,1 +1,20 @@
-//! vitrine-autograd
+//! Reverse-mode automatic differentiation on a Wengert list.
+//!
+//! A [`Tape`] records what a model does to [`Var`]s; [`Tape::backward`] walks the list in reverse. The model is written
+//! once: a recording tape keeps what gradients need, an inference tape keeps nothing. Reading order: [`Op`] for what can be
+//! recorded, `rules.rs` for every gradient, [`Tape`] for the walk, [`ParameterStore`] for what is trained.
+
+mod error;
+mod gradients;
+mod op;
+mod parameters;
+mod rules;
+mod tape;
+mod var;
+
+pub use error::{AutogradError, Result};
+pub use gradients::Gradients;
+pub use op::Op;
+pub use parameters::{Parameter, ParameterId, ParameterStore, Part};
+pub use tape::{Node, Profile, Randomness, ScopeGuard, Tape, VarId};
+pub use var::{AttentionSettings, EmbedParameters, TokenIds, Var};

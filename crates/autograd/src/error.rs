@@ -1,0 +1,55 @@
+//! The one error type of the crate.
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, AutogradError>;
+
+/// What can go wrong between recording and the last gradient.
+#[derive(Debug, thiserror::Error)]
+pub enum AutogradError {
+    /// An operation refused its operands.
+    #[error(transparent)]
+    Tensor(#[from] vitrine_tensor::Error),
+    /// Backward starts at a scalar.
+    #[error("backward: the loss must be one number, got shape {got:?}")]
+    NotScalar {
+        /// The shape of the variable that was given.
+        got: Vec<usize>,
+    },
+    /// The variable is not on this tape: the tape only infers, or the variable is another tape's.
+    #[error("backward: the variable was not recorded; use Tape::training or Tape::recording")]
+    NotRecorded,
+    /// A trainable parameter did not take part in the loss.
+    #[error("no gradient for the trainable parameters {}; freeze them, or use them", keys.join(", "))]
+    MissingGradient {
+        /// The parameters' keys.
+        keys: Vec<String>,
+    },
+    /// A rule returned a gradient that does not fit its variable.
+    #[error(
+        "internal: the gradient of {op} in `{scope}` has shape {got:?} {got_dtype}, expected {expected:?} {expected_dtype}"
+    )]
+    GradientMismatch {
+        /// The operation whose rule it was.
+        op: &'static str,
+        /// Where in the model.
+        scope: String,
+        /// Shape of the variable.
+        expected: Vec<usize>,
+        /// dtype that the gradient should have.
+        expected_dtype: vitrine_tensor::DType,
+        /// Shape of the gradient.
+        got: Vec<usize>,
+        /// dtype of the gradient.
+        got_dtype: vitrine_tensor::DType,
+    },
+    /// A parameter's parts do not add up to its rows.
+    #[error("internal: the parts of parameter {key} have {parts} rows together, its tensor has {rows}")]
+    Parts {
+        /// The first part's key.
+        key: String,
+        /// Rows of all parts.
+        parts: usize,
+        /// Rows of the tensor.
+        rows: usize,
+    },
+}

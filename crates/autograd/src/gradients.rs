@@ -1,0 +1,45 @@
+//! What backward returns.
+
+use crate::{AutogradError, ParameterId, ParameterStore, Result, VarId};
+use std::collections::BTreeMap;
+use vitrine_tensor::Tensor;
+use vitrine_tensor::ops::adamw::global_norm;
+
+/// The gradients of one backward pass: of parameters, and of variables that were to be kept.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    pub(crate) parameters: BTreeMap<ParameterId, Tensor>,
+    pub(crate) kept: BTreeMap<VarId, Tensor>,
+}
+
+impl Gradients {
+    /// The gradient of a parameter: F32 (F64 in the reference), if it took part in the loss and is trainable.
+    pub fn parameter(&self, id: ParameterId) -> Option<&Tensor> {
+        self.parameters.get(&id)
+    }
+
+    /// The gradient of a leaf, or of a variable that backward was told to keep.
+    pub fn of(&self, id: VarId) -> Option<&Tensor> {
+        self.kept.get(&id)
+    }
+
+    /// The Euclidean norm over all parameters' gradients together.
+    ///
+    /// # Errors
+    /// Tensor errors.
+    pub fn global_norm(&self) -> Result<f64> {
+        Ok(global_norm(&self.parameters.values().collect::<Vec<_>>())?)
+    }
+
+    /// Checks that every trainable parameter has a gradient: a forgotten one would silently stay as it was initialised.
+    ///
+    /// # Errors
+    /// `MissingGradient` with all that have none.
+    pub fn audit(&self, store: &ParameterStore) -> Result<()> {
+        let missing = |(id, parameter): &(ParameterId, &crate::Parameter)| {
+            parameter.trainable && !self.parameters.contains_key(id)
+        };
+        let keys: Vec<String> = store.iter().filter(missing).map(|(_, parameter)| parameter.name()).collect();
+        if keys.is_empty() { Ok(()) } else { Err(AutogradError::MissingGradient { keys }) }
+    }
+}
