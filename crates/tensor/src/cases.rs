@@ -5,12 +5,14 @@
 //! central differences of the F64 forward against the F64 backward; the textbook version against F64; every dtype on
 //! every instruction set against F64; and equality for any number of threads. Benches time the same closures.
 
+mod attention;
 mod classification;
 mod low;
 mod normalization;
 mod optimizer;
 mod rows;
 
+pub use attention::attention;
 pub use classification::{cross_entropy, log_softmax, softmax};
 pub use low::Low;
 pub use normalization::{

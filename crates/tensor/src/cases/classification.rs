@@ -43,7 +43,7 @@ pub fn softmax(rows: usize, width: usize) -> OpCase {
 }
 
 /// Textbook softmax of a row.
-fn softmax_of(x: &[Low]) -> Vec<Low> {
+pub(super) fn softmax_of(x: &[Low]) -> Vec<Low> {
     let max = x.iter().fold(f64::NEG_INFINITY, |max, x| max.max(x.get()));
     let exponentials: Vec<Low> = x.iter().map(|&x| (x - x.like(max)).map(f64::exp)).collect();
     match Low::sum(exponentials.iter().copied()) {

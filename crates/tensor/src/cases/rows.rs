@@ -1,9 +1,10 @@
 //! The table: every row that is tested.
 
 use super::{
-    OpCase, Values, adamw, cross_entropy, dropout, dropout_add_layer_norm, embed_layer_norm, embedding,
-    layer_norm, log_softmax, softmax,
+    OpCase, Values, adamw, attention, cross_entropy, dropout, dropout_add_layer_norm, embed_layer_norm,
+    embedding, layer_norm, log_softmax, softmax,
 };
+use crate::ops::attention::Queries;
 
 /// Widths around the vectors of every instruction set: 1, 4, 8 and 16 lanes, alone and in fours.
 const WIDTHS: [usize; 11] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 65, 131];
@@ -44,6 +45,16 @@ pub fn all() -> Vec<OpCase> {
     // A mean of 1000 deviations: it is rounded by 1000 roundings of a deviation. E[x^2] - E[x]^2 would cost a million.
     let large_mean = Values::Normal { mean: 1000.0, std: 1.0 };
     rows.push(with(layer_norm(4, 40), large_mean, "large_mean").allowing(2000.0));
+    // Attention at the edges of vectors, register tiles and dropout blocks, with empty sequences.
+    for queries in [Queries::All, Queries::First] {
+        for dropout_p in [None, Some(0.3)] {
+            rows.push(attention(&[1, 0, 7], 2, 3, queries, dropout_p));
+            rows.push(attention(&[17, 16], 1, 8, queries, dropout_p));
+            rows.push(attention(&[65, 2], 1, 5, queries, dropout_p));
+        }
+        rows.push(attention(&[], 2, 8, queries, None));
+        rows.push(attention(&[9, 20], 2, 4, queries, Some(0.1)).strided(3));
+    }
     rows
 }
 
