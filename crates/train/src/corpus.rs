@@ -5,8 +5,8 @@
 //! moving"), contrast ("I expected it to be good, but it was not"), comparison, other people's opinions. Praise and blame
 //! words therefore occur under both labels, and counting words does not solve it; reading them together does.
 //!
-//! One in eight pairs of (template, opinion word) is held out: no training review contains such a pair and every test
-//! review contains at least one. A model has to know "never" and "tedious" apart to read "never tedious".
+//! One in eight pairs of (template, adjective) is held out: no training review contains such a pair and every test review
+//! contains at least one. A model has to know "nobody could call it" and "tedious" apart to read them together.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -173,18 +173,25 @@ struct Author<'a> {
 }
 
 impl Author<'_> {
-    /// A review that is not in `seen`, with an opinion pair that is held out (or with none), and no opinion word twice.
+    /// A review that is not in `seen`, with a held-out pair (or with none), and with no opinion word twice.
     fn review(&mut self, praise: bool, held_out: bool, seen: &mut HashSet<String>) -> String {
         loop {
             let (mut text, mut pairs) = (String::new(), Vec::new());
             self.expand("review", praise, 0, &mut text, &mut pairs);
             let text = tidy(&text);
             let words: HashSet<usize> = pairs.iter().map(|&(_, word)| word).collect();
-            let fits = pairs.iter().any(|&pair| is_held_out(pair)) == held_out && words.len() == pairs.len();
+            let fits =
+                pairs.iter().any(|&pair| self.is_held_out(pair)) == held_out && words.len() == pairs.len();
             if fits && seen.insert(text.clone()) {
                 return text;
             }
         }
+    }
+
+    /// One pair in eight whose word is an adjective, the same for every seed.
+    fn is_held_out(&self, (template, word): (usize, usize)) -> bool {
+        let [hash, ..] = random::philox([template as u32, word as u32, 0, 0], random::key(0));
+        self.grammar.rules[word].symbol == "adjective" && hash.is_multiple_of(8)
     }
 
     /// Appends one way to write `symbol`, and the (template, opinion word) pairs in it. `template` is the rule that asks.
@@ -225,12 +232,6 @@ impl Author<'_> {
             return;
         }
     }
-}
-
-/// One pair in eight, the same for every seed.
-fn is_held_out((template, word): (usize, usize)) -> bool {
-    let [hash, ..] = random::philox([template as u32, word as u32, 0, 0], random::key(0));
-    hash.is_multiple_of(8)
 }
 
 /// Single spaces, `an` before vowels, a capital letter at the start of each sentence.

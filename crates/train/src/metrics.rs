@@ -64,7 +64,7 @@ impl Accumulator {
         Accumulator { classes, confusion: vec![0; classes * classes], nll: 0.0, rows: 0 }
     }
 
-    /// Adds a batch: `logits` [B, classes] row-major, `labels` [B]. The loss is summed in f64, with the row's largest
+    /// Adds a batch: `logits` is `[B, classes]` row-major, `labels` is `[B]`. The loss is summed in f64, with the row's largest
     /// logit taken out of the exponentials.
     ///
     /// # Errors
