@@ -121,10 +121,16 @@ impl<'t> Var<'t> {
     ///
     /// # Errors
     /// As [`linear`].
-    pub fn linear(&self, weight: &Var<'t>, bias: &Var<'t>, activation: Activation) -> Result<Var<'t>> {
-        self.tape.apply(&[self, weight, bias], || {
+    pub fn linear(
+        &self,
+        weight: &Var<'t>,
+        bias: Option<&Var<'t>>,
+        activation: Activation,
+    ) -> Result<Var<'t>> {
+        let inputs: Vec<&Var<'t>> = [self, weight].into_iter().chain(bias).collect();
+        self.tape.apply(&inputs, || {
             let save = self.tape.records();
-            let out = linear(&self.value, &weight.value, Some(&bias.value), activation, save)?;
+            let out = linear(&self.value, &weight.value, bias.map(Var::value), activation, save)?;
             let saved = match activation {
                 Activation::None => None,
                 _ if activation.needs_pre_activation() => out.pre_activation,
