@@ -265,6 +265,30 @@ impl OpCase {
         Ok(Results { outputs, gradients })
     }
 
+    /// Compares F32 on the current instruction set with F64, outputs and gradients.
+    ///
+    /// # Errors
+    /// A [`Mismatch`] for the first element that differs by more than `roundings`, or for the operation's error.
+    pub fn check_f32(&self) -> std::result::Result<(), Mismatch> {
+        let expected = self.name_results(self.run(DType::F32, DType::F64)?);
+        let got = self.name_results(self.run(DType::F32, DType::F32)?);
+        check_count(got.len(), expected.len())?;
+        for ((name, got), (_, expected)) in got.iter().zip(&expected) {
+            let expected = numbers_of(expected)?;
+            let tolerance = self.roundings * 2f64.powi(-24) * largest(&expected).max(1e-6);
+            compare(|| name.clone(), &numbers_of(got)?, &expected, tolerance)?;
+        }
+        Ok(())
+    }
+
+    /// Outputs and then gradients, with names for reports.
+    pub fn name_results(&self, results: Results) -> Vec<(String, Tensor)> {
+        let outputs = results.outputs.into_iter().enumerate().map(|(i, y)| (format!("output {i}"), y));
+        let gradients = self.inputs.iter().zip(results.gradients);
+        let gradients = gradients.filter_map(|(input, d)| Some((format!("d{}", input.name), d?)));
+        outputs.chain(gradients).collect()
+    }
+
     /// Runs the textbook version, if there is one, with every result rounded to `dtype`.
     ///
     /// # Errors
@@ -387,6 +411,17 @@ pub enum Mismatch {
     /// The operation returned an error.
     #[error(transparent)]
     Operation(#[from] crate::Error),
+}
+
+/// Checks a number of outputs and gradients.
+///
+/// # Errors
+/// [`Mismatch::Length`].
+pub fn check_count(got: usize, expected: usize) -> std::result::Result<(), Mismatch> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Mismatch::Length { what: "outputs and gradients".into(), got, expected })
 }
 
 /// Checks every element: `|got - expected| <= tolerance`, where NaN on either side fails, and infinities must be equal.

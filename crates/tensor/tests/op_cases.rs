@@ -4,7 +4,7 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::sync::Arc;
-use vitrine_tensor::cases::{self, Low, Mismatch, OpCase, compare, largest, numbers_of};
+use vitrine_tensor::cases::{self, Low, Mismatch, OpCase, check_count, compare, largest, numbers_of};
 use vitrine_tensor::cpu::isa::{Isa, with_isa};
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::{DType, Tensor};
@@ -32,7 +32,7 @@ fn main() {
         }
         add("threads".into(), Isa::detect(), threads);
         for isa in Isa::available() {
-            add(format!("f32/{isa}"), isa, single_precision);
+            add(format!("f32/{isa}"), isa, OpCase::check_f32);
             // Nothing is in half precision where all inputs are parameters.
             if case.naive.is_some() && case.inputs.iter().any(|input| !input.parameter) {
                 add(format!("bf16/{isa}"), isa, |case| half_precision(case, DType::BF16));
@@ -43,15 +43,7 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-/// Names and tensors of outputs and gradients.
-fn tensors(case: &OpCase, results: cases::Results) -> Vec<(String, Tensor)> {
-    let outputs = results.outputs.into_iter().enumerate().map(|(i, y)| (format!("output {i}"), y));
-    let gradients = case.inputs.iter().zip(results.gradients);
-    let gradients = gradients.filter_map(|(input, d)| Some((format!("d{}", input.name), d?)));
-    outputs.chain(gradients).collect()
-}
-
-/// The textbook version's numbers, in the order of [`tensors`].
+/// The textbook version's numbers, in the order of [`OpCase::name_results`].
 fn naive_numbers(case: &OpCase, exact_in: DType, dtype: DType) -> Result<Vec<Vec<f64>>, Mismatch> {
     let naive = case.run_naive(exact_in, dtype)?.unwrap_or_default();
     let all = naive.outputs.into_iter().chain(naive.gradients.into_iter().flatten());
@@ -61,7 +53,7 @@ fn naive_numbers(case: &OpCase, exact_in: DType, dtype: DType) -> Result<Vec<Vec
 /// F64 against the textbook version: both are the formula, so only their order of summation differs.
 fn textbook(case: &OpCase) -> Outcome {
     let naive = naive_numbers(case, DType::F32, DType::F64)?;
-    let results = tensors(case, case.run(DType::F32, DType::F64)?);
+    let results = case.name_results(case.run(DType::F32, DType::F64)?);
     check_count(naive.len(), results.len())?;
     for ((name, tensor), expected) in results.iter().zip(&naive) {
         let tolerance = 1e-12 * largest(expected).max(1e-3);
@@ -70,31 +62,11 @@ fn textbook(case: &OpCase) -> Outcome {
     Ok(())
 }
 
-fn check_count(got: usize, expected: usize) -> Outcome {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Mismatch::Length { what: "outputs and gradients".into(), got, expected })
-}
-
-/// F32 on one instruction set against F64.
-fn single_precision(case: &OpCase) -> Outcome {
-    let expected = tensors(case, case.run(DType::F32, DType::F64)?);
-    let got = tensors(case, case.run(DType::F32, DType::F32)?);
-    check_count(got.len(), expected.len())?;
-    for ((name, got), (_, expected)) in got.iter().zip(&expected) {
-        let expected = numbers_of(expected)?;
-        let tolerance = case.roundings * 2f64.powi(-24) * largest(&expected).max(1e-6);
-        compare(|| name.clone(), &numbers_of(got)?, &expected, tolerance)?;
-    }
-    Ok(())
-}
-
 /// Half precision: at most twice the error of the textbook version in the same precision, both against F64. Where the
 /// textbook version is exact by luck, half a unit in the last place, which every result must be granted, counts instead.
 fn half_precision(case: &OpCase, dtype: DType) -> Outcome {
-    let expected = tensors(case, case.run(dtype, DType::F64)?);
-    let got = tensors(case, case.run(dtype, dtype)?);
+    let expected = case.name_results(case.run(dtype, DType::F64)?);
+    let got = case.name_results(case.run(dtype, dtype)?);
     let naive = naive_numbers(case, dtype, dtype)?;
     check_count(got.len(), expected.len())?;
     check_count(naive.len(), expected.len())?;
@@ -113,7 +85,7 @@ fn half_precision(case: &OpCase, dtype: DType) -> Outcome {
 /// The same bits on one thread and on three.
 fn threads(case: &OpCase) -> Outcome {
     let run = |count| parallel::with_threads(count, || case.run(DType::F32, DType::F32));
-    let (one, three) = (tensors(case, run(1)?), tensors(case, run(3)?));
+    let (one, three) = (case.name_results(run(1)?), case.name_results(run(3)?));
     for ((name, one), (_, three)) in one.iter().zip(&three) {
         compare(|| format!("{name} on three threads"), &numbers_of(three)?, &numbers_of(one)?, 0.0)?;
     }
