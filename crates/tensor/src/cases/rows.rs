@@ -2,9 +2,10 @@
 
 use super::{
     OpCase, Values, adamw, attention, cross_entropy, dropout, dropout_add_layer_norm, embed_layer_norm,
-    embedding, layer_norm, log_softmax, softmax,
+    embedding, gelu_erf, gelu_tanh, layer_norm, linear, log_softmax, matmul, softmax,
 };
 use crate::ops::attention::Queries;
+use crate::ops::linear::Activation;
 
 /// Widths around the vectors of every instruction set: 1, 4, 8 and 16 lanes, alone and in fours.
 const WIDTHS: [usize; 11] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 65, 131];
@@ -29,6 +30,7 @@ pub fn all() -> Vec<OpCase> {
     rows.extend([layer_norm(70, 24), softmax(3000, 9), cross_entropy(9, 40), dropout(100, 24)]);
     rows.extend([dropout_add_layer_norm(70, 24, 0.3), dropout_add_layer_norm(40, 20, 0.0), adamw(40_000)]);
     rows.extend([embedding(1200, 3, 8), embedding(500, 300, 8), embed_layer_norm(600, 130, 12)]);
+    rows.extend(dense());
     // Strided.
     rows.extend(
         [layer_norm(5, 20), softmax(5, 20), log_softmax(5, 20), cross_entropy(5, 20)].map(|r| r.strided(3)),
@@ -55,6 +57,20 @@ pub fn all() -> Vec<OpCase> {
         rows.push(attention(&[], 2, 8, queries, None));
         rows.push(attention(&[9, 20], 2, 4, queries, Some(0.1)).strided(3));
     }
+    rows
+}
+
+/// Products and activations.
+fn dense() -> Vec<OpCase> {
+    let mut rows: Vec<OpCase> = WIDTHS.into_iter().flat_map(|len| [gelu_erf(len), gelu_tanh(len)]).collect();
+    let sizes = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (17, 33, 15), (1, 64, 9), (40, 3, 70)];
+    rows.extend(sizes.map(|(m, k, n)| matmul(m, k, n)));
+    rows.extend([matmul(5, 7, 9).strided(4), matmul(70, 130, 50)]);
+    let activations =
+        [Activation::None, Activation::GeluErf, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
+    rows.extend(activations.map(|activation| linear(6, 17, 9, activation)));
+    rows.extend([linear(1, 1, 1, Activation::None), linear(33, 40, 70, Activation::GeluErf)]);
+    rows.push(linear(6, 17, 9, Activation::Tanh).strided(3));
     rows
 }
 

@@ -62,7 +62,8 @@ pub(super) struct RowMasks<'a> {
     offsets: &'a Offsets,
     sequence: usize,
     row: usize,
-    draws: Vec<u16>,
+    /// What Philox returned: each word is two draws.
+    words: Vec<[[u32; 4]; CALLS]>,
 }
 
 /// Calls of Philox side by side; each gives eight draws.
@@ -74,8 +75,8 @@ impl<'a> RowMasks<'a> {
         // The last sequence that begins at or before the row; empty ones before it are passed over.
         let sequence =
             offsets.positions().partition_point(|&start| start as usize <= first).saturating_sub(1);
-        let draws = vec![0; width.next_multiple_of(8 * CALLS)];
-        RowMasks { dropout, offsets, sequence, row: first, draws }
+        let words = vec![[[0; 4]; CALLS]; width.div_ceil(8 * CALLS)];
+        RowMasks { dropout, offsets, sequence, row: first, words }
     }
 
     /// Draws for the next row.
@@ -88,16 +89,17 @@ impl<'a> RowMasks<'a> {
         self.row += 1;
         let site = u32::from(self.dropout.site) << 16;
         let sequence = self.dropout.first_sequence.wrapping_add(self.sequence as u32);
-        for (piece, draws) in self.draws.chunks_exact_mut(8 * CALLS).enumerate() {
+        for (piece, calls) in self.words.iter_mut().enumerate() {
             let block = (piece * CALLS) as u32;
             let blocks: [u32; CALLS] = std::array::from_fn(|i| site | (block + i as u32));
             let counter = [[position; CALLS], blocks, [sequence; CALLS], [self.dropout.step; CALLS]];
             let words = philox_many(counter, key(self.dropout.seed));
-            for (call, draws) in draws.chunks_exact_mut(8).enumerate() {
-                for word in 0..4 {
-                    draws[2 * word] = words[word][call] as u16;
-                    draws[2 * word + 1] = (words[word][call] >> 16) as u16;
-                }
+            for (i, call) in calls.iter_mut().enumerate() {
+                // Low half first in memory, on processors of either byte order.
+                *call = std::array::from_fn(|word| {
+                    let draws = words[word][i];
+                    if cfg!(target_endian = "big") { draws.rotate_left(16) } else { draws }
+                });
             }
         }
     }
@@ -105,9 +107,10 @@ impl<'a> RowMasks<'a> {
     /// `x` at channels from `channel` on of the row, dropped or scaled.
     #[inline(always)]
     pub(super) fn apply<L: Lanes>(&self, channel: usize, x: L) -> L {
-        let draws = &self.draws[channel..channel + L::LANES];
-        // SAFETY: the slice has LANES draws.
-        let draws: L = unsafe { L::load_u16(draws.as_ptr()) };
+        let words = self.words.as_flattened().as_flattened();
+        assert!(channel + L::LANES <= 2 * words.len());
+        // SAFETY: the words are twice as many draws in memory, of which LANES begin at `channel` as asserted.
+        let draws: L = unsafe { L::load_u16(words.as_ptr().cast::<u16>().add(channel)) };
         let dropped = draws.lt(L::constant(f64::from(self.dropout.threshold())));
         L::select(dropped, L::constant(0.0), x * L::splat(L::Real::from_f64(f64::from(self.dropout.scale()))))
     }

@@ -89,20 +89,29 @@ impl<E: Float> Kernel<E::Real> for Forward<'_, E> {
     }
 }
 
+// The loops with exponentials are written out: a closure as long as `exp` may be compiled on its own, outside of the
+// trampoline and so without its instructions.
+
 /// The largest x, and `sum exp(x - max)`.
 #[inline(always)]
 pub(super) fn max_and_sum<L: Lanes, E: Float<Real = L::Real>>(x: &[E]) -> (f64, f64) {
+    // Past the end of a row lanes are -inf, whose exponential is 0.
     let lowest = L::Real::from_f64(f64::NEG_INFINITY);
     let max = simd::fold(x, L::splat(lowest), lowest, |max: L, x| x.max(max)).reduce_max();
-    let shift = L::splat(max);
-    (max.to_f64(), simd::sum(x, |x: L| (x - shift).exp()).to_f64())
+    let (shift, mut sum) = (L::splat(max), L::constant(0.0));
+    for x in x.chunks(L::LANES) {
+        sum = sum + (simd::load::<L, E>(x, lowest) - shift).exp();
+    }
+    (max.to_f64(), sum.reduce_add().to_f64())
 }
 
 /// `y = exp(x - max) / sum`. The exponentials are taken anew, for y may not hold them precisely.
 #[inline(always)]
 pub(super) fn exponentials<L: Lanes, E: Float<Real = L::Real>>(x: &[E], y: &mut [E], max: f64, sum: f64) {
     let (shift, scale) = (L::constant(max), L::constant(1.0 / sum));
-    simd::map(x, y, |x: L| (x - shift).exp() * scale);
+    for (x, y) in x.chunks(L::LANES).zip(y.chunks_mut(L::LANES)) {
+        simd::store((simd::load::<L, E>(x, E::Real::default()) - shift).exp() * scale, y);
+    }
 }
 
 fn backward(op: &'static str, dy: &Tensor, y: &Tensor, logarithm: bool) -> Result<Tensor> {
@@ -138,7 +147,12 @@ impl<E: Float> Kernel<E::Real> for Backward<'_, E> {
             let (dy, y) = (self.dy.row(self.first + row), self.y.row(self.first + row));
             if self.logarithm {
                 let sum = L::splat(simd::sum(dy, |dy: L| dy));
-                simd::map2(dy, y, dx, |dy: L, y| dy - y.exp() * sum);
+                let zero = E::Real::default();
+                let operands = dy.chunks(L::LANES).zip(y.chunks(L::LANES));
+                for ((dy, y), dx) in operands.zip(dx.chunks_mut(L::LANES)) {
+                    let probability = simd::load::<L, E>(y, zero).exp();
+                    simd::store(simd::load::<L, E>(dy, zero) - probability * sum, dx);
+                }
             } else {
                 let dot = L::splat(simd::sum2(dy, y, |dy: L, y| dy * y));
                 simd::map2(dy, y, dx, |dy: L, y| y * (dy - dot));

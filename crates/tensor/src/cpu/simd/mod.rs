@@ -336,19 +336,7 @@ pub fn fold<L: Lanes, X: Float<Real = L::Real>>(
 /// The sum of `f` over a slice, in four interleaved accumulators, so that additions need not wait for each other.
 #[inline(always)]
 pub fn sum<L: Lanes, X: Float<Real = L::Real>>(x: &[X], f: impl Fn(L) -> L) -> L::Real {
-    let zero = L::Real::default();
-    let mut sums = [L::splat(zero); 4];
-    let quads = x.chunks_exact(4 * L::LANES);
-    let rest = quads.remainder();
-    for quad in quads {
-        for (sum, x) in sums.iter_mut().zip(quad.chunks_exact(L::LANES)) {
-            *sum = *sum + f(load(x, zero));
-        }
-    }
-    for (sum, x) in sums.iter_mut().zip(rest.chunks(L::LANES)) {
-        *sum = *sum + first_lanes(f(load(x, zero)), x.len());
-    }
-    ((sums[0] + sums[1]) + (sums[2] + sums[3])).reduce_add()
+    sum_of_vectors(x.len(), |start| f(load(x.get(start..).unwrap_or(&[]), L::Real::default())))
 }
 
 /// As [`sum`], of `f` over two slices of one length.
@@ -360,16 +348,23 @@ pub fn sum2<L: Lanes, A: Float<Real = L::Real>, B: Float<Real = L::Real>>(
 ) -> L::Real {
     assert_eq!(a.len(), b.len());
     let zero = L::Real::default();
-    let mut sums = [L::splat(zero); 4];
-    let (a_quads, b_quads) = (a.chunks_exact(4 * L::LANES), b.chunks_exact(4 * L::LANES));
-    let (a_rest, b_rest) = (a_quads.remainder(), b_quads.remainder());
-    for (a, b) in a_quads.zip(b_quads) {
-        for ((sum, a), b) in sums.iter_mut().zip(a.chunks_exact(L::LANES)).zip(b.chunks_exact(L::LANES)) {
-            *sum = *sum + f(load(a, zero), load(b, zero));
+    sum_of_vectors(a.len(), |start| {
+        f(load(a.get(start..).unwrap_or(&[]), zero), load(b.get(start..).unwrap_or(&[]), zero))
+    })
+}
+
+/// The sum of the first `len` lanes of `vector(0), vector(LANES), ..`. `vector` must be short: a long closure may not be
+/// inlined, and outside of the trampoline its instructions are function calls.
+#[inline(always)]
+fn sum_of_vectors<L: Lanes>(len: usize, vector: impl Fn(usize) -> L) -> L::Real {
+    let mut sums = [L::splat(L::Real::default()); 4];
+    for start in (0..len).step_by(4 * L::LANES) {
+        let whole = start + 4 * L::LANES <= len;
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let start = start + i * L::LANES;
+            let lanes = vector(start);
+            *sum = *sum + if whole { lanes } else { first_lanes(lanes, len.saturating_sub(start)) };
         }
-    }
-    for ((sum, a), b) in sums.iter_mut().zip(a_rest.chunks(L::LANES)).zip(b_rest.chunks(L::LANES)) {
-        *sum = *sum + first_lanes(f(load(a, zero), load(b, zero)), a.len());
     }
     ((sums[0] + sums[1]) + (sums[2] + sums[3])).reduce_add()
 }
