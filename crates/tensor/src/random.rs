@@ -178,6 +178,28 @@ mod tests {
         );
     }
 
+    /// Draws of hidden dropout, from another implementation of Philox and of the layout: a checkpoint that is resumed by a
+    /// later version must see the same masks.
+    #[test]
+    fn hidden_draws_are_these() {
+        let dropout = Dropout {
+            dropout_p: 0.1,
+            seed: 0x1234_5678_9abc_def0,
+            step: 1234,
+            site: 0x0302,
+            first_sequence: 40,
+        };
+        let vectors: [(u32, u32, u32, [u16; 8]); 3] = [
+            (0, 0, 0, [18567, 21439, 27114, 53003, 49830, 27545, 32828, 62381]),
+            (511, 1, 95, [23595, 51712, 26010, 38065, 19887, 34294, 36903, 47974]),
+            (3, 0, 7, [44650, 681, 7314, 47877, 8175, 14989, 889, 45735]),
+        ];
+        for (position, sequence, block, draws) in vectors {
+            assert_eq!(dropout.hidden_draws(position, sequence, block), draws);
+        }
+        assert_eq!((dropout.threshold(), dropout.scale()), (6554, 65536.0 / 58982.0));
+    }
+
     #[test]
     fn many_calls_equal_single_ones() {
         let counters: [[u32; 16]; 4] =
