@@ -2,6 +2,7 @@
 
 use crate::{BertConfig, BertError, Result};
 use std::sync::Arc;
+use vitrine_autograd::TokenIds;
 use vitrine_tensor::Offsets;
 
 /// `B` token sequences one after the other, without padding: `T` tokens in all. Host data.
@@ -9,9 +10,7 @@ use vitrine_tensor::Offsets;
 /// A value of this type fits the config that it was made for: no id, position, token type or label is out of range.
 #[derive(Clone, Debug)]
 pub struct TokenBatch {
-    ids: Arc<[u32]>,
-    token_types: Arc<[u32]>,
-    positions: Arc<[u32]>,
+    tokens: TokenIds,
     offsets: Offsets,
     labels: Option<Arc<[u32]>>,
 }
@@ -54,8 +53,8 @@ impl TokenBatch {
         }
         let offsets = Offsets::from_lengths(lengths)?;
         let token_types = vec![0; ids.len()].into();
-        let labels = labels.map(Into::into);
-        Ok(TokenBatch { ids: ids.into(), token_types, positions: positions.into(), offsets, labels })
+        let tokens = TokenIds { ids: ids.into(), token_types, positions: positions.into() };
+        Ok(TokenBatch { tokens, offsets, labels: labels.map(Into::into) })
     }
 
     /// The same batch with these token types, `T` of them: 1 for the second text of a pair.
@@ -63,19 +62,20 @@ impl TokenBatch {
     /// # Errors
     /// `Batch` for another number of them, or one that the config does not have.
     pub fn with_token_types(self, token_types: &[u32], config: &BertConfig) -> Result<Self> {
-        if token_types.len() != self.tokens() {
-            let expected = format!("{}, one a token", self.tokens());
+        if token_types.len() != self.len() {
+            let expected = format!("{}, one a token", self.len());
             return Err(refusal(0, "number of token types", expected, &token_types.len()));
         }
         for (index, range) in self.offsets.ranges().enumerate() {
             below(index, "token type", &token_types[range], config.type_vocab_size)?;
         }
-        Ok(TokenBatch { token_types: token_types.into(), ..self })
+        Ok(TokenBatch { tokens: TokenIds { token_types: token_types.into(), ..self.tokens }, ..self })
     }
 
-    /// The number of tokens `T`.
-    pub fn tokens(&self) -> usize {
-        self.ids.len()
+    /// The number of tokens `T`; never zero.
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one token")]
+    pub fn len(&self) -> usize {
+        self.offsets.total()
     }
 
     /// The number of sequences `B`.
@@ -83,19 +83,9 @@ impl TokenBatch {
         self.offsets.sequences()
     }
 
-    /// Token ids, `T`.
-    pub fn ids(&self) -> &Arc<[u32]> {
-        &self.ids
-    }
-
-    /// Token types, `T`.
-    pub fn token_types(&self) -> &Arc<[u32]> {
-        &self.token_types
-    }
-
-    /// Positions in their sequence, `T`.
-    pub fn positions(&self) -> &Arc<[u32]> {
-        &self.positions
+    /// Id, token type and position of each token.
+    pub fn tokens(&self) -> &TokenIds {
+        &self.tokens
     }
 
     /// Where sequences begin and end.
@@ -131,12 +121,12 @@ mod tests {
     #[test]
     fn sequences_follow_one_another() {
         let batch = TokenBatch::new([vec![2, 5, 3], vec![2, 3]], Some(&[1, 0]), &config()).unwrap();
-        assert_eq!(batch.ids()[..], [2, 5, 3, 2, 3]);
-        assert_eq!(batch.positions()[..], [0, 1, 2, 0, 1]);
+        assert_eq!(batch.tokens().ids[..], [2, 5, 3, 2, 3]);
+        assert_eq!(batch.tokens().positions[..], [0, 1, 2, 0, 1]);
         assert_eq!(batch.offsets().positions(), [0, 3, 5]);
         assert_eq!(batch.labels().unwrap()[..], [1, 0]);
         let pairs = batch.with_token_types(&[0, 0, 1, 0, 1], &config()).unwrap();
-        assert_eq!(pairs.token_types()[..], [0, 0, 1, 0, 1]);
+        assert_eq!(pairs.tokens().token_types[..], [0, 0, 1, 0, 1]);
     }
 
     #[test]

@@ -122,4 +122,7 @@ pub enum BertError {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] vitrine_tensor::Error),
+    /// The tape refused an operation.
+    #[error(transparent)]
+    Autograd(#[from] vitrine_autograd::AutogradError),
 }

@@ -1,18 +1,33 @@
-//! BERT: configuration, tokenizer, weights and model.
+//! BERT: configuration, tokenizer, weights and models.
 //!
 //! Reading order: [`BertConfig`] for the sizes, [`Tokenizer`] and [`TokenBatch`] for the input, [`Weights`] for where
-//! parameters come from.
+//! parameters come from; then the model from the outside in: [`model`](BertForSequenceClassification), `encoder`, `attention`,
+//! `embeddings`, `heads`.
 
+mod attention;
 mod batch;
 mod config;
+mod cost;
+mod embeddings;
+mod encoder;
 mod error;
 mod files;
+mod heads;
+mod model;
+mod parameters;
+mod pass;
+mod save;
 mod tokenizer;
 pub mod weights;
 
 pub use batch::TokenBatch;
 pub use config::{BertConfig, CONFIG_FILE};
+pub use cost::Cost;
+pub use encoder::{Encoded, Observe};
 pub use error::{BertError, Result};
 pub use files::{StagedFiles, write_atomically};
+pub use model::{
+    AnyModel, BertForMaskedLm, BertForSequenceClassification, BertModel, Classified, Loaded, load_any,
+};
 pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer};
 pub use weights::{KeyReport, WEIGHTS_FILE, Weights};

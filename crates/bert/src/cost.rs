@@ -1,0 +1,79 @@
+//! [`Cost`]: what running a BERT takes, by counting.
+
+use crate::BertConfig;
+use serde::Serialize;
+
+/// Arithmetic and memory for one batch through a classifier.
+///
+/// FLOPs are nominal, the convention of the field: two per encoder weight and token, `4 C` per pair of tokens of a sequence
+/// and layer for attention, and twice the forward pass again for backward. What a pass really executes is less: the last
+/// layer computes only the [CLS] rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Weights of the layers' matrices: `L (4 C^2 + 2 C I)`.
+    pub encoder_weights: u64,
+    /// `2 weights T + 4 L C sum(S^2)`.
+    pub forward_flops: u64,
+    /// `6 weights T + 12 L C sum(S^2)`.
+    pub training_flops: u64,
+    /// What a forward pass executes when only [CLS] rows leave the last layer.
+    pub executed_forward_flops: u64,
+    /// The same for a training step.
+    pub executed_training_flops: u64,
+    /// F32 tensors that a training step keeps for backward.
+    pub activation_bytes: u64,
+}
+
+impl BertConfig {
+    /// The cost of one batch of sequences with these lengths, in tokens.
+    pub fn cost(&self, lengths: &[usize]) -> Cost {
+        let [c, i, l, h] =
+            [self.hidden_size, self.intermediate_size, self.num_hidden_layers, self.num_attention_heads]
+                .map(|size| size as u64);
+        let tokens: u64 = lengths.iter().map(|&s| s as u64).sum();
+        let squares: u64 = lengths.iter().map(|&s| (s as u64).pow(2)).sum();
+        let sequences = lengths.len() as u64;
+        let layer_weights = 4 * c * c + 2 * c * i;
+        let encoder_weights = l * layer_weights;
+        let forward_flops = 2 * encoder_weights * tokens + 4 * l * c * squares;
+        // Of the last layer's rows beyond queries, keys and values, only one a sequence is computed.
+        let spared_weights = layer_weights - 3 * c * c;
+        let spared = 2 * spared_weights * (tokens - sequences) + 4 * c * (squares - tokens);
+        let executed = forward_flops - spared;
+        // Per row of a layer: its input, query, key and value, the context, two LayerNorms' sums, the feed-forward's input, its
+        // hidden values before and after the activation; per row also two LayerNorms' mean and rstd, and a number a head.
+        let row = 8 * c + 2 * i + 4 + h;
+        let last = tokens * 4 * c + sequences * (row - 4 * c);
+        let embeddings = tokens * (c + 2);
+        let head = sequences * 3 * c;
+        let elements = embeddings + (l - 1) * tokens * row + last + head;
+        Cost {
+            encoder_weights,
+            forward_flops,
+            training_flops: 3 * forward_flops,
+            executed_forward_flops: executed,
+            executed_training_flops: 3 * executed,
+            activation_bytes: 4 * elements,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bert_base_is_what_is_published() {
+        let cost = BertConfig::bert_base().cost(&[512; 16]);
+        assert_eq!(cost.encoder_weights, 84_934_656);
+        let expected = 2 * 84_934_656 * 8192 + 4 * 12 * 768 * 16 * 512 * 512;
+        assert_eq!((cost.forward_flops, cost.training_flops), (expected, 3 * expected));
+        assert!(cost.executed_forward_flops < cost.forward_flops);
+    }
+
+    #[test]
+    fn one_token_a_sequence_spares_nothing() {
+        let cost = BertConfig::bert_mini().cost(&[1; 7]);
+        assert_eq!(cost.executed_forward_flops, cost.forward_flops);
+    }
+}

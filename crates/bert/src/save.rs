@@ -1,0 +1,74 @@
+//! Writing a model folder that `AutoModelForSequenceClassification.from_pretrained` and `AutoTokenizer.from_pretrained` load as
+//! it is.
+
+use crate::{BertError, CONFIG_FILE, Result, StagedFiles, WEIGHTS_FILE};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+use vitrine_autograd::ParameterStore;
+use vitrine_tensor::DType;
+
+/// Elements converted to bytes at a time.
+const CHUNK: usize = 1 << 16;
+
+/// Writes config, weights and tokenizer files, all or none.
+pub(crate) fn save(
+    folder: &Path,
+    config: &str,
+    parameters: &ParameterStore,
+    tokenizer_files: Vec<(&'static str, Cow<'_, str>)>,
+) -> Result<()> {
+    let mut files = StagedFiles::new(folder)?;
+    files.write_text(CONFIG_FILE, config)?;
+    for (name, text) in tokenizer_files {
+        files.write_text(name, &text)?;
+    }
+    write_weights(&mut files, folder, parameters)?;
+    files.commit()
+}
+
+/// `model.safetensors`: every part of every parameter under its Hugging Face key, in F32.
+///
+/// The file is a header's length (u64), the header (JSON), then the tensors; `{"format": "pt"}` is what `transformers`
+/// looks for.
+fn write_weights(files: &mut StagedFiles, folder: &Path, parameters: &ParameterStore) -> Result<()> {
+    let mut tensors = Vec::new();
+    for (key, value) in parameters.parts()? {
+        tensors.push((key.to_owned(), value.to_dtype(DType::F32)?));
+    }
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut end = 0;
+    let infos = tensors.iter().map(|(key, value)| {
+        let start = end;
+        end += value.bytes();
+        let info = TensorInfo { dtype: Dtype::F32, shape: value.dims().to_vec(), data_offsets: (start, end) };
+        (key.clone(), info)
+    });
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let header = Metadata::new(Some(format), infos.collect()).map_err(|source| BertError::Safetensors {
+        path: folder.join(WEIGHTS_FILE),
+        len: 0,
+        source,
+    })?;
+    let mut slices = Vec::with_capacity(tensors.len());
+    for (_, value) in &tensors {
+        slices.push(value.as_slice::<f32>()?);
+    }
+    files.write(WEIGHTS_FILE, |file| {
+        let mut header = serde_json::to_vec(&header)?;
+        // Spaces at the end of the JSON keep the tensors aligned, so that a reader can map them.
+        header.resize(header.len().next_multiple_of(size_of::<u64>()), b' ');
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        let mut bytes = Vec::with_capacity(CHUNK * size_of::<f32>());
+        for piece in slices.iter().flat_map(|values| values.chunks(CHUNK)) {
+            bytes.clear();
+            bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,403 @@
+//! The models against PyTorch and `transformers` (goldens: `goldens/make_goldens.py`), against themselves, and against finite
+//! differences in F64.
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use vitrine_autograd::{Gradients, ParameterStore, Randomness, Tape};
+use vitrine_bert::{
+    BertConfig, BertForMaskedLm, BertForSequenceClassification, BertModel, Observe, TokenBatch, Tokenizer,
+    Weights, load_any,
+};
+use vitrine_tensor::{DType, Tensor};
+
+/// A golden file: F32 and I64 tensors, and the config.
+struct Golden {
+    floats: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    integers: BTreeMap<String, Vec<u32>>,
+    config: BertConfig,
+    folder: tempfile::TempDir,
+}
+
+impl Golden {
+    fn read(name: &str, config: Option<BertConfig>) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
+        let bytes = std::fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let (mut floats, mut integers) = (BTreeMap::new(), BTreeMap::new());
+        for (name, view) in file.tensors() {
+            match view.dtype() {
+                Dtype::F32 => {
+                    let values =
+                        view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+                    floats.insert(name, (view.shape().to_vec(), values.collect()));
+                }
+                Dtype::I64 => {
+                    let values =
+                        view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32);
+                    integers.insert(name, values.collect());
+                }
+                other => panic!("{name} is {other}"),
+            }
+        }
+        let config = config.unwrap_or_else(|| {
+            let text = &header.metadata().as_ref().unwrap()["config"];
+            BertConfig::parse(text, Path::new("golden")).unwrap()
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let views = file.tensors();
+        let weights = views
+            .iter()
+            .filter_map(|(name, view)| {
+                let key = name.strip_prefix("weight.")?;
+                Some((key, TensorView::new(view.dtype(), view.shape().to_vec(), view.data()).unwrap()))
+            })
+            .collect::<Vec<_>>();
+        std::fs::write(folder.path().join("model.safetensors"), serialize(weights, None).unwrap()).unwrap();
+        Golden { floats, integers, config, folder }
+    }
+
+    fn weights(&self) -> Weights {
+        Weights::open(self.folder.path()).unwrap()
+    }
+
+    fn float(&self, name: &str) -> &[f32] {
+        &self.floats[name].1
+    }
+
+    fn batch(&self) -> TokenBatch {
+        let ids = &self.integers["ids"];
+        let sequences: Vec<&[u32]> = self.integers["offsets"]
+            .windows(2)
+            .map(|pair| &ids[pair[0] as usize..pair[1] as usize])
+            .collect();
+        let labels = self.integers.get("labels").map(Vec::as_slice);
+        let batch = TokenBatch::new(sequences, labels, &self.config).unwrap();
+        match self.integers.get("token_types") {
+            Some(types) => batch.with_token_types(types, &self.config).unwrap(),
+            None => batch,
+        }
+    }
+}
+
+/// `max|a - b| <= tolerance max|b|`; NaN fails.
+#[track_caller]
+fn assert_close(name: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len(), "{name}: number of elements");
+    let limit = tolerance * largest(expected);
+    for (index, (a, b)) in got.iter().zip(expected).enumerate() {
+        assert!((a - b).abs() <= limit, "{name}[{index}]: got {a}, expected {b}, limit {limit:e}");
+    }
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, value| most.max(value.abs()))
+}
+
+/// The gradient of each part by its key.
+fn gradients_by_key(parameters: &ParameterStore, gradients: &Gradients) -> BTreeMap<String, Vec<f32>> {
+    let mut by_key = BTreeMap::new();
+    for (id, parameter) in parameters.iter() {
+        let gradient = gradients.parameter(id).expect("every parameter has a gradient");
+        for (key, rows) in parameter.split(gradient).unwrap() {
+            by_key.insert(key.to_owned(), rows.to_vec::<f32>().unwrap());
+        }
+    }
+    by_key
+}
+
+/// How far from its true value, zero, the gradient of the keys' bias may be, relative to that of the queries' bias. Attention's
+/// backward takes `sum(P dP)` from `dout . out`, as FlashAttention does, so a row of dS sums to zero only up to the rounding
+/// of that product: 1.6e-6 on these large random weights, where PyTorch's eager attention has 2e-7.
+const KEY_BIAS: f32 = 1e-5;
+
+/// Every gradient within 1e-4; the keys' bias, which softmax does not see, has none.
+fn compare_gradients(got: &BTreeMap<String, Vec<f32>>, golden: &Golden) {
+    let expected: Vec<&String> = golden.floats.keys().filter(|name| name.starts_with("grad.")).collect();
+    assert_eq!(got.len(), expected.len());
+    for name in expected {
+        let key = &name["grad.".len()..];
+        if let Some(layer) = key.strip_suffix("key.bias") {
+            let limit = KEY_BIAS * largest(golden.float(&format!("grad.{layer}query.bias")));
+            for values in [&got[key], golden.float(name)] {
+                assert!(largest(values) <= limit, "{key}: {} above {limit:e}", largest(values));
+            }
+        } else {
+            assert_close(key, &got[key], golden.float(name), 1e-4);
+        }
+    }
+}
+
+#[test]
+fn a_classifier_equals_transformers() {
+    for name in ["tiny.safetensors", "tiny_gelu_new.safetensors"] {
+        let golden = Golden::read(name, None);
+        let (model, report) =
+            BertForSequenceClassification::from_weights(golden.config.clone(), golden.weights(), None)
+                .unwrap();
+        assert_eq!(report, Default::default());
+        let batch = golden.batch();
+
+        let tape = Tape::inference();
+        let observed = model.forward(&tape, &batch, &Observe::everything(&golden.config)).unwrap();
+        let values = |var: &vitrine_autograd::Var<'_>| var.value().to_vec::<f32>().unwrap();
+        assert_close("logits", &values(&observed.logits), golden.float("logits"), 1e-4);
+        assert_close("pooled", &values(&observed.pooled), golden.float("pooled"), 1e-4);
+        assert_eq!(observed.encoded.hidden_states.len(), golden.config.num_hidden_layers + 1);
+        for (index, state) in observed.encoded.hidden_states.iter().enumerate() {
+            let name = format!("hidden_states.{index}");
+            assert_close(&name, &values(state), golden.float(&name), 1e-4);
+        }
+        for (layer, maps) in observed.encoded.attentions.iter().enumerate() {
+            let all: Vec<f32> = maps.iter().flat_map(|map| map.to_vec::<f32>().unwrap()).collect();
+            let name = format!("attentions.{layer}");
+            assert_close(&name, &all, golden.float(&name), 1e-4);
+        }
+        let short = model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap();
+        assert_close("logits of [CLS] rows only", &short, golden.float("logits"), 1e-4);
+
+        let tape = Tape::recording();
+        let loss = model.loss(&tape, &batch).unwrap();
+        assert_close("loss", &[loss.value().item().unwrap() as f32], golden.float("loss"), 1e-4);
+        let id = loss.id();
+        let gradients = tape.backward(id, &[]).unwrap();
+        compare_gradients(&gradients_by_key(model.parameters(), &gradients), &golden);
+    }
+}
+
+#[test]
+fn a_masked_language_model_equals_transformers() {
+    let golden = Golden::read("masked_lm.safetensors", None);
+    let (model, report) = BertForMaskedLm::from_weights(golden.config.clone(), golden.weights()).unwrap();
+    assert!(report.unexpected.is_empty(), "{report}");
+    let batch = golden.batch();
+    let all: Arc<[u32]> = (0..batch.len() as u32).collect();
+    let logits = model.logits(&Tape::inference(), &batch, &all).unwrap().value().to_vec::<f32>().unwrap();
+    assert_close("logits", &logits, golden.float("logits"), 1e-4);
+
+    let tape = Tape::recording();
+    let [rows, targets] = ["positions", "targets"].map(|name| golden.integers[name].as_slice().into());
+    let loss = model.loss(&tape, &batch, &rows, &targets).unwrap();
+    assert_close("loss", &[loss.value().item().unwrap() as f32], golden.float("loss"), 1e-4);
+    let id = loss.id();
+    let gradients = tape.backward(id, &[]).unwrap();
+    compare_gradients(&gradients_by_key(model.parameters(), &gradients), &golden);
+}
+
+/// A real pretrained BERT of 6 layers.
+#[test]
+fn minilm_equals_transformers() {
+    let shared = std::env::var_os("VITRINE_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let folder = shared.join("models/all-MiniLM-L6-v2");
+    if !folder.is_dir() {
+        println!("skipped: {} not found", folder.display());
+        return;
+    }
+    let config = BertConfig::from_file(&folder.join("config.json")).unwrap();
+    let golden = Golden::read("minilm.safetensors", Some(config.clone()));
+    let weights = Weights::open(&folder).unwrap();
+    let (mut model, report) = BertForSequenceClassification::from_weights(config, weights, Some(0)).unwrap();
+    assert_eq!(report.new, ["classifier.weight", "classifier.bias"]);
+    for (_, parameter) in model.parameters_mut().iter_mut() {
+        if let Some((dims, values)) = golden.floats.get(&parameter.parts[0].key) {
+            parameter.value = Tensor::from_slice(values, dims).unwrap();
+        }
+    }
+    let batch = golden.batch();
+    let tape = Tape::inference();
+    let observe = Observe { hidden_states: true, ..Observe::default() };
+    let observed = model.forward(&tape, &batch, &observe).unwrap();
+    assert_close("logits", &observed.logits.value().to_vec::<f32>().unwrap(), golden.float("logits"), 1e-4);
+    for (index, state) in observed.encoded.hidden_states.iter().enumerate() {
+        let name = format!("hidden_states.{index}");
+        let expected = golden.float(&name);
+        assert_close(&name, &state.value().to_vec::<f32>().unwrap()[..expected.len()], expected, 1e-4);
+    }
+    let tape = Tape::recording();
+    let loss = model.loss(&tape, &batch).unwrap();
+    assert_close("loss", &[loss.value().item().unwrap() as f32], golden.float("loss"), 1e-4);
+    let id = loss.id();
+    let gradients = gradients_by_key(model.parameters(), &tape.backward(id, &[]).unwrap());
+    for (key, gradient) in &gradients {
+        let Some(index) = golden.integers.get(&format!("index.{key}")) else { panic!("no golden for {key}") };
+        let most = golden.float(&format!("max.{key}"))[0];
+        if let Some(layer) = key.strip_suffix("key.bias") {
+            let limit = 1e-6 * golden.float(&format!("max.{layer}query.bias"))[0];
+            assert!(largest(gradient) <= limit, "{key}: {} above {limit:e}", largest(gradient));
+            continue;
+        }
+        for (&index, expected) in index.iter().zip(golden.float(&format!("grad.{key}"))) {
+            let got = gradient[index as usize];
+            assert!((got - expected).abs() <= 1e-4 * most, "{key}[{index}]: got {got}, expected {expected}");
+        }
+        let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt() as f32;
+        assert_close(key, &[norm], golden.float(&format!("norm.{key}")), 1e-4);
+    }
+}
+
+fn small() -> BertConfig {
+    BertConfig {
+        vocab_size: 23,
+        hidden_size: 12,
+        num_hidden_layers: 2,
+        num_attention_heads: 3,
+        intermediate_size: 20,
+        max_position_embeddings: 40,
+        initializer_range: 0.3,
+        ..BertConfig::default()
+    }
+}
+
+fn sequences() -> Vec<Vec<u32>> {
+    [5, 1, 40, 17].map(|n| (0..n).map(|i| (i * i * 7 + n) % 23).collect()).to_vec()
+}
+
+/// Rows of an unpadded batch do not see one another.
+#[test]
+fn a_row_of_a_batch_equals_the_row_alone() {
+    let model = BertForSequenceClassification::random(small(), 1).unwrap();
+    let logits = |sequences: &[Vec<u32>]| {
+        let batch = TokenBatch::new(sequences, None, model.config()).unwrap();
+        model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap()
+    };
+    let together = logits(&sequences());
+    for (row, sequence) in sequences().into_iter().enumerate() {
+        assert_close("logits", &logits(&[sequence]), &together[row * 2..row * 2 + 2], 1e-5);
+    }
+}
+
+/// Computing only the [CLS] rows of the last layer changes nothing, dropout masks included.
+#[test]
+fn cls_rows_alone_equal_all_rows() {
+    let config = BertConfig { hidden_dropout_prob: 0.2, attention_probs_dropout_prob: 0.2, ..small() };
+    let model = BertForSequenceClassification::random(config, 2).unwrap();
+    let batch = TokenBatch::new(sequences(), Some(&[0, 1, 1, 0]), model.config()).unwrap();
+    let run = |observe: &Observe| {
+        let tape = Tape::training(Randomness { seed: 3, step: 7, first_sequence: 0 });
+        let logits = model.forward(&tape, &batch, observe).unwrap().logits;
+        let loss = logits.cross_entropy(batch.labels().unwrap()).unwrap();
+        let (values, id) = (logits.value().to_vec::<f32>().unwrap(), loss.id());
+        (values, gradients_by_key(model.parameters(), &tape.backward(id, &[]).unwrap()))
+    };
+    let (short, short_gradients) = run(&Observe::default());
+    let (full, full_gradients) = run(&Observe { hidden_states: true, ..Observe::default() });
+    assert_close("logits", &short, &full, 1e-5);
+    let largest_gradient = full_gradients.values().map(|g| largest(g)).fold(0.0, f32::max);
+    for (key, gradient) in &short_gradients {
+        for (a, b) in gradient.iter().zip(&full_gradients[key]) {
+            assert!((a - b).abs() <= 1e-5 * largest_gradient, "{key}: {a} and {b}");
+        }
+    }
+    let plain = model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap();
+    assert!(plain.iter().zip(&short).any(|(a, b)| (a - b).abs() > 1e-3), "dropout does something");
+}
+
+/// The step of a central difference.
+const STEP: f64 = 1e-5;
+
+/// The specification: the whole model in F64, each parameter's gradient against central differences.
+#[test]
+fn gradients_equal_finite_differences_in_f64() {
+    let config = BertConfig { hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1, ..small() };
+    let mut model = BertForSequenceClassification::random(config, 4).unwrap();
+    *model.parameters_mut() = model.parameters().to_dtype(DType::F64).unwrap();
+    let sequences: Vec<Vec<u32>> = sequences().into_iter().map(|s| s[..s.len().min(9)].to_vec()).collect();
+    let batch = TokenBatch::new(sequences, Some(&[0, 1, 1, 0]), model.config()).unwrap();
+    let randomness = Randomness { seed: 5, step: 1, first_sequence: 0 };
+    let tape = Tape::training(randomness);
+    let id = model.loss(&tape, &batch).unwrap().id();
+    let gradients = tape.backward(id, &[]).unwrap();
+    gradients.audit(model.parameters()).unwrap();
+    for (id, parameter) in model.parameters().iter().filter(|(_, p)| p.parts[0].key.ends_with("query.bias")) {
+        let parts = parameter.split(gradients.parameter(id).unwrap()).unwrap();
+        let [query, key] = [0, 1].map(|i| {
+            let values = parts[i].1.to_vec::<f64>().unwrap();
+            values.iter().fold(0.0f64, |most, value| most.max(value.abs()))
+        });
+        assert!(key <= 1e-12 * query, "{}: {key:e} beside {query:e}", parts[1].0);
+    }
+    let loss = |model: &BertForSequenceClassification| {
+        model.loss(&Tape::training(randomness), &batch).unwrap().value().item().unwrap()
+    };
+    let expected: Vec<(String, usize, f64)> = model
+        .parameters()
+        .iter()
+        .enumerate()
+        .flat_map(|(number, (id, parameter))| {
+            let gradient = gradients.parameter(id).unwrap().to_vec::<f64>().unwrap();
+            let picks: Vec<usize> = (0..5).map(|i| (i * 7919 + number) % gradient.len()).collect();
+            let key = parameter.parts[0].key.clone();
+            picks.into_iter().map(move |index| (key.clone(), index, gradient[index])).collect::<Vec<_>>()
+        })
+        .collect();
+    for (key, index, analytic) in expected {
+        let mut nudged = |by: f64| {
+            let mut all = model.parameters_mut().iter_mut();
+            let (_, parameter) = all.find(|(_, p)| p.parts[0].key == key).unwrap();
+            parameter.value.as_mut_slice::<f64>().unwrap()[index] += by;
+            drop(all);
+            loss(&model)
+        };
+        let above = nudged(STEP);
+        let below = nudged(-2.0 * STEP);
+        nudged(STEP);
+        let numeric = (above - below) / (2.0 * STEP);
+        let limit = 1e-7 + 1e-5 * analytic.abs();
+        assert!((numeric - analytic).abs() <= limit, "{key}[{index}]: {analytic} against {numeric}");
+    }
+}
+
+#[test]
+fn a_saved_model_is_read_back_bit_for_bit() {
+    let vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
+    let words = (5..23).map(|i| format!("word{i}"));
+    let text: String = vocabulary.into_iter().chain(words).map(|token| token + "\n").collect();
+    let tokenizer = Tokenizer::from_vocabulary(&text).unwrap();
+    let names = ["negative", "neutral", "positive"].map(str::to_owned);
+    let model = BertForSequenceClassification::random(small().with_labels(&names), 6).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    model.save(folder.path(), &tokenizer).unwrap();
+    let (again, tokenizer) = BertForSequenceClassification::load(folder.path()).unwrap();
+    assert_eq!(tokenizer.vocabulary_size(), 23);
+    assert_eq!(again.config().label_names(), names);
+    for ((key, a), (other, b)) in
+        model.parameters().parts().unwrap().into_iter().zip(again.parameters().parts().unwrap())
+    {
+        assert_eq!(key, other);
+        assert_eq!(a.to_vec::<f32>().unwrap(), b.to_vec::<f32>().unwrap(), "{key}");
+    }
+    // Over itself: the weights that are being written are mapped from the file that they replace.
+    let before = std::fs::read(folder.path().join("model.safetensors")).unwrap();
+    again.save(folder.path(), &tokenizer).unwrap();
+    assert_eq!(std::fs::read(folder.path().join("model.safetensors")).unwrap(), before);
+    assert_eq!(
+        load_any(folder.path()).unwrap().parameters().iter().count(),
+        model.parameters().iter().count()
+    );
+    // A trained head fits as many classes as it was trained on, and no other number.
+    let two = ["no", "yes"].map(str::to_owned);
+    let refused = BertForSequenceClassification::from_pretrained(folder.path(), &two, 0).err().unwrap();
+    assert!(refused.to_string().contains("classifier.weight"), "{refused}");
+    let kept = BertForSequenceClassification::from_pretrained(folder.path(), &names, 0).unwrap();
+    assert!(kept.notes.is_empty(), "{:?}", kept.notes);
+}
+
+#[test]
+fn new_heads_are_allowed_only_where_they_will_be_trained() {
+    let golden = Golden::read("masked_lm.safetensors", None);
+    let load =
+        |seed| BertForSequenceClassification::from_weights(golden.config.clone(), golden.weights(), seed);
+    let message = load(None).err().unwrap().to_string();
+    for key in ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"] {
+        assert!(message.contains(key), "{message}");
+    }
+    let (_, report) = load(Some(1)).unwrap();
+    assert_eq!(report.new.len(), 4);
+    assert!(report.unexpected.iter().all(|name| name.starts_with("cls.")), "{report}");
+    let (_, report) = BertModel::from_weights(golden.config.clone(), golden.weights()).unwrap();
+    assert!(report.new.is_empty());
+}
