@@ -29,8 +29,13 @@ fn rows() -> Vec<OpCase> {
         cases::embedding(T, 30_522, 768),
         cases::embed_layer_norm(T, 30_522, 768),
         cases::adamw(30_522 * 768),
+        cases::gelu_erf(T * 3072),
+        cases::gelu_tanh(T * 3072),
     ]
 }
+
+/// Name, cost and run of one direction of a row.
+type Direction<'a> = (String, Cost, Box<dyn Fn() + 'a>);
 
 /// A row with its tensors, ready to run.
 struct Bench {
@@ -62,9 +67,9 @@ impl Bench {
         }
     }
 
-    /// Name, cost and run of what the row has.
-    fn directions(&self) -> Vec<(String, Cost, Box<dyn Fn() + '_>)> {
-        let mut directions: Vec<(String, Cost, Box<dyn Fn()>)> =
+    /// What the row has.
+    fn directions(&self) -> Vec<Direction<'_>> {
+        let mut directions: Vec<Direction<'_>> =
             vec![(self.case.name() + " forward", self.case.cost, Box::new(|| self.forward()))];
         if self.case.backward.is_some() {
             let run = Box::new(|| self.backward());

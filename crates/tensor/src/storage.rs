@@ -1,10 +1,11 @@
 //! The bytes behind a tensor.
 
+use crate::cpu::gemm::PackedB;
 use crate::cpu::memory::{ALIGNMENT, Block};
 use crate::{Device, Element, Error, Result};
 use memmap2::Mmap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The bytes behind one or more tensors, shared through an `Arc`. One device, one allocation, no interior mutability.
 ///
@@ -17,6 +18,8 @@ pub enum Storage {
 /// Host memory: a pooled block, a range of a mapped file, or bytes in the executable.
 pub struct CpuStorage {
     bytes: CpuBytes,
+    /// A weight W in the form in which the product x W^T reads it; see [`Storage::packed`].
+    packed: OnceLock<PackedB>,
 }
 
 enum CpuBytes {
@@ -26,6 +29,10 @@ enum CpuBytes {
 }
 
 impl CpuStorage {
+    fn new(bytes: CpuBytes) -> Self {
+        CpuStorage { bytes, packed: OnceLock::new() }
+    }
+
     fn bytes(&self) -> &[u8] {
         match &self.bytes {
             CpuBytes::Pooled(block) => block.bytes(),
@@ -34,8 +41,9 @@ impl CpuStorage {
         }
     }
 
-    /// The bytes for writing; read-only ones are copied into a pooled block first.
+    /// The bytes for writing; read-only ones are copied into a pooled block first. Forms derived from them are dropped.
     fn bytes_mut(&mut self) -> &mut [u8] {
+        self.packed.take();
         if !matches!(self.bytes, CpuBytes::Pooled(_)) {
             self.bytes = CpuBytes::Pooled(copied(self.bytes()));
         }
@@ -59,7 +67,7 @@ impl Storage {
     /// `NotSupported` for devices without a backend.
     pub(crate) fn empty(len: usize, dtype: crate::DType, device: Device) -> Result<Self> {
         match device {
-            Device::Cpu => Ok(Storage::Cpu(CpuStorage { bytes: CpuBytes::Pooled(Block::new(len)) })),
+            Device::Cpu => Ok(Storage::Cpu(CpuStorage::new(CpuBytes::Pooled(Block::new(len))))),
             Device::Cuda(_) => Err(Error::NotSupported { op: "allocate", device, dtype }),
         }
     }
@@ -69,20 +77,35 @@ impl Storage {
         let bytes = &map[range.clone()];
         let aligned = (bytes.as_ptr() as usize).is_multiple_of(element_size);
         let bytes = if aligned { CpuBytes::Mapped(map, range) } else { CpuBytes::Pooled(copied(bytes)) };
-        Storage::Cpu(CpuStorage { bytes })
+        Storage::Cpu(CpuStorage::new(bytes))
     }
 
     /// Bytes of the executable, copied only if they are not aligned for their elements.
     pub(crate) fn from_static(bytes: &'static [u8], element_size: usize) -> Self {
         let aligned = (bytes.as_ptr() as usize).is_multiple_of(element_size);
         let bytes = if aligned { CpuBytes::Static(bytes) } else { CpuBytes::Pooled(copied(bytes)) };
-        Storage::Cpu(CpuStorage { bytes })
+        Storage::Cpu(CpuStorage::new(bytes))
     }
 
     /// The device that holds the bytes.
     pub fn device(&self) -> Device {
         match self {
             Storage::Cpu(_) => Device::Cpu,
+        }
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Storage::Cpu(storage) => storage.bytes().len(),
+        }
+    }
+
+    /// The place for the packed form of a weight that covers the storage: filled once, shared by all views, and emptied by
+    /// any mutable access.
+    pub(crate) fn packed(&self) -> &OnceLock<PackedB> {
+        match self {
+            Storage::Cpu(storage) => &storage.packed,
         }
     }
 

@@ -158,8 +158,7 @@ impl Tensor {
 
     /// Whether this tensor is its whole storage, in order: such a weight may cache derived forms there.
     pub(crate) fn covers_storage(&self) -> bool {
-        let Storage::Cpu(_) = &*self.storage;
-        self.is_contiguous() && self.layout.offset() == 0
+        self.is_contiguous() && self.bytes() == self.storage.bytes()
     }
 
     /// The storage.

@@ -68,8 +68,11 @@ pub fn erf<L: Lanes>(x: L) -> L {
 /// The polynomial with these coefficients, the highest power's first.
 #[inline(always)]
 fn horner<L: Lanes, const N: usize>(x: L, coefficients: &[f64; N]) -> L {
-    let start = L::constant(coefficients[0]);
-    coefficients[1..].iter().fold(start, |sum, &c| sum.mul_add(x, L::constant(c)))
+    let mut sum = L::constant(coefficients[0]);
+    for &coefficient in &coefficients[1..] {
+        sum = sum.mul_add(x, L::constant(coefficient));
+    }
+    sum
 }
 
 /// `magnitude` if x is not negative, else `-magnitude`.
