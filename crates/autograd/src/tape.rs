@@ -13,6 +13,13 @@ use vitrine_tensor::{DType, Dropout, Shape, Tensor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VarId(usize);
 
+impl VarId {
+    /// The index into [`Tape::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// What makes dropout masks a function of the step, wherever and however it is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Randomness {

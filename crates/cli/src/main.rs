@@ -1,3 +1,31 @@
-//! The `vitrine` command.
+//! `vitrine`: fine-tune, measure and take apart a BERT.
+//!
+//! A file per command in [`commands`]; each parses nothing, prints through [`output`], and returns an error that names
+//! what is wrong, where, and what to do. Exit code 2 is a usage error, 1 a failed run.
 
-fn main() {}
+mod args;
+mod commands;
+mod machine;
+mod output;
+mod progress;
+mod report;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+// Small allocations (token ids, strings, JSON); tensors have a pool of their own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    match commands::run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader such as `head` that has seen enough is not a failure.
+        Err(output::Failure::Closed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{} {failure}", output::paint(output::Style::Error, "error:"));
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -59,6 +59,33 @@ impl fmt::Display for Place {
 /// What can go wrong between a user's files and a trained model. Each message is one line: where, what, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
+    /// The model refused something.
+    #[error(transparent)]
+    Bert(#[from] vitrine_bert::BertError),
+    /// The tape refused something.
+    #[error(transparent)]
+    Autograd(#[from] vitrine_autograd::AutogradError),
+    /// An operation refused something.
+    #[error(transparent)]
+    Tensor(#[from] vitrine_tensor::Error),
+    /// Training diverged.
+    #[error("step {step}: the loss is {loss} and the gradient's norm {grad_norm}; lower the learning rate")]
+    NonFinite {
+        /// The step, from 1.
+        step: usize,
+        /// Its loss.
+        loss: f64,
+        /// Global norm of its gradient.
+        grad_norm: f64,
+    },
+    /// The operating system refused to write.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What it answered.
+        source: std::io::Error,
+    },
     /// The operating system refused.
     #[error("cannot read {}: {source}", path.display())]
     Read {

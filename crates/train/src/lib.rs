@@ -1,12 +1,19 @@
-//! Training of Vitrine's models: data, sampling, the built-in corpus, metrics and learning-rate schedules.
+//! Training of Vitrine's models: data, sampling, the built-in corpus, the loop, AdamW, metrics and learning-rate schedules.
 //!
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
-//! [`schedule`] and [`metrics`] for the numbers around a step.
+//! [`train`] for the loop, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
 
 pub mod corpus;
 pub mod data;
 mod error;
 pub mod metrics;
+pub mod optimizer;
+mod predict;
 pub mod schedule;
+mod tokenized;
+mod trainer;
 
 pub use error::{Place, Result, TrainError};
+pub use predict::{Prediction, predict};
+pub use tokenized::TokenizedDataset;
+pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};

@@ -1,0 +1,333 @@
+//! The command line, as clap reads it. Names and meanings only; defaults that depend on a recipe are resolved in
+//! [`commands::train`](crate::commands::train).
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Fine-tune, measure and take apart a BERT.
+#[derive(Parser)]
+#[command(name = "vitrine", version, about, arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Fine-tune a sentiment classifier; with no --model and --data, on the embedded default.
+    Train(Box<Train>),
+    /// Measure a classifier on labelled data.
+    Eval(Eval),
+    /// Classify texts.
+    Predict(Predict),
+    /// Show a model's parameters, FLOPs and activation memory.
+    Inspect(Inspect),
+    /// Show every operation of one forward pass: shapes, bytes, FLOPs, milliseconds.
+    Trace(Trace),
+    /// Show what this machine has, what Vitrine chose, and whether it computes correctly.
+    Doctor(Doctor),
+    /// Measure speed.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+/// The arithmetic of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DTypeChoice {
+    /// The fastest that is at least as accurate as needed here; says what and why.
+    Auto,
+    /// IEEE single precision.
+    F32,
+    /// bfloat16 compute with f32 master weights.
+    Bf16,
+}
+
+/// Where and in what precision to compute.
+#[derive(Args, Clone, Debug)]
+pub struct Compute {
+    /// Precision of the arithmetic.
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Compute")]
+    pub dtype: DTypeChoice,
+    /// Device: auto or cpu.
+    #[arg(long, default_value = "auto", help_heading = "Compute", value_name = "DEVICE")]
+    pub device: String,
+    /// Threads; default: every core.
+    #[arg(long, help_heading = "Compute", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// Which columns of a table to read.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Columns {
+    /// Column (or JSON field) with the text; default: text, review, sentence or content.
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub text_column: Option<String>,
+    /// Column (or JSON field) with the label; default: label, sentiment or class.
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub label_column: Option<String>,
+}
+
+/// A set of defaults with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Recipe {
+    /// The notebook's set-up, exactly: 2,500 + 500 reviews, 3 epochs, batch 16, lr 2e-5, 500 warmup steps.
+    Notebook,
+}
+
+/// A number of rows, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Samples {
+    /// Every row.
+    All,
+    /// This many, the labels balanced.
+    Count(usize),
+}
+
+impl std::str::FromStr for Samples {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Samples::All),
+            _ => match text.parse() {
+                Ok(0) | Err(_) => Err("must be 'all' or a whole number above 0".into()),
+                Ok(count) => Ok(Samples::Count(count)),
+            },
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
+        _ => Err("must be a number above 0".into()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("must be a number, 0 or above".into()),
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("must be between 0 and 1".into()),
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(value) if value > 0 => Ok(value),
+        _ => Err("must be a whole number above 0".into()),
+    }
+}
+
+/// `vitrine train`.
+#[derive(Args, Clone, Debug)]
+pub struct Train {
+    /// Folder with config.json, model.safetensors and the tokenizer; default: a small embedded BERT from scratch.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Training data: a folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv, .jsonl); default: an embedded
+    /// corpus of short reviews.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub data: Option<PathBuf>,
+    /// Data to evaluate on at the end, when --data has no test split.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub test_data: Option<PathBuf>,
+    /// Folder for the model and the reports; default: a fresh one under runs/.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Write into a folder that is not empty, replacing files of the same names.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Start from a named set of defaults; explicit options override it.
+    #[arg(long, value_enum)]
+    pub recipe: Option<Recipe>,
+    /// Print run.json on standard output at the end.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Training rows: a number (balanced over the labels, drawn as pandas would) or 'all'.
+    #[arg(long, value_name = "N|all", help_heading = "Data")]
+    pub train_samples: Option<Samples>,
+    /// Test rows: a number or 'all'.
+    #[arg(long, value_name = "N|all", help_heading = "Data")]
+    pub test_samples: Option<Samples>,
+    /// Seed of the draw.
+    #[arg(long, value_name = "S", help_heading = "Data")]
+    pub sample_seed: Option<u32>,
+    #[command(flatten)]
+    pub columns: Columns,
+    /// Longest input, in tokens with [CLS] and [SEP]; longer texts are truncated.
+    #[arg(long, value_name = "TOKENS", help_heading = "Data")]
+    pub max_length: Option<usize>,
+
+    /// Passes over the training rows.
+    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
+    pub epochs: Option<usize>,
+    /// Rows in an optimizer step.
+    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
+    pub batch_size: Option<usize>,
+    /// Rows in an evaluation batch.
+    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
+    pub eval_batch_size: Option<usize>,
+    /// Peak learning rate.
+    #[arg(long, value_parser = positive, value_name = "LR", help_heading = "Training")]
+    pub lr: Option<f64>,
+    /// Steps over which the learning rate rises from 0.
+    #[arg(long, value_name = "STEPS", conflicts_with = "warmup_ratio", help_heading = "Training")]
+    pub warmup_steps: Option<usize>,
+    /// The same as a share of all steps.
+    #[arg(long, value_parser = ratio, value_name = "SHARE", help_heading = "Training")]
+    pub warmup_ratio: Option<f64>,
+    /// Decoupled weight decay (not on biases and LayerNorm).
+    #[arg(long, value_parser = not_negative, value_name = "W", help_heading = "Training")]
+    pub weight_decay: Option<f64>,
+    /// Largest global norm of the gradient; 0 turns clipping off.
+    #[arg(long, value_parser = not_negative, value_name = "NORM", help_heading = "Training")]
+    pub max_grad_norm: Option<f64>,
+    /// Seed of the new head, the order of rows and dropout.
+    #[arg(long, value_name = "SEED", help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// Keep the order of the data in every epoch.
+    #[arg(long, help_heading = "Training")]
+    pub no_shuffle: bool,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// `vitrine eval`.
+#[derive(Args, Clone, Debug)]
+pub struct Eval {
+    /// Folder of a classifier.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Labelled data: a folder (its test split) or a file.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub data: PathBuf,
+    /// Rows: a number (balanced, drawn as pandas would) or 'all'.
+    #[arg(long, value_name = "N|all", default_value = "all", help_heading = "Data")]
+    pub samples: Samples,
+    /// Seed of the draw.
+    #[arg(long, value_name = "S", default_value_t = 42, help_heading = "Data")]
+    pub sample_seed: u32,
+    #[command(flatten)]
+    pub columns: Columns,
+    /// Longest input, in tokens; default: the model's limit.
+    #[arg(long, value_name = "TOKENS", help_heading = "Data")]
+    pub max_length: Option<usize>,
+    /// Rows in a batch.
+    #[arg(long, value_parser = count, default_value_t = 16, value_name = "N")]
+    pub batch_size: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// `vitrine predict`.
+#[derive(Args, Clone, Debug)]
+pub struct Predict {
+    /// Folder of a classifier.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Texts to classify.
+    #[arg(value_name = "TEXT", required_unless_present = "file")]
+    pub texts: Vec<String>,
+    /// A file with a text a line, or JSONL with a `text` field; '-' is standard input.
+    #[arg(long, value_name = "FILE|-", conflicts_with = "texts")]
+    pub file: Option<PathBuf>,
+    /// How many labels to show for each text, the likeliest first.
+    #[arg(long, value_parser = count, default_value_t = 1, value_name = "K")]
+    pub top_k: usize,
+    /// Print one JSON object a text.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub compute: Compute,
+}
+
+/// `vitrine inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct Inspect {
+    /// Folder of a model.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Count FLOPs and activations for one sequence of this many tokens; default: the model's limit.
+    #[arg(long, value_parser = count, value_name = "T")]
+    pub tokens: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vitrine trace`.
+#[derive(Args, Clone, Debug)]
+pub struct Trace {
+    /// Folder of a classifier.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The text to run.
+    pub text: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vitrine doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `vitrine bench`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Bench {
+    /// Time training or inference steps of a whole model.
+    Step(BenchStep),
+}
+
+/// What a benched step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StepMode {
+    /// Forward, backward, clipping and AdamW, with dropout.
+    Train,
+    /// Forward only.
+    Infer,
+}
+
+/// `vitrine bench step`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchStep {
+    /// bert-base, mini, or the folder of a model.
+    #[arg(long, default_value = "bert-base", value_name = "NAME|DIR")]
+    pub config: String,
+    /// Sequences in a step.
+    #[arg(long, value_parser = count, default_value_t = 16, value_name = "B")]
+    pub batch: usize,
+    /// Tokens in a sequence.
+    #[arg(long, value_parser = count, default_value_t = 512, value_name = "S")]
+    pub seq: usize,
+    /// train or infer.
+    #[arg(long, value_enum, default_value = "train")]
+    pub mode: StepMode,
+    /// Steps to time; the median is reported.
+    #[arg(long, value_parser = count, default_value_t = 3, value_name = "N")]
+    pub steps: usize,
+    /// Steps before them that are not timed.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub warmup: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub compute: Compute,
+}

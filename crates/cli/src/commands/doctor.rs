@@ -1,0 +1,159 @@
+//! `vitrine doctor`: what this machine has, what Vitrine chose, and whether it computes correctly here.
+
+use crate::args::Doctor;
+use crate::machine::{Machine, available_memory_bytes};
+use crate::output::{self, Failure, Outcome, Style, line, paint};
+use serde::Serialize;
+use std::path::Path;
+use std::time::Instant;
+use vitrine_tensor::cpu::gemm;
+use vitrine_tensor::cpu::isa::{self, Isa};
+use vitrine_tensor::cpu::parallel;
+use vitrine_tensor::ops::linear::{Activation, linear};
+use vitrine_tensor::{DType, Tensor, random};
+
+/// Folders that dynamic linkers search on the systems that NVIDIA supports.
+const LIBRARY_FOLDERS: [&str; 6] = [
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/usr/local/cuda/lib64",
+    "/usr/lib/wsl/lib",
+    "/run/opengl-driver/lib",
+];
+
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    memory_available_bytes: Option<u64>,
+    isa_reason: String,
+    cuda: Vec<Library>,
+    f32_peak_gflops: f64,
+    copy_gb_per_second: f64,
+    self_test: Vec<Check>,
+    passed: bool,
+}
+
+/// A shared library, and where it was found.
+#[derive(Serialize)]
+struct Library {
+    name: &'static str,
+    path: Option<String>,
+}
+
+/// One instruction set against the f64 reference.
+#[derive(Serialize)]
+struct Check {
+    isa: String,
+    /// Largest error of `gelu(x W^T + b)`, relative to the largest result.
+    relative_error: f64,
+    limit: f64,
+    passed: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Doctor) -> Outcome {
+    let self_test = Isa::available().into_iter().map(check).collect::<Outcome<Vec<_>>>()?;
+    let forced = std::env::var("VITRINE_ISA").ok().filter(|value| !value.is_empty());
+    let report = Report {
+        machine: Machine::look(),
+        memory_available_bytes: available_memory_bytes(),
+        isa_reason: forced.map_or("the best this machine has".into(), |value| format!("VITRINE_ISA={value}")),
+        cuda: ["libcuda.so.1", "libcublasLt.so.12", "libcublasLt.so.13"].map(find_library).into(),
+        f32_peak_gflops: gemm::peak_gflops(parallel::threads()),
+        copy_gb_per_second: copy_bandwidth(),
+        passed: self_test.iter().all(|check| check.passed),
+        self_test,
+    };
+    if arguments.json {
+        output::json(&report)?
+    } else {
+        print(&report)?
+    }
+    if report.passed { Ok(()) } else { Err(Failure::Run("the self-test failed on this machine".into())) }
+}
+
+fn print(report: &Report) -> Outcome {
+    let machine = &report.machine;
+    let memory = machine.memory_bytes.map_or("unknown".into(), |total| {
+        let available =
+            report.memory_available_bytes.map_or("?".into(), |bytes| output::bytes(bytes as usize));
+        format!("{} ({available} available)", output::bytes(total as usize))
+    });
+    line(format!("vitrine      {} on {}", machine.vitrine, machine.platform))?;
+    line(format!(
+        "processor    {}, {} cores, {} threads in use",
+        machine.processor, machine.cores, machine.threads
+    ))?;
+    line(format!("memory       {memory}"))?;
+    line(format!(
+        "instructions {} of {}: {}",
+        machine.isa,
+        machine.isas_available.join(", "),
+        report.isa_reason
+    ))?;
+    line(format!(
+        "peaks        {:.0} GFLOP/s in f32, {:.1} GB/s copying",
+        report.f32_peak_gflops, report.copy_gb_per_second
+    ))?;
+    for library in &report.cuda {
+        let found = library.path.as_deref().unwrap_or("not found");
+        line(format!("cuda         {}: {found}", library.name))?;
+    }
+    line("             this version computes on the CPU only")?;
+    for check in &report.self_test {
+        let verdict = if check.passed { paint(Style::Good, "ok") } else { paint(Style::Error, "FAILED") };
+        let error = format!("relative error {:.1e}, limit {:.1e}", check.relative_error, check.limit);
+        line(format!("self-test    {:<12} {verdict}  ({error})", check.isa))?;
+    }
+    Ok(())
+}
+
+fn find_library(name: &'static str) -> Library {
+    let variable = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    let folders = variable.split(':').filter(|folder| !folder.is_empty()).chain(LIBRARY_FOLDERS);
+    let path = folders.map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
+    Library { name, path: path.map(|path| path.display().to_string()) }
+}
+
+/// A fused linear layer of odd sizes on one instruction set, against the scalar f64 reference.
+fn check(isa: Isa) -> Outcome<Check> {
+    const M: usize = 37;
+    const K: usize = 101;
+    const N: usize = 53;
+    let tensor =
+        |n: usize, dims: &[usize], stream| Tensor::from_slice(&random::normal(n, 1.0, 7, stream), dims);
+    let (x, w, b) = (tensor(M * K, &[M, K], 0)?, tensor(N * K, &[N, K], 1)?, tensor(N, &[N], 2)?);
+    let run = |dtype| -> Result<Vec<f64>, vitrine_tensor::Error> {
+        let operand = |tensor: &Tensor| tensor.to_dtype(dtype);
+        let y = linear(&operand(&x)?, &operand(&w)?, Some(&operand(&b)?), Activation::GeluErf, false)?.y;
+        y.to_dtype(DType::F64)?.to_vec::<f64>()
+    };
+    let expected = run(DType::F64)?;
+    let got = isa::with_isa(isa, || run(DType::F32)).map_err(|error| Failure::Run(error.to_string()))??;
+    let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    // `max` would let a NaN pass.
+    let error = expected.iter().zip(&got).map(|(a, b)| (a - b).abs());
+    let relative_error =
+        error.fold(0.0, |largest, e| if e > largest || e.is_nan() { e } else { largest }) / largest;
+    // Rounding of K sums, each within half a unit in the last place of f32.
+    let limit = K as f64 * f64::from(f32::EPSILON);
+    Ok(Check { isa: isa.to_string(), relative_error, limit, passed: relative_error <= limit })
+}
+
+/// Bytes read and written a second by an out-of-place copy of 256 MiB on all threads; the best of five.
+fn copy_bandwidth() -> f64 {
+    const BYTES: usize = 256 << 20;
+    const PIECE: usize = 1 << 20;
+    let source = vec![1u8; BYTES];
+    let mut target = vec![0u8; BYTES];
+    let best = (0..5).map(|_| {
+        let started = Instant::now();
+        parallel::for_each_chunk_mut(&mut target, PIECE, |index, piece| {
+            piece.copy_from_slice(&source[index * PIECE..][..piece.len()]);
+        });
+        std::hint::black_box(&target);
+        started.elapsed().as_secs_f64()
+    });
+    2.0 * BYTES as f64 / best.fold(f64::INFINITY, f64::min) / 1e9
+}

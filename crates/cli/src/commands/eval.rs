@@ -1,0 +1,67 @@
+//! `vitrine eval`: measures a classifier on labelled data.
+
+use super::{Resolved, resolve};
+use crate::args::Eval;
+use crate::machine::{Machine, peak_rss_bytes};
+use crate::output::{self, Outcome, note, warn};
+use crate::progress::Progress;
+use crate::report;
+use serde::Serialize;
+use vitrine_bert::BertForSequenceClassification;
+use vitrine_train::data::LoadOptions;
+use vitrine_train::{Evaluation, TokenizedDataset, evaluate};
+
+/// What `--json` prints: the metrics first, then what they were measured with.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    eval: &'a Evaluation,
+    rows_hash: String,
+    truncated: usize,
+    resolved: Resolved,
+    machine: Machine,
+    peak_rss_bytes: Option<u64>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Eval) -> Outcome {
+    let resolved = resolve(&arguments.compute)?;
+    let (model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    let max_length = report::max_length(arguments.max_length, model.config())?;
+    let options = LoadOptions {
+        text_column: arguments.columns.text_column.clone(),
+        label_column: arguments.columns.label_column.clone(),
+        label_names: model.config().named_labels(),
+        ..LoadOptions::default()
+    };
+    let rows = report::load_for_evaluation(&arguments.data, options)?;
+    let rows = report::sampled(&rows, arguments.samples, arguments.sample_seed);
+    let rows_hash = rows.sha256();
+    let tokenized = TokenizedDataset::new(&rows, &tokenizer, max_length)?;
+    if !arguments.json {
+        note(resolved.line());
+        if tokenized.truncated() > 0 {
+            warn(format!(
+                "{} of {} texts are truncated at {max_length} tokens",
+                tokenized.truncated(),
+                rows.len()
+            ));
+        }
+    }
+    let mut progress = report::EvalProgress(Progress::new("eval", tokenized.len()));
+    let eval = evaluate(&model, &tokenized, arguments.batch_size, &mut progress)?;
+    drop(progress);
+    if arguments.json {
+        let truncated = tokenized.truncated();
+        let machine = Machine::look();
+        return output::json(&Report {
+            eval: &eval,
+            rows_hash,
+            truncated,
+            resolved,
+            machine,
+            peak_rss_bytes: peak_rss_bytes(),
+        });
+    }
+    report::print_evaluation(&eval, &model.config().label_names())
+}

@@ -1,0 +1,87 @@
+//! A file per command, and what they share: the resolution of precision, device and threads.
+
+mod bench;
+mod doctor;
+mod eval;
+mod inspect;
+mod predict;
+mod trace;
+mod train;
+
+use crate::args::{Bench, Command, Compute, DTypeChoice};
+use crate::output::{Failure, Outcome};
+use serde::Serialize;
+use vitrine_tensor::cpu::{isa, parallel};
+use vitrine_tensor::{DType, Device};
+
+/// Runs a command.
+pub fn run(command: Command) -> Outcome {
+    isa::from_env().map_err(|error| Failure::Usage(error.to_string()))?;
+    match command {
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Predict(arguments) => predict::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),
+    }
+}
+
+/// What `auto` came to, and why; stored with every result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Resolved {
+    /// Precision in use.
+    pub dtype: String,
+    /// Why this one.
+    pub dtype_reason: String,
+    /// Device in use.
+    pub device: String,
+    /// Why this one.
+    pub device_reason: String,
+    /// Instruction set in use.
+    pub isa: String,
+    /// Threads in use.
+    pub threads: usize,
+}
+
+impl Resolved {
+    /// One line for people.
+    pub fn line(&self) -> String {
+        format!(
+            "dtype {} ({}), device {} ({}), {} with {} threads",
+            self.dtype, self.dtype_reason, self.device, self.device_reason, self.isa, self.threads
+        )
+    }
+}
+
+/// Resolves and applies `--dtype`, `--device` and `--threads`.
+pub fn resolve(compute: &Compute) -> Outcome<Resolved> {
+    let dtype_reason = match compute.dtype {
+        DTypeChoice::Auto => "auto: the only precision that training has so far",
+        DTypeChoice::F32 => "as asked",
+        DTypeChoice::Bf16 => {
+            let message = "--dtype bf16 is not supported by this version; use --dtype f32 or auto";
+            return Err(Failure::Usage(message.into()));
+        }
+    };
+    let (device, device_reason) = match compute.device.as_str() {
+        "auto" => (Device::Cpu, "auto: the only device of this version"),
+        "cpu" => (Device::Cpu, "as asked"),
+        other => {
+            let message = format!("--device {other} is not supported by this version; use cpu or auto");
+            return Err(Failure::Usage(message));
+        }
+    };
+    if let Some(threads) = compute.threads {
+        parallel::set_threads(usize::from(threads)).map_err(|error| Failure::Usage(error.to_string()))?;
+    }
+    Ok(Resolved {
+        dtype: DType::F32.to_string(),
+        dtype_reason: dtype_reason.into(),
+        device: device.to_string(),
+        device_reason: device_reason.into(),
+        isa: isa::Isa::current().to_string(),
+        threads: parallel::threads(),
+    })
+}

@@ -1,0 +1,333 @@
+//! `vitrine train`: fine-tunes a classifier, saves it, measures it, and says what happened.
+
+use super::{Resolved, resolve};
+use crate::args::{Recipe, Samples, Train};
+use crate::machine::{self, Machine};
+use crate::output::{self, Failure, Outcome, Style, note, paint, thousands, warn};
+use crate::progress::{Progress, duration};
+use crate::report::{self, EvalProgress, RunObserver};
+use serde::Serialize;
+use std::fs::{self, File};
+use std::io::LineWriter;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use vitrine_bert::{BertConfig, BertForSequenceClassification, Tokenizer};
+use vitrine_train::data::{self, Dataset, LoadOptions, Splits};
+use vitrine_train::schedule::ScheduleKind;
+use vitrine_train::{Evaluation, TokenizedDataset, TrainSettings, TrainSummary, corpus, predict};
+
+/// The options after recipe and defaults have filled the gaps: what `run.json` stores.
+#[derive(Clone, Debug, Serialize)]
+struct Settings {
+    model: String,
+    data: String,
+    recipe: Option<&'static str>,
+    train_samples: Option<usize>,
+    test_samples: Option<usize>,
+    sample_seed: u32,
+    max_length: usize,
+    warmup_ratio: Option<f64>,
+    #[serde(flatten)]
+    train: TrainSettings,
+}
+
+/// `run.json`.
+#[derive(Serialize)]
+struct RunReport {
+    command: &'static str,
+    settings: Settings,
+    resolved: Resolved,
+    machine: Machine,
+    rows: RowsReport,
+    schedule_warnings: Vec<String>,
+    notes: Vec<String>,
+    train: TrainSummary,
+    peak_rss_bytes: Option<u64>,
+    seconds_total: f64,
+    eval: Option<Evaluation>,
+}
+
+/// Which rows were used; the hash is SHA-256 over texts and labels in the order drawn.
+#[derive(Serialize)]
+struct RowsReport {
+    train: usize,
+    train_hash: String,
+    train_tokens: usize,
+    train_truncated: usize,
+    test: Option<usize>,
+    test_hash: Option<String>,
+    test_truncated: Option<usize>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Train) -> Outcome {
+    let started = Instant::now();
+    let resolved = resolve(&arguments.compute)?;
+    if arguments.model.is_some() != arguments.data.is_some() {
+        let message = "--model and --data go together; give neither for the embedded default";
+        return Err(Failure::Usage(message.into()));
+    }
+    let output = Output::check(arguments)?;
+    let defaults = Defaults::of(arguments);
+    let seed = arguments.seed.unwrap_or(42);
+    let (train_rows, test_rows) = rows(arguments, &defaults)?;
+    let (mut model, tokenizer, notes) = model(arguments, &train_rows, seed)?;
+    let max_length = report::max_length(arguments.max_length.or(defaults.max_length), model.config())?;
+
+    let train_tokens = TokenizedDataset::new(&train_rows, &tokenizer, max_length)?;
+    let test_tokens =
+        test_rows.as_ref().map(|rows| TokenizedDataset::new(rows, &tokenizer, max_length)).transpose()?;
+    let settings = settings(arguments, &defaults, seed, max_length, train_tokens.len());
+    let total_steps = settings.train.total_steps(train_tokens.len());
+    let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
+
+    note(resolved.line());
+    notes.iter().for_each(note);
+    note(format!(
+        "{} training rows, {} tokens, {} truncated at {max_length}; {total_steps} steps of {} rows",
+        train_tokens.len(),
+        thousands(train_tokens.tokens()),
+        train_tokens.truncated(),
+        settings.train.batch_size,
+    ));
+    schedule_warnings.iter().for_each(warn);
+    if test_tokens.is_none() {
+        warn("no test split: nothing will be evaluated; name one with --test-data");
+    }
+
+    let output = output.create()?;
+    let metrics_path = output.join("metrics.jsonl");
+    let io = |source| Failure::Run(format!("{}: {source}", metrics_path.display()));
+    let mut observer = RunObserver {
+        metrics: LineWriter::new(File::create(&metrics_path).map_err(io)?),
+        metrics_path: metrics_path.clone(),
+        progress: Progress::new("train", total_steps),
+    };
+    let train = vitrine_train::train(&mut model, &train_tokens, &settings.train, &mut observer)?;
+    drop(observer);
+    note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
+
+    model.save(&output, &tokenizer)?;
+    let eval = test_tokens
+        .as_ref()
+        .map(|rows| {
+            let mut progress = EvalProgress(Progress::new("eval", rows.len()));
+            vitrine_train::evaluate(&model, rows, settings.train.eval_batch_size, &mut progress)
+        })
+        .transpose()?;
+
+    let report = RunReport {
+        command: "train",
+        rows: RowsReport {
+            train: train_rows.len(),
+            train_hash: train_rows.sha256(),
+            train_tokens: train_tokens.tokens(),
+            train_truncated: train_tokens.truncated(),
+            test: test_rows.as_ref().map(Dataset::len),
+            test_hash: test_rows.as_ref().map(Dataset::sha256),
+            test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
+        },
+        settings,
+        resolved,
+        machine: Machine::look(),
+        schedule_warnings,
+        notes,
+        train,
+        peak_rss_bytes: machine::peak_rss_bytes(),
+        seconds_total: started.elapsed().as_secs_f64(),
+        eval,
+    };
+    let text = serde_json::to_string_pretty(&report)?;
+    vitrine_bert::write_atomically(&output.join("run.json"), text.as_bytes())?;
+    if arguments.json {
+        output::json(&report)?;
+    } else {
+        if let Some(eval) = &report.eval {
+            report::print_evaluation(eval, &model.config().label_names())?;
+        }
+        if arguments.model.is_none() {
+            show_sentences(&model, &tokenizer)?;
+        }
+    }
+    note(format!("saved in {}", paint(Style::Bold, &output.display().to_string())));
+    Ok(())
+}
+
+/// What is used where neither an option nor anything else says otherwise.
+struct Defaults {
+    train_samples: Option<usize>,
+    test_samples: Option<usize>,
+    max_length: Option<usize>,
+    epochs: usize,
+    batch_size: usize,
+    lr: f64,
+    warmup_steps: Option<usize>,
+    warmup_ratio: f64,
+    weight_decay: f64,
+}
+
+impl Defaults {
+    fn of(arguments: &Train) -> Self {
+        let common = Defaults {
+            train_samples: None,
+            test_samples: None,
+            max_length: None,
+            epochs: 3,
+            batch_size: 16,
+            lr: 5e-5,
+            warmup_steps: None,
+            warmup_ratio: 0.1,
+            weight_decay: 0.01,
+        };
+        match arguments.recipe {
+            Some(Recipe::Notebook) => Defaults {
+                train_samples: Some(2500),
+                test_samples: Some(500),
+                max_length: Some(512),
+                lr: 2e-5,
+                warmup_steps: Some(500),
+                ..common
+            },
+            // A small BERT from scratch has nothing to preserve: it takes a high rate and more passes.
+            None if arguments.model.is_none() => Defaults { epochs: 8, batch_size: 32, lr: 1e-3, ..common },
+            None => common,
+        }
+    }
+}
+
+fn settings(arguments: &Train, defaults: &Defaults, seed: u64, max_length: usize, rows: usize) -> Settings {
+    let batch_size = arguments.batch_size.unwrap_or(defaults.batch_size);
+    let epochs = arguments.epochs.unwrap_or(defaults.epochs);
+    let total_steps = rows.div_ceil(batch_size) * epochs;
+    let by_ratio = |ratio: f64| (ratio * total_steps as f64).ceil() as usize;
+    // An explicit option, then the recipe's steps, then a share of the run.
+    let (warmup_steps, warmup_ratio) =
+        match (arguments.warmup_steps, arguments.warmup_ratio, defaults.warmup_steps) {
+            (Some(steps), _, _) => (steps, None),
+            (None, Some(ratio), _) => (by_ratio(ratio), Some(ratio)),
+            (None, None, Some(steps)) => (steps, None),
+            (None, None, None) => (by_ratio(defaults.warmup_ratio), Some(defaults.warmup_ratio)),
+        };
+    let name =
+        |path: &Option<PathBuf>| path.as_ref().map_or("embedded".into(), |path| path.display().to_string());
+    let count = |samples: Option<Samples>, default: Option<usize>| match samples {
+        None => default,
+        Some(Samples::All) => None,
+        Some(Samples::Count(count)) => Some(count),
+    };
+    Settings {
+        model: name(&arguments.model),
+        data: name(&arguments.data),
+        recipe: arguments.recipe.map(|Recipe::Notebook| "notebook"),
+        train_samples: count(arguments.train_samples, defaults.train_samples),
+        test_samples: count(arguments.test_samples, defaults.test_samples),
+        sample_seed: arguments.sample_seed.unwrap_or(42),
+        max_length,
+        warmup_ratio,
+        train: TrainSettings {
+            epochs,
+            batch_size,
+            eval_batch_size: arguments.eval_batch_size.unwrap_or(16),
+            lr: arguments.lr.unwrap_or(defaults.lr),
+            schedule: ScheduleKind::Linear,
+            warmup_steps,
+            weight_decay: arguments.weight_decay.unwrap_or(defaults.weight_decay),
+            max_grad_norm: arguments.max_grad_norm.unwrap_or(1.0),
+            seed,
+            shuffle: !arguments.no_shuffle,
+        },
+    }
+}
+
+/// The rows to train on and, where there are any, to evaluate on, drawn as the options say.
+fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<(Dataset, Option<Dataset>)> {
+    let options = LoadOptions {
+        text_column: arguments.columns.text_column.clone(),
+        label_column: arguments.columns.label_column.clone(),
+        ..LoadOptions::default()
+    };
+    let Splits { train, mut test } = match &arguments.data {
+        Some(path) => data::load_splits(path, &options)?,
+        None => corpus::splits(0),
+    };
+    if let Some(path) = &arguments.test_data {
+        let label_names = Some(train.label_names.clone());
+        test = Some(report::load_for_evaluation(path, LoadOptions { label_names, ..options })?);
+    }
+    let seed = arguments.sample_seed.unwrap_or(42);
+    let count = |asked: Option<Samples>, default: Option<usize>| {
+        asked.unwrap_or(default.map_or(Samples::All, Samples::Count))
+    };
+    let train = report::sampled(&train, count(arguments.train_samples, defaults.train_samples), seed);
+    let test =
+        test.map(|rows| report::sampled(&rows, count(arguments.test_samples, defaults.test_samples), seed));
+    Ok((train, test))
+}
+
+/// The model and tokenizer to start from, with a head for the rows' classes, and remarks on how they were made.
+fn model(
+    arguments: &Train,
+    rows: &Dataset,
+    seed: u64,
+) -> Outcome<(BertForSequenceClassification, Tokenizer, Vec<String>)> {
+    let Some(folder) = &arguments.model else {
+        let tokenizer = Tokenizer::from_vocabulary(&corpus::vocabulary())?;
+        // About a million parameters: enough for short reviews, seconds an epoch.
+        let config = BertConfig {
+            vocab_size: tokenizer.vocabulary_size(),
+            hidden_size: 128,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            intermediate_size: 512,
+            max_position_embeddings: 128,
+            ..BertConfig::bert_mini()
+        }
+        .with_labels(&rows.label_names);
+        let model = BertForSequenceClassification::random(config, seed)?;
+        let note = "no --model and --data: a small BERT from scratch on the embedded corpus".into();
+        return Ok((model, tokenizer, vec![note]));
+    };
+    let loaded = BertForSequenceClassification::from_pretrained(folder, &rows.label_names, seed)?;
+    let tokenizer = Tokenizer::from_dir(folder)?;
+    Ok((loaded.model, tokenizer, loaded.notes))
+}
+
+/// The output folder: checked before anything is computed, made when there is something to write.
+struct Output(PathBuf);
+
+impl Output {
+    fn check(arguments: &Train) -> Outcome<Self> {
+        let Some(folder) = &arguments.output else { return Ok(Output(fresh_run()?)) };
+        let refuse = |why: String| Failure::Usage(format!("--output {}: {why}", folder.display()));
+        match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+            Ok(true) if !arguments.overwrite => {
+                Err(refuse("the folder is not empty; choose another or pass --overwrite".into()))
+            }
+            Ok(_) => Ok(Output(folder.clone())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Output(folder.clone())),
+            Err(error) => Err(refuse(error.to_string())),
+        }
+    }
+
+    fn create(self) -> Outcome<PathBuf> {
+        fs::create_dir_all(&self.0)
+            .map_err(|error| Failure::Run(format!("{}: {error}", self.0.display())))?;
+        Ok(self.0)
+    }
+}
+
+/// The first of runs/train-001, runs/train-002, .. that does not exist.
+fn fresh_run() -> Outcome<PathBuf> {
+    let free =
+        (1..10_000).map(|n| Path::new("runs").join(format!("train-{n:03}"))).find(|path| !path.exists());
+    free.ok_or_else(|| Failure::Usage("runs/ is full; name a folder with --output".into()))
+}
+
+fn show_sentences(model: &BertForSequenceClassification, tokenizer: &Tokenizer) -> Outcome {
+    let names = model.config().label_names();
+    for (text, prediction) in corpus::UNSEEN.iter().zip(predict(model, tokenizer, &corpus::UNSEEN)?) {
+        let best = prediction.ranked()[0];
+        output::line(format!("{:<8} {:.4}  {text}", names[best], prediction.probabilities[best]))?;
+    }
+    Ok(())
+}

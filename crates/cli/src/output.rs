@@ -1,0 +1,198 @@
+//! What the commands have in common: failures and exit codes, colours, JSON lines and tables.
+
+use serde::Serialize;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The request makes no sense: exit code 2.
+    Usage(String),
+    /// The run failed: exit code 1.
+    Run(String),
+    /// Nobody reads standard output any more.
+    Closed,
+}
+
+/// The result of a command.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    /// 2 for a usage error, 1 for a failed run.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Run(_) => 1,
+            Failure::Closed => 0,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(message) | Failure::Run(message) => f.write_str(message),
+            Failure::Closed => f.write_str("standard output was closed"),
+        }
+    }
+}
+
+macro_rules! run_failure {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Failure::Run(error.to_string())
+            }
+        }
+    )*};
+}
+run_failure!(
+    vitrine_tensor::Error,
+    vitrine_autograd::AutogradError,
+    vitrine_bert::BertError,
+    vitrine_train::TrainError,
+    serde_json::Error
+);
+
+impl From<io::Error> for Failure {
+    /// For errors of standard input and output; errors of files are mapped with their path where they happen.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::Run(format!("standard input or output: {error}")),
+        }
+    }
+}
+
+/// How a piece of text stands out on a terminal.
+#[derive(Clone, Copy)]
+pub enum Style {
+    /// Headings and names.
+    Bold,
+    /// Something to look at.
+    Warning,
+    /// What went wrong.
+    Error,
+    /// What went well.
+    Good,
+}
+
+/// Text in a style, or plain when standard error is no terminal or NO_COLOR is set (no-color.org).
+pub fn paint(style: Style, text: &str) -> String {
+    let plain =
+        std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || !io::stderr().is_terminal();
+    if plain {
+        return text.to_owned();
+    }
+    let code = match style {
+        Style::Bold => "1",
+        Style::Warning => "33",
+        Style::Error => "1;31",
+        Style::Good => "32",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// Prints one line of text on standard output.
+pub fn line(text: impl fmt::Display) -> Outcome {
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
+}
+
+/// Prints one object as one line of JSON on standard output.
+pub fn json(object: &impl Serialize) -> Outcome {
+    line(serde_json::to_string(object)?)
+}
+
+/// Prints a remark for people on standard error.
+pub fn note(text: impl fmt::Display) {
+    // Standard error may be closed; the run goes on.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Prints a warning for people on standard error.
+pub fn warn(text: impl fmt::Display) {
+    note(format!("{} {text}", paint(Style::Warning, "warning:")));
+}
+
+/// How a column of a table is set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Lines of a table with aligned columns and a rule under the head.
+pub fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+    let width = |text: &str| text.chars().count();
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|c| rows.iter().map(|row| width(&row[c])).chain([width(columns[c].0)]).max().unwrap_or(0))
+        .collect();
+    let set = |cells: Vec<&str>| -> String {
+        let cells = cells.iter().zip(columns).zip(&widths).map(|((cell, (_, align)), &w)| match align {
+            Align::Left => format!("{cell:<w$}"),
+            Align::Right => format!("{cell:>w$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![set(columns.iter().map(|column| column.0).collect())];
+    lines.push(widths.iter().map(|&w| "-".repeat(w)).collect::<Vec<_>>().join("  "));
+    lines.extend(rows.iter().map(|row| set(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+/// A count with thousands separated: 109,483,778.
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes with a binary unit: 417.6 MiB.
+pub fn bytes(n: usize) -> String {
+    scaled(n as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
+}
+
+/// A count with a decimal prefix: 22.4 G.
+pub fn si(n: f64) -> String {
+    scaled(n, 1000.0, &["", "k", "M", "G", "T", "P"])
+}
+
+fn scaled(mut n: f64, base: f64, units: &[&str]) -> String {
+    let mut unit = 0;
+    while n.abs() >= base && unit + 1 < units.len() {
+        n /= base;
+        unit += 1;
+    }
+    let number = if unit == 0 && n.fract() == 0.0 { format!("{n:.0}") } else { format!("{n:.1}") };
+    format!("{number} {}", units[unit]).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(thousands(109_483_778), "109,483,778");
+        assert_eq!(thousands(12), "12");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(si(22_400_000_000.0), "22.4 G");
+        assert_eq!(si(7.0), "7");
+    }
+
+    #[test]
+    fn tables_align() {
+        let rows = vec![vec!["a".into(), "1".into()], vec!["bc".into(), "20".into()]];
+        let expected = "name   n\n----  --\na      1\nbc    20";
+        assert_eq!(table(&[("name", Align::Left), ("n", Align::Right)], &rows), expected);
+    }
+}

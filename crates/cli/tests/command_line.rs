@@ -1,0 +1,223 @@
+//! The command line as its users meet it: runs that succeed, and misuse that gets one clear line and the right exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+fn vitrine(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vitrine"))
+        .args(arguments)
+        .env_remove("VITRINE_ISA")
+        .output()
+        .expect("the binary was built with the tests")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = vitrine(arguments);
+    assert!(output.status.success(), "{arguments:?} failed:\n{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Asserts the exit code, that the last line of standard error says each of `words`, and that nothing panicked.
+fn refuse(code: i32, arguments: &[&str], words: &[&str]) {
+    let output = vitrine(arguments);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}:\n{stderr}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("backtrace"), "{arguments:?}:\n{stderr}");
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.contains("error:")).collect();
+    assert_eq!(errors.len(), 1, "one line says what is wrong:\n{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{arguments:?}: expected {word:?} in\n{stderr}");
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("temporary folders have UTF-8 names")
+}
+
+/// A short training run on the embedded default.
+fn train(folder: &Path, more: &[&str]) -> serde_json::Value {
+    let fixed =
+        ["train", "--output", path(folder), "--train-samples", "64", "--test-samples", "32", "--epochs", "1"];
+    let stdout = succeed(&[&fixed[..], &["--json"], more].concat());
+    serde_json::from_str(&stdout).expect("--json prints one object")
+}
+
+/// A folder with a small trained model in it.
+fn model() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let model = folder.path().join("model");
+    train(&model, &[]);
+    (folder, model)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_with_one_thread_and_with_two() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let weights = |name: &str, more: &[&str]| {
+        train(&folder.path().join(name), more);
+        std::fs::read(folder.path().join(name).join("model.safetensors")).expect("the model is saved")
+    };
+    let one = weights("one", &["--threads", "1"]);
+    assert!(one == weights("two", &["--threads", "2"]), "weights depend on the number of threads");
+    assert!(one == weights("again", &["--threads", "2"]), "two runs differ");
+    assert!(one != weights("other", &["--seed", "7"]), "the seed does nothing");
+}
+
+#[test]
+fn a_run_leaves_the_model_its_report_and_its_metrics() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let output = folder.path().join("out");
+    let report = train(&output, &[]);
+    for file in
+        ["config.json", "model.safetensors", "run.json", "metrics.jsonl", "tokenizer.json", "vocab.txt"]
+    {
+        assert!(output.join(file).is_file(), "{file} is missing");
+    }
+    assert_eq!(report["train"]["steps"], 4);
+    assert_eq!(report["resolved"]["dtype"], "f32");
+    assert!(report["eval"]["accuracy"].is_number());
+    let metrics = std::fs::read_to_string(output.join("metrics.jsonl")).expect("metrics are text");
+    let steps: Vec<serde_json::Value> =
+        metrics.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect();
+    assert_eq!(steps.len(), 4);
+    for key in ["step", "epoch", "loss", "lr", "grad_norm", "tokens", "seconds"] {
+        assert!(steps[3][key].is_number(), "{key} is missing from {}", steps[3]);
+    }
+
+    // A second run into the same folder needs consent.
+    refuse(2, &["train", "--output", path(&output), "--epochs", "1"], &["not empty", "--overwrite"]);
+    train(&output, &["--overwrite"]);
+}
+
+#[test]
+fn a_saved_model_predicts_evaluates_inspects_and_traces() {
+    let (folder, model) = model();
+    let model = path(&model);
+
+    let lines = succeed(&["predict", "--model", model, "--json", "a wonderful film", "a dull film"]);
+    let objects: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect();
+    assert_eq!(objects.len(), 2);
+    assert!(objects[0]["score"].as_f64().is_some_and(|score| (0.5..=1.0).contains(&score)));
+    assert_eq!(objects[0]["logits"].as_array().map(Vec::len), Some(2));
+    assert_eq!(objects[0]["truncated"], false);
+
+    let texts = folder.path().join("texts.jsonl");
+    std::fs::write(&texts, format!("{{\"text\": \"fine\"}}\n{{\"text\": \"{}\"}}\n", "long ".repeat(900)))
+        .expect("a file is written");
+    let lines = succeed(&["predict", "--model", model, "--file", path(&texts), "--json"]);
+    assert!(lines.lines().nth(1).is_some_and(|line| line.contains("\"truncated\":true")), "{lines}");
+
+    let data = folder.path().join("reviews.csv");
+    std::fs::write(&data, "text,label\n\"good, really\",1\nbad,0\n").expect("a file is written");
+    let metrics: serde_json::Value =
+        serde_json::from_str(&succeed(&["eval", "--model", model, "--data", path(&data), "--json"]))
+            .expect("JSON");
+    assert_eq!(metrics["examples"], 2);
+
+    assert!(succeed(&["inspect", "--model", model]).contains("bert.embeddings.word_embeddings.weight"));
+    assert!(succeed(&["trace", "--model", model, "not bad"]).contains("attention"));
+}
+
+#[test]
+fn misuse_is_a_usage_error() {
+    let (_folder, model) = model();
+    let model = path(&model);
+    refuse(2, &["train", "--max-length", "2"], &["--max-length 2"]);
+    refuse(2, &["train", "--max-length", "100000"], &["--max-length 100000", "positions"]);
+    refuse(2, &["train", "--device", "cuda"], &["--device cuda", "cpu"]);
+    refuse(2, &["train", "--epochs", "0"], &["--epochs"]);
+    refuse(2, &["train", "--lr", "nan"], &["--lr"]);
+    refuse(2, &["train", "--train-samples", "0"], &["--train-samples"]);
+    refuse(2, &["train", "--warmup-steps", "5", "--warmup-ratio", "0.1"], &["--warmup"]);
+    refuse(2, &["train", "--epoch", "1"], &["--epoch", "--epochs"]);
+    refuse(2, &["predict", "--model", model], &["TEXT"]);
+    refuse(2, &["bench", "step", "--config", "bert-hugee"], &["bert-hugee", "bert-base"]);
+}
+
+#[test]
+fn bad_input_is_one_line_that_says_where() {
+    let (folder, model) = model();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("a file is written");
+        path.to_str().expect("temporary folders have UTF-8 names").to_owned()
+    };
+    let eval =
+        |data: &str, words: &[&str]| refuse(1, &["eval", "--model", path(&model), "--data", data], words);
+    eval("no/such/file.csv", &["no/such/file.csv"]);
+    eval(&file("fields.csv", "text,label\ngood,1\nbad,0,what\n"), &["fields.csv", "3"]);
+    eval(&file("column.csv", "text,stars\ngood,1\n"), &["column.csv", "label", "stars"]);
+    eval(&file("value.csv", "text,label\ngood,1\nbad,perhaps\n"), &["value.csv", "perhaps"]);
+    eval(&file("empty.csv", "text,label\n"), &["empty.csv"]);
+    eval(&file("broken.jsonl", "{\"text\": \"a\", \"label\": 1}\n{\"text\": \n"), &["broken.jsonl", "2"]);
+    eval(&file("not.parquet", "PAR1 this is not a parquet file"), &["not.parquet"]);
+
+    let broken = |name: &str, change: &dyn Fn(&Path)| {
+        let copy = folder.path().join(name);
+        std::fs::create_dir(&copy).expect("a folder is made");
+        for entry in std::fs::read_dir(&model).expect("the model is a folder") {
+            let entry = entry.expect("an entry");
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).expect("a file is copied");
+        }
+        change(&copy);
+        copy
+    };
+    let predict =
+        |model: &Path, words: &[&str]| refuse(1, &["predict", "--model", path(model), "a film"], words);
+    predict(Path::new("no/such/model"), &["no/such/model"]);
+    let weights = |folder: &Path| folder.join("model.safetensors");
+    let cut = broken("cut", &|folder| {
+        let bytes = std::fs::read(weights(folder)).expect("weights");
+        std::fs::write(weights(folder), &bytes[..bytes.len() / 2]).expect("weights are cut");
+    });
+    predict(&cut, &["model.safetensors"]);
+    let lying = broken("lying", &|folder| {
+        let mut bytes = std::fs::read(weights(folder)).expect("weights");
+        bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        std::fs::write(weights(folder), bytes).expect("weights lie");
+    });
+    predict(&lying, &["model.safetensors"]);
+    let nan = broken("nan", &|folder| {
+        let mut bytes = std::fs::read(weights(folder)).expect("weights");
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+        std::fs::write(weights(folder), bytes).expect("weights have a NaN");
+    });
+    predict(&nan, &["model.safetensors", "NaN"]);
+    let config = broken("config", &|folder| {
+        let file = folder.join("config.json");
+        let text = std::fs::read_to_string(&file).expect("a config");
+        let changed = text.replace("\"vocab_size\": ", "\"vocab_size\": 1");
+        assert_ne!(text, changed);
+        std::fs::write(file, changed).expect("a config is written");
+    });
+    predict(&config, &["word_embeddings"]);
+    let relative = broken("relative", &|folder| {
+        let file = folder.join("config.json");
+        let text = std::fs::read_to_string(&file).expect("a config");
+        let changed = text.replacen('{', "{\"position_embedding_type\": \"relative_key\",", 1);
+        std::fs::write(file, changed).expect("a config is written");
+    });
+    predict(&relative, &["position_embedding_type", "relative_key"]);
+    let missing = broken("missing", &|folder| {
+        std::fs::remove_file(weights(folder)).expect("weights are removed");
+    });
+    predict(&missing, &["model.safetensors"]);
+}
+
+#[test]
+fn the_doctor_finds_this_machine_healthy() {
+    let report: serde_json::Value = serde_json::from_str(&succeed(&["doctor", "--json"])).expect("JSON");
+    assert_eq!(report["passed"], true);
+    let forced =
+        Command::new(env!("CARGO_BIN_EXE_vitrine")).args(["doctor"]).env("VITRINE_ISA", "sse9").output();
+    let forced = forced.expect("the binary was built with the tests");
+    assert_eq!(forced.status.code(), Some(2));
+    assert!(text(&forced.stderr).contains("sse9"));
+}

@@ -1,0 +1,216 @@
+//! The training loop and the evaluation loop.
+
+use crate::metrics::{Accumulator, Metrics};
+use crate::optimizer::AdamW;
+use crate::schedule::{Schedule, ScheduleKind};
+use crate::tokenized::TokenizedDataset;
+use crate::{Result, TrainError};
+use serde::Serialize;
+use std::time::Instant;
+use vitrine_autograd::{Randomness, Tape};
+use vitrine_bert::BertForSequenceClassification;
+
+/// Everything that decides a training run, given a model and tokenized rows.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainSettings {
+    /// Passes over the rows.
+    pub epochs: usize,
+    /// Rows in an optimizer step; the last step of an epoch may have fewer.
+    pub batch_size: usize,
+    /// Rows in an evaluation batch.
+    pub eval_batch_size: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// How the learning rate moves.
+    #[serde(serialize_with = "as_text")]
+    pub schedule: ScheduleKind,
+    /// Steps over which it rises from 0.
+    pub warmup_steps: usize,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0 for none.
+    pub max_grad_norm: f64,
+    /// Seed of the order of rows and of dropout.
+    pub seed: u64,
+    /// Whether every epoch has an order of its own.
+    pub shuffle: bool,
+}
+
+impl TrainSettings {
+    /// Optimizer steps for this many rows: `ceil(rows / batch_size) * epochs`.
+    pub fn total_steps(&self, rows: usize) -> usize {
+        rows.div_ceil(self.batch_size) * self.epochs
+    }
+
+    /// The schedule of a run over this many rows.
+    pub fn schedule(&self, rows: usize) -> Schedule {
+        Schedule { kind: self.schedule, total: self.total_steps(rows), warmup: self.warmup_steps }
+    }
+}
+
+fn as_text<S: serde::Serializer>(
+    value: &impl std::fmt::Display,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// One optimizer step, as a line of `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StepRecord {
+    /// Counted from 1.
+    pub step: usize,
+    /// Passes over the data that are behind us after this step.
+    pub epoch: f64,
+    /// Mean loss over the step's rows.
+    pub loss: f64,
+    /// The learning rate that the step used.
+    pub lr: f64,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Tokens in the step; there is no padding to count.
+    pub tokens: usize,
+    /// Wall-clock seconds of the step.
+    pub seconds: f64,
+}
+
+/// Watches a run: progress bars, log files.
+pub trait Observer {
+    /// A training step has ended.
+    ///
+    /// # Errors
+    /// Whatever the observer cannot bear, such as a full disk; the run stops.
+    fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()>;
+    /// `done` of `total` rows have been evaluated.
+    fn evaluated(&mut self, done: usize, total: usize);
+}
+
+/// What a training run took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TrainSummary {
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Wall-clock seconds, evaluation not counted.
+    pub seconds: f64,
+    /// Tokens seen.
+    pub tokens: usize,
+    /// Tokens per second.
+    pub tokens_per_second: f64,
+    /// Mean loss over all steps.
+    pub mean_loss: f64,
+    /// Loss of the last step.
+    pub final_loss: f64,
+}
+
+/// Fine-tunes a classifier in place.
+///
+/// One step: unpadded batch -> tape -> loss -> gradients -> global norm -> AdamW. Weights after the run are a function of
+/// the model, the rows and the settings alone: not of threads, nor of time.
+///
+/// # Errors
+/// `NonFinite` when a loss or gradient stops being a number, with the step; errors of the layers below.
+pub fn train(
+    model: &mut BertForSequenceClassification,
+    rows: &TokenizedDataset,
+    settings: &TrainSettings,
+    observer: &mut dyn Observer,
+) -> Result<TrainSummary> {
+    let schedule = settings.schedule(rows.len());
+    let steps_per_epoch = rows.len().div_ceil(settings.batch_size);
+    let clip = (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm);
+    let optimizer = AdamW::new(settings.weight_decay, clip);
+    let started = Instant::now();
+    let (mut step, mut tokens, mut loss_sum, mut final_loss) = (0, 0, 0.0, f64::NAN);
+
+    for epoch in 0..settings.epochs {
+        let order = rows.order(settings.shuffle.then_some(settings.seed), epoch as u32);
+        for (in_epoch, indices) in order.chunks(settings.batch_size).enumerate() {
+            let step_started = Instant::now();
+            let batch = rows.batch(indices, model.config())?;
+            let lr = settings.lr * schedule.factor(step);
+
+            let tape =
+                Tape::training(Randomness { seed: settings.seed, step: step as u32, first_sequence: 0 });
+            let loss_var = model.loss(&tape, &batch)?;
+            let (loss_id, loss) = (loss_var.id(), loss_var.value().item()?);
+            drop(loss_var);
+            let gradients = tape.backward(loss_id, &[])?;
+            let grad_norm = gradients.global_norm()?;
+            if !(loss.is_finite() && grad_norm.is_finite()) {
+                return Err(TrainError::NonFinite { step: step + 1, loss, grad_norm });
+            }
+            optimizer.step(model.parameters_mut(), &gradients, step, lr, grad_norm)?;
+            drop(gradients);
+
+            step += 1;
+            tokens += batch.offsets().total();
+            loss_sum += loss;
+            final_loss = loss;
+            let record = StepRecord {
+                step,
+                epoch: epoch as f64 + (in_epoch + 1) as f64 / steps_per_epoch as f64,
+                loss,
+                lr,
+                grad_norm,
+                tokens: batch.offsets().total(),
+                seconds: step_started.elapsed().as_secs_f64(),
+            };
+            observer.step(&record, schedule.total)?;
+        }
+    }
+
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(TrainSummary {
+        steps: step,
+        seconds,
+        tokens,
+        tokens_per_second: tokens as f64 / seconds,
+        mean_loss: loss_sum / step as f64,
+        final_loss,
+    })
+}
+
+/// What an evaluation found and took.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    /// Loss, accuracy and the rest.
+    #[serde(flatten)]
+    pub metrics: Metrics,
+    /// The 95 % interval of the accuracy (Wilson).
+    pub accuracy_interval: (f64, f64),
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Tokens per second.
+    pub tokens_per_second: f64,
+}
+
+/// Measures a classifier on labelled rows, without dropout.
+///
+/// Batches are cut from the rows in order of length, longest first, so that no batch mixes a short review with a long
+/// one; nothing is padded, so this changes speed and memory only.
+///
+/// # Errors
+/// Errors of the layers below; logits that are not numbers.
+pub fn evaluate(
+    model: &BertForSequenceClassification,
+    rows: &TokenizedDataset,
+    batch_size: usize,
+    observer: &mut dyn Observer,
+) -> Result<Evaluation> {
+    let started = Instant::now();
+    let mut metrics = Accumulator::new(model.config().num_labels());
+    let (mut done, mut tokens) = (0, 0);
+    for indices in rows.by_length().chunks(batch_size) {
+        let batch = rows.batch(indices, model.config())?;
+        let tape = Tape::inference();
+        let logits = model.logits(&tape, &batch)?.value().to_vec::<f32>()?;
+        metrics.add(&logits, &rows.labels_of(indices))?;
+        done += indices.len();
+        tokens += batch.offsets().total();
+        observer.evaluated(done, rows.len());
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let metrics = metrics.finish()?;
+    let accuracy_interval = metrics.accuracy_interval();
+    Ok(Evaluation { metrics, accuracy_interval, seconds, tokens_per_second: tokens as f64 / seconds })
+}
