@@ -43,7 +43,7 @@ pub struct BertConfig {
     pub initializer_range: f64,
     /// What LayerNorm adds to the variance.
     pub layer_norm_eps: f64,
-    /// The id of "[PAD]", which this implementation never uses; kept for the files it writes.
+    /// The id of `[PAD]`, which this implementation never uses; kept for the files it writes.
     pub pad_token_id: Option<u32>,
     /// Dropout before the classifier; null means `hidden_dropout_prob`.
     pub classifier_dropout: Option<f64>,

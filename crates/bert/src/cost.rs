@@ -7,7 +7,7 @@ use serde::Serialize;
 ///
 /// FLOPs are nominal, the convention of the field: two per encoder weight and token, `4 C` per pair of tokens of a sequence
 /// and layer for attention, and twice the forward pass again for backward. What a pass really executes is less: the last
-/// layer computes only the [CLS] rows.
+/// layer computes only the `[CLS]` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// Weights of the layers' matrices: `L (4 C^2 + 2 C I)`.
@@ -16,7 +16,7 @@ pub struct Cost {
     pub forward_flops: u64,
     /// `6 weights T + 12 L C sum(S^2)`.
     pub training_flops: u64,
-    /// What a forward pass executes when only [CLS] rows leave the last layer.
+    /// What a forward pass executes when only `[CLS]` rows leave the last layer.
     pub executed_forward_flops: u64,
     /// The same for a training step.
     pub executed_training_flops: u64,

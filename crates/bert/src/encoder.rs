@@ -33,7 +33,7 @@ impl Observe {
 
 /// What the encoder computes.
 pub struct Encoded<'t> {
-    /// The last hidden state: `[T, C]`, or `[B, C]` where only the [CLS] rows were asked for.
+    /// The last hidden state: `[T, C]`, or `[B, C]` where only the `[CLS]` rows were asked for.
     pub last: Var<'t>,
     /// Empty, or the embeddings' output followed by each layer's: L + 1 of `[T, C]`.
     pub hidden_states: Vec<Var<'t>>,
@@ -109,7 +109,7 @@ impl Encoder {
         self.run(pass, observe, Queries::All)
     }
 
-    /// The last hidden state of each sequence's [CLS]: `[B, C]`. After the keys and values, the last layer needs no other
+    /// The last hidden state of each sequence's `[CLS]`: `[B, C]`. After the keys and values, the last layer needs no other
     /// row, so it computes no other unless something is observed.
     pub fn forward_cls<'t>(&self, pass: &Pass<'_, 't>, observe: &Observe) -> Result<Encoded<'t>> {
         if !observe.wants_all_rows() {

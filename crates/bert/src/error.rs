@@ -112,7 +112,7 @@ pub enum BertError {
     /// A limit on the number of tokens that no model takes.
     #[error("maximum length must be {min}..={max} tokens, got {got}")]
     MaxLength {
-        /// The shortest: [CLS], one token, [SEP].
+        /// The shortest: `[CLS]`, one token, `[SEP]`.
         min: usize,
         /// The number of positions of the model.
         max: usize,

@@ -28,7 +28,7 @@ impl ClassificationHead {
         })
     }
 
-    /// The [CLS] rows `[B, C]` to `tanh(W h + b)`: `[B, C]`.
+    /// The `[CLS]` rows `[B, C]` to `tanh(W h + b)`: `[B, C]`.
     pub fn pool<'t>(&self, pass: &Pass<'_, 't>, cls: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("pooler");
         pass.linear(cls, &self.pooler, Activation::Tanh)

@@ -179,7 +179,7 @@ impl BertForSequenceClassification {
     }
 
     /// The batch to logits and what is observed. Observing hidden states or attention computes all rows of the last layer;
-    /// otherwise only [CLS] rows are, with the same result.
+    /// otherwise only `[CLS]` rows are, with the same result.
     ///
     /// # Errors
     /// Tensor and tape errors.

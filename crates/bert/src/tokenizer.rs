@@ -20,7 +20,7 @@ pub const VOCABULARY_FILE: &str = "vocab.txt";
 /// Names of the special tokens, for older versions of `transformers`.
 pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
-/// [CLS], one token, [SEP]: no shorter limit makes sense.
+/// `[CLS]`, one token, `[SEP]`: no shorter limit makes sense.
 pub const MIN_LENGTH: usize = 3;
 
 /// Texts tokenized by one piece of parallel work.
@@ -135,7 +135,7 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Ids of `[CLS] text [SEP]`, the text cut to `max_length - 2` tokens. A literal "[SEP]" in the text is that token,
+    /// Ids of `[CLS] text [SEP]`, the text cut to `max_length - 2` tokens. A literal "`[SEP]`" in the text is that token,
     /// as in `transformers`.
     ///
     /// # Errors

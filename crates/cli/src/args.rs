@@ -163,7 +163,7 @@ pub struct Train {
     pub sample_seed: Option<u32>,
     #[command(flatten)]
     pub columns: Columns,
-    /// Longest input, in tokens with [CLS] and [SEP]; longer texts are truncated.
+    /// Longest input, in tokens with `[CLS]` and `[SEP]`; longer texts are truncated.
     #[arg(long, value_name = "TOKENS", help_heading = "Data")]
     pub max_length: Option<usize>,
 

@@ -20,9 +20,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = args::Arguments::parse();
     match commands::run(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
         // A reader such as `head` that has seen enough is not a failure.
-        Err(output::Failure::Closed) => ExitCode::SUCCESS,
+        Ok(()) | Err(output::Failure::Closed) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{} {failure}", output::paint(output::Style::Error, "error:"));
             ExitCode::from(failure.exit_code())

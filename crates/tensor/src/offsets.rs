@@ -52,7 +52,7 @@ impl Offsets {
         Offsets::new(&positions)
     }
 
-    /// `B` sequences of one row each: how rows that stand for whole sequences ([CLS] rows) are described.
+    /// `B` sequences of one row each: how rows that stand for whole sequences (`[CLS]` rows) are described.
     ///
     /// # Errors
     /// As [`Offsets::from_lengths`].

@@ -66,9 +66,9 @@ pub fn run(arguments: &Doctor) -> Outcome {
         self_test,
     };
     if arguments.json {
-        output::json(&report)?
+        output::json(&report)?;
     } else {
-        print(&report)?
+        print(&report)?;
     }
     if report.passed { Ok(()) } else { Err(Failure::Run("the self-test failed on this machine".into())) }
 }

@@ -203,9 +203,8 @@ fn settings(arguments: &Train, defaults: &Defaults, seed: u64, max_length: usize
     // An explicit option, then the recipe's steps, then a share of the run.
     let (warmup_steps, warmup_ratio) =
         match (arguments.warmup_steps, arguments.warmup_ratio, defaults.warmup_steps) {
-            (Some(steps), _, _) => (steps, None),
+            (Some(steps), _, _) | (None, None, Some(steps)) => (steps, None),
             (None, Some(ratio), _) => (by_ratio(ratio), Some(ratio)),
-            (None, None, Some(steps)) => (steps, None),
             (None, None, None) => (by_ratio(defaults.warmup_ratio), Some(defaults.warmup_ratio)),
         };
     let name =

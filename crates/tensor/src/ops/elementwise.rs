@@ -1,6 +1,6 @@
 //! Arithmetic element by element: `y = f(x)`, and `y = f(a, b)` with NumPy's broadcasting.
 //!
-//! A function of elements is a type with a method over [`Lanes`] ([`Unary`], [`Binary`]); the loops below run any of
+//! A function of elements is a type with a method over [`Lanes`] (`Unary`, `Binary`); the loops below run any of
 //! them on any dtype, layout and instruction set. Results have the operands' dtype and are contiguous. Where a gradient
 //! needs more than these functions, it stands below its function: `d`-names are gradients of the loss.
 

@@ -1,7 +1,7 @@
 //! Layer normalisation: `y = (x - mean) * rstd * weight + bias` over the last dimension.
 //!
 //! `mean = sum(x) / C`, `rstd = 1 / sqrt(sum((x - mean)^2) / C + eps)`: the variance in a second pass over the row, which
-//! is in cache, because E[x^2] - E[x]^2 cancels catastrophically (with BERT's eps of 1e-12, to NaN).
+//! is in cache, because `E[x^2] - E[x]^2` cancels catastrophically (with BERT's eps of 1e-12, to NaN).
 //! Backward, with `x_hat = (x - mean) * rstd` and `g = dy * weight`:
 //! `dx = rstd * (g - mean(g) - x_hat * mean(g * x_hat))`, `dweight = sum_rows(dy * x_hat)`, `dbias = sum_rows(dy)`.
 //! Source: Ba, Kiros and Hinton, arXiv 1607.06450; `torch.nn.functional.layer_norm`.

@@ -25,13 +25,13 @@ const CACHED_ROWS: usize = 256;
 pub enum Activation {
     /// The identity.
     None,
-    /// See [`gelu_erf`](super::gelu::gelu_erf).
+    /// See [`gelu_erf`].
     GeluErf,
-    /// See [`gelu_tanh`](super::gelu::gelu_tanh).
+    /// See [`gelu_tanh`].
     GeluTanh,
-    /// See [`relu`](super::elementwise::relu).
+    /// See [`relu`].
     Relu,
-    /// See [`tanh`](super::elementwise::tanh).
+    /// See [`tanh`].
     Tanh,
 }
 

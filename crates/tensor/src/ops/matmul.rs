@@ -1,6 +1,6 @@
 //! The matrix product of general tensors, `[.., M, K]` times `[.., K, N]`, over broadcast batches.
 //!
-//! F32 runs on [`gemm`], F64 on the three loops of [`naive`]; bfloat16 and binary16 operands are converted to F32 and
+//! F32 runs on [`gemm`](fn@crate::cpu::gemm::gemm), F64 on the three loops of [`naive`]; bfloat16 and binary16 operands are converted to F32 and
 //! the result is rounded once.
 
 use super::check;

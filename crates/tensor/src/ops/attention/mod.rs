@@ -39,7 +39,7 @@ use std::ops::Range;
 pub enum Queries {
     /// All: the output has `T` rows.
     All,
-    /// Each sequence's first row ([CLS]), which is all that a classifier needs of the last layer: the output has `B` rows.
+    /// Each sequence's first row (`[CLS]`), which is all that a classifier needs of the last layer: the output has `B` rows.
     First,
 }
 
