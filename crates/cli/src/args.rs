@@ -1,5 +1,5 @@
 //! The command line, as clap reads it. Names and meanings only; defaults that depend on a recipe are resolved in
-//! [`commands::train`](crate::commands::train).
+//! `commands/train.rs`.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;

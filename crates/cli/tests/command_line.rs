@@ -43,7 +43,7 @@ fn path(path: &Path) -> &str {
 fn train(folder: &Path, more: &[&str]) -> serde_json::Value {
     let fixed =
         ["train", "--output", path(folder), "--train-samples", "64", "--test-samples", "32", "--epochs", "1"];
-    let stdout = succeed(&[&fixed[..], &["--json"], more].concat());
+    let stdout = succeed(&[&fixed[..], &["--test-samples", "32", "--json"], more].concat());
     serde_json::from_str(&stdout).expect("--json prints one object")
 }
 
