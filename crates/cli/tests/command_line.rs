@@ -41,9 +41,8 @@ fn path(path: &Path) -> &str {
 
 /// A short training run on the embedded default.
 fn train(folder: &Path, more: &[&str]) -> serde_json::Value {
-    let fixed =
-        ["train", "--output", path(folder), "--train-samples", "64", "--test-samples", "32", "--epochs", "1"];
-    let stdout = succeed(&[&fixed[..], &["--test-samples", "32", "--json"], more].concat());
+    let rows = ["--train-samples", "64", "--test-samples", "32", "--batch-size", "16", "--epochs", "1"];
+    let stdout = succeed(&[&["train", "--output", path(folder), "--json"], &rows[..], more].concat());
     serde_json::from_str(&stdout).expect("--json prints one object")
 }
 
