@@ -10,9 +10,6 @@ use std::sync::OnceLock;
 /// The environment variable that forces an instruction set.
 pub const VARIABLE: &str = "VITRINE_ISA";
 
-/// Names that [`VARIABLE`] may hold although no kernel of this build answers to them.
-const UNBUILT: [&str; 2] = ["avx512bf16", "amx"];
-
 /// An instruction set with kernels of its own, in ascending order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
@@ -24,19 +21,34 @@ pub enum Isa {
     Avx2,
     /// 512-bit vectors of x86-64: AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// [`Isa::Avx512`] with dot products of bfloat16 pairs.
+    Avx512Bf16,
+    /// [`Isa::Avx512Bf16`] with the bfloat16 tile registers of AMX.
+    Amx,
 }
 
 impl Isa {
     /// Every instruction set that the crate knows, whether this build and machine have it or not.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 6] =
+        [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
-    /// The name that [`VARIABLE`] takes: `scalar`, `neon`, `avx2` or `avx512`.
+    /// The name that [`VARIABLE`] takes: `scalar`, `neon`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
+        }
+    }
+
+    /// The instruction set of its vectors of reals: what everything but products of bfloat16 runs on.
+    pub fn vectors(self) -> Isa {
+        match self {
+            Isa::Avx512Bf16 | Isa::Amx => Isa::Avx512,
+            other => other,
         }
     }
 
@@ -56,6 +68,10 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Isa::Amx => Isa::Avx512Bf16.is_available() && amx::is_available(),
             #[allow(unreachable_patterns)]
             _ => false,
         }
@@ -95,7 +111,6 @@ impl FromStr for Isa {
         match known {
             Some(isa) if isa.is_available() => Ok(isa),
             Some(_) => Err(UnsupportedIsa::Unavailable { name: name.into() }),
-            None if UNBUILT.contains(&name) => Err(UnsupportedIsa::Unavailable { name: name.into() }),
             None => Err(UnsupportedIsa::Unknown { name: name.into() }),
         }
     }
@@ -157,6 +172,64 @@ pub fn with_isa<R>(isa: Isa, body: impl FnOnce() -> R) -> Result<R, UnsupportedI
     Ok(body())
 }
 
+/// AMX: the processor announces it, and the kernel must be asked for its 8 KiB of registers a thread.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::sync::OnceLock;
+
+    /// Leaf 7, EDX: AMX-BF16 and AMX-TILE (Intel SDM, volume 2A, CPUID).
+    const FEATURES: u32 = 1 << 22 | 1 << 24;
+    /// Leaf 1, ECX: the operating system uses XSAVE.
+    const OSXSAVE: u32 = 1 << 27;
+    /// The tile configuration and the tile data in XCR0.
+    const STATE: u64 = 1 << 17 | 1 << 18;
+    /// `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`: Linux, Documentation/arch/x86/xstate.rst.
+    const ARCH_PRCTL: usize = 158;
+    const REQUEST_PERMISSION: usize = 0x1023;
+    const TILE_DATA: usize = 18;
+
+    /// Whether tiles may be used; asks for the permission, once, for all threads of the process.
+    pub(super) fn is_available() -> bool {
+        static AVAILABLE: OnceLock<bool> = OnceLock::new();
+        *AVAILABLE.get_or_init(|| processor_has_it() && request_permission())
+    }
+
+    fn processor_has_it() -> bool {
+        if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
+            return false;
+        }
+        // SAFETY: the operating system has enabled XSAVE, so XGETBV exists.
+        let state = unsafe { xgetbv0() };
+        __cpuid_count(7, 0).edx & FEATURES == FEATURES && state & STATE == STATE
+    }
+
+    /// # Safety
+    /// The operating system has enabled XSAVE.
+    #[target_feature(enable = "xsave")]
+    unsafe fn xgetbv0() -> u64 {
+        // SAFETY: passed on from the caller.
+        unsafe { _xgetbv(0) }
+    }
+
+    fn request_permission() -> bool {
+        let result: isize;
+        // SAFETY: a system call that reads and writes no memory of ours; RCX and R11 are its only other outputs.
+        unsafe {
+            std::arch::asm!(
+                "syscall",
+                inlateout("rax") ARCH_PRCTL => result,
+                in("rdi") REQUEST_PERMISSION,
+                in("rsi") TILE_DATA,
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nostack),
+            );
+        }
+        result == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,9 +245,9 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_honoured_are_refused() {
-        for name in UNBUILT {
-            let error = name.parse::<Isa>().unwrap_err().to_string();
-            assert!(error.contains(name) && error.contains("not supported"), "{error}");
+        for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
+            let error = isa.name().parse::<Isa>().unwrap_err().to_string();
+            assert!(error.contains(isa.name()) && error.contains("not supported"), "{error}");
         }
         let error = "sse9".parse::<Isa>().unwrap_err().to_string();
         assert!(error.contains("sse9") && error.contains("scalar"), "{error}");

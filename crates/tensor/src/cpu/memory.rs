@@ -181,6 +181,14 @@ impl Block {
         unsafe { std::slice::from_raw_parts_mut(self.pointer().cast_mut(), self.len) }
     }
 
+    /// The bytes as whole elements.
+    pub fn elements<E: Element>(&self) -> &[E] {
+        const { assert!(ALIGNMENT.is_multiple_of(align_of::<E>())) };
+        let bytes = self.bytes();
+        // SAFETY: aligned (checked above); every bit pattern of an `Element` is valid.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<E>()) }
+    }
+
     /// The bytes as whole elements, to be written: scratch memory.
     pub fn elements_mut<E: Element>(&mut self) -> &mut [E] {
         const { assert!(ALIGNMENT.is_multiple_of(align_of::<E>())) };

@@ -281,7 +281,7 @@ fn right_operand(weight: &Tensor, rows: usize, training: bool) -> Rhs<'_> {
     // Packed under another shape, or for a forced instruction set: of no use here.
     let fits = packed.rows() == matrix.rows()
         && packed.columns() == matrix.columns()
-        && packed.isa() == Isa::current();
+        && packed.isa() == Isa::current().vectors();
     if fits { packed.into() } else { matrix.into() }
 }
 

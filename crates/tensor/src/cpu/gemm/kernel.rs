@@ -73,8 +73,14 @@ pub trait MicroKernel {
     unsafe fn multiply_add(iterations: u64) -> f32;
 }
 
-/// Calls `$tile::<ROWS, VECTORS>($argument)` with run-time numbers of rows and vectors.
+/// Calls `$tile::<ROWS, VECTORS>($argument)` (or `$tile::<ROWS>`) with run-time numbers of rows and vectors.
 macro_rules! select_tile {
+    ($tile:ident($argument:expr), rows = $rows:expr, [$($r:literal)*]) => {
+        match $rows {
+            $($r => $tile::<$r>($argument),)*
+            _ => unreachable!("internal: no tile has {} rows", $rows),
+        }
+    };
     ($tile:ident($argument:expr), rows = $rows:expr, vectors = $vectors:expr, [$($r:literal)*] x $v:tt) => {
         select_tile!(@vectors $tile, $argument, $rows, $vectors, [$($r)*], $v)
     };

@@ -9,6 +9,7 @@
 //!
 //! `kernel.rs` says what a micro-kernel is; there is a file for each instruction set.
 
+mod bf16;
 mod kernel;
 mod matrix;
 mod naive;
@@ -25,6 +26,7 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
+pub use bf16::{PackedPairs, Sink, gemm_bf16, peak_gflops_bf16};
 pub use matrix::{MatrixMut, MatrixRef};
 pub use naive::naive;
 pub use pack::PackedB;
@@ -39,7 +41,7 @@ use std::ops::Range;
 /// Evaluates `$body` with the type `$K` being the micro-kernel of `$isa`.
 macro_rules! with_kernel {
     ($isa:expr, $K:ident => $body:expr) => {
-        match $isa {
+        match $isa.vectors() {
             #[cfg(target_arch = "x86_64")]
             $crate::cpu::isa::Isa::Avx512 => {
                 type $K = $crate::cpu::gemm::avx512::Avx512;
@@ -162,7 +164,7 @@ pub fn gemm_sequential<'a>(
 ) {
     let b = b.into();
     if let Rhs::Packed(b) = b {
-        assert_eq!(b.isa(), isa, "internal: gemm: B is packed for another instruction set");
+        assert_eq!(b.isa(), isa.vectors(), "internal: gemm: B is packed for another instruction set");
     }
     with_kernel!(isa, K => Product::<K>::run(a, b, &c, accumulate, None, false));
 }

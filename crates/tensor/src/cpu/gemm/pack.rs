@@ -94,11 +94,11 @@ impl PackedB {
         with_kernel!(isa, K => {
             let mut data = Scratch::from_pool(b.rows() * padded::<K>(b.columns()));
             pack_b::<K>(b, data.floats_mut());
-            PackedB { isa, rows: b.rows(), columns: b.columns(), data }
+            PackedB { isa: isa.vectors(), rows: b.rows(), columns: b.columns(), data }
         })
     }
 
-    /// The instruction set whose kernels read it.
+    /// The instruction set whose kernels read it, one of vectors.
     pub fn isa(&self) -> Isa {
         self.isa
     }

@@ -11,13 +11,18 @@ use std::time::Instant;
 /// millisecond that touch registers only.
 pub fn peak_gflops(threads: usize) -> f64 {
     const ITERATIONS: u64 = 200_000;
-    const RUNS: usize = 20;
-    let (isa, threads) = (Isa::current(), threads.max(1));
-    let (flops, run): (usize, fn() -> f32) = with_kernel!(isa, K => (
+    let (flops, run): (usize, fn() -> f32) = with_kernel!(Isa::current(), K => (
         2 * K::LANES * K::CHAINS,
         // SAFETY: `Isa::current` is available.
         || unsafe { K::multiply_add(black_box(ITERATIONS)) },
     ));
+    best_rate(threads, flops as f64 * ITERATIONS as f64, &run)
+}
+
+/// The most GFLOP/s of some runs of `run`, of `flops` operations, on each of `threads` threads at once.
+pub(super) fn best_rate(threads: usize, flops: f64, run: &(impl Fn() -> f32 + Sync)) -> f64 {
+    const RUNS: usize = 20;
+    let threads = threads.max(1);
     // A run lasts from the moment when all threads are there until the last one is done.
     let barrier = Barrier::new(threads);
     let best_run = || {
@@ -34,5 +39,5 @@ pub fn peak_gflops(threads: usize) -> f64 {
         (1..threads).for_each(|_| drop(scope.spawn(best_run)));
         best_run()
     });
-    (flops * threads) as f64 * ITERATIONS as f64 / seconds / 1e9
+    flops * threads as f64 / seconds / 1e9
 }

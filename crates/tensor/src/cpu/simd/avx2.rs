@@ -128,6 +128,15 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(pointer: *const u32) -> (Self, Self) {
+        unsafe {
+            let pairs = _mm256_loadu_si256(pointer.cast());
+            let first = _mm256_slli_epi32::<16>(pairs);
+            let second = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+            (Avx2(_mm256_castsi256_ps(first)), Avx2(_mm256_castsi256_ps(second)))
+        }
+    }
+    #[inline(always)]
     fn reduce_max(self) -> f32 {
         unsafe {
             let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));

@@ -81,6 +81,15 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(pointer: *const u32) -> (Self, Self) {
+        unsafe {
+            let pairs = _mm512_loadu_si512(pointer.cast());
+            let first = _mm512_slli_epi32::<16>(pairs);
+            let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+            (Avx512(_mm512_castsi512_ps(first)), Avx512(_mm512_castsi512_ps(second)))
+        }
+    }
+    #[inline(always)]
     unsafe fn load_f16(pointer: *const f16) -> Self {
         Avx512(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(pointer.cast())) })
     }

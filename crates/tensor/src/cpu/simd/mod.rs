@@ -91,6 +91,24 @@ pub trait Lanes:
         unsafe { store_converted(self, pointer) }
     }
 
+    /// The first and the second halves of `LANES` consecutive pairs of bfloat16, the first in the low bits.
+    ///
+    /// # Safety
+    /// `pointer` is valid for reads of `LANES` pairs.
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(pointer: *const u32) -> (Self, Self) {
+        let mut halves = [[Self::Real::default(); MAX_LANES]; 2];
+        for lane in 0..Self::LANES {
+            // SAFETY: `lane < LANES`, which the caller promises to be readable.
+            let pair = unsafe { pointer.add(lane).read() };
+            for (half, bits) in halves.iter_mut().zip([pair << 16, pair & 0xffff_0000]) {
+                half[lane] = Self::Real::from_f64(f64::from(f32::from_bits(bits)));
+            }
+        }
+        // SAFETY: the buffers hold MAX_LANES elements.
+        unsafe { (Self::load_real(halves[0].as_ptr()), Self::load_real(halves[1].as_ptr())) }
+    }
+
     /// 16-bit unsigned integers as reals: random draws.
     ///
     /// # Safety
@@ -231,7 +249,7 @@ impl Real for f64 {
 
 impl Real for f32 {
     fn dispatch<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
-        match isa {
+        match isa.vectors() {
             // SAFETY: an `Isa` is only ever made after the processor was found to have it.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { avx512::enter(kernel) },

@@ -1,0 +1,131 @@
+//! The bfloat16 product against sums in f64, on every instruction set of the machine.
+
+use super::*;
+use crate::cpu::isa::with_isa;
+use crate::random::philox;
+use std::sync::Mutex;
+
+/// Numbers in [-1, 1], rounded to bfloat16.
+fn numbers(len: usize, seed: u32) -> Vec<bf16> {
+    let word = |i: usize| philox([i as u32, seed, 0, 0], [7, 0])[0];
+    (0..len).map(|i| bf16::from_f64(f64::from(word(i)) / f64::from(u32::MAX) * 2.0 - 1.0)).collect()
+}
+
+/// C and the sums of absolute products, in f64.
+fn reference(a: MatrixRef<'_, bf16>, b: MatrixRef<'_, bf16>) -> Vec<(f64, f64)> {
+    // SAFETY: indices below the numbers of rows and columns.
+    let at = |m: MatrixRef<'_, bf16>, i, j| unsafe { (*m.at(i, j)).to_f64() };
+    let mut c = Vec::new();
+    for i in 0..a.rows() {
+        for j in 0..b.columns() {
+            let products = (0..a.columns()).map(|k| at(a, i, k) * at(b, k, j));
+            c.push(products.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs())));
+        }
+    }
+    c
+}
+
+/// C as `sink` receives it; panics if an element comes twice or never.
+fn product(a: MatrixRef<'_, bf16>, b: &PackedPairs) -> Vec<f32> {
+    let columns = b.columns();
+    let c = Mutex::new(vec![None; a.rows() * columns]);
+    gemm_bf16(a, b, &|row, first, sums| {
+        let mut c = c.lock().unwrap();
+        for (j, sum) in sums.iter().enumerate() {
+            assert!(c[row * columns + first + j].replace(*sum).is_none(), "({row}, {}) twice", first + j);
+        }
+    });
+    c.into_inner().unwrap().into_iter().map(|c| c.expect("every element")).collect()
+}
+
+#[track_caller]
+fn check(name: &str, a: MatrixRef<'_, bf16>, b: MatrixRef<'_, bf16>) {
+    let expected = reference(a, b);
+    for isa in Isa::available() {
+        let got = with_isa(isa, || product(a, &PackedPairs::new(b))).unwrap();
+        for (index, (got, (sum, size))) in got.iter().zip(&expected).enumerate() {
+            // K roundings of f32, each relative to a partial sum; the dot product instruction has two a pair.
+            let limit = size * (a.columns() as f64 + 4.0) * f64::from(f32::EPSILON);
+            let error = (f64::from(*got) - sum).abs();
+            assert!(error <= limit, "{name} on {isa}, element {index}: {got} instead of {sum} +- {limit}");
+        }
+    }
+}
+
+/// Rows, inner dimension, columns: around tiles, panels, steps and blocks.
+const SHAPES: [[usize; 3]; 14] = [
+    [0, 3, 4],
+    [3, 4, 0],
+    [2, 0, 5],
+    [1, 1, 1],
+    [1, 64, 40],
+    [7, 33, 31],
+    [12, 32, 32],
+    [16, 31, 33],
+    [17, 96, 65],
+    [31, 100, 64],
+    [32, 513, 32],
+    [45, 1056, 97],
+    [203, 70, 130],
+    [300, 544, 400],
+];
+
+#[test]
+fn products_of_every_layout_equal_sums_in_f64() {
+    for [m, k, n] in SHAPES {
+        let name = format!("{m} x {k} x {n}");
+        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+        let rows = MatrixRef::new(&a, m, k);
+        check(&name, rows, MatrixRef::new(&b, k, n));
+        // y = x W^T, dx = dy W and dW = dy^T x read these.
+        let columns = MatrixRef::new(&b, n, k).transposed();
+        check(&format!("{name}, B transposed"), rows, columns);
+        let a_transposed = MatrixRef::new(&a, k, m).transposed();
+        check(&format!("{name}, A transposed"), a_transposed, MatrixRef::new(&b, k, n));
+        check(&format!("{name}, both"), a_transposed, columns);
+    }
+}
+
+#[test]
+fn strided_operands() {
+    let data = numbers(70 * 90, 3);
+    for start in [0, 1, 3] {
+        let a = MatrixRef::with_strides(&data[start..], 20, 64, 71, 1);
+        let b = MatrixRef::with_strides(&data[start..], 64, 33, 75, 1);
+        check("odd row strides", a, b);
+        check("odd column strides", b.transposed(), a.transposed());
+        let both = MatrixRef::with_strides(&data[start..], 20, 35, 88, 2);
+        check("two strides", both, MatrixRef::with_strides(&data, 35, 20, 1, 37));
+    }
+}
+
+/// Sums of small integers are exact in every order, on every instruction set, and with every number of threads.
+#[test]
+fn integers_are_exact_and_threads_change_nothing() {
+    let integers = |len: usize| (0..len).map(|i| bf16::from_f32((i * 37 % 15) as f32 - 7.0)).collect::<Vec<_>>();
+    let (a, b) = (integers(270 * 640), integers(640 * 200));
+    let (a, b) = (MatrixRef::new(&a, 270, 640), MatrixRef::new(&b, 640, 200));
+    let expected: Vec<f32> = reference(a, b).into_iter().map(|(sum, _)| sum as f32).collect();
+    for isa in Isa::available() {
+        for threads in [1, 2, 3] {
+            let got = parallel::with_threads(threads, || with_isa(isa, || product(a, &PackedPairs::new(b))));
+            assert!(got.unwrap() == expected, "{isa}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn values_beyond_numbers_pass_through() {
+    let mut a = numbers(40 * 32, 4);
+    (a[5 * 32], a[6 * 32]) = (bf16::NAN, bf16::INFINITY);
+    let b = vec![bf16::ONE; 32 * 32];
+    for isa in Isa::available() {
+        let c = with_isa(isa, || {
+            product(MatrixRef::new(&a, 40, 32), &PackedPairs::new(MatrixRef::new(&b, 32, 32)))
+        });
+        let c = c.unwrap();
+        assert!(c[5 * 32..6 * 32].iter().all(|c| c.is_nan()), "{isa}");
+        assert!(c[6 * 32..7 * 32].iter().all(|c| *c == f32::INFINITY), "{isa}");
+        assert!(c[7 * 32..].iter().chain(&c[..5 * 32]).all(|c| c.is_finite()), "{isa}");
+    }
+}
