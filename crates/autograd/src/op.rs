@@ -4,7 +4,7 @@ use crate::ParameterId;
 use std::sync::Arc;
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries};
 use vitrine_tensor::ops::linear::Activation;
-use vitrine_tensor::{Dropout, Offsets, Tensor};
+use vitrine_tensor::{DType, Dropout, Offsets, Tensor};
 
 /// An operation and what it saved. The list is closed: `rules.rs` matches on it without a wildcard, so an operation
 /// without a gradient does not compile.
@@ -103,6 +103,8 @@ pub enum Op {
     /// Input: x.
     Reshape { from: Vec<usize> },
     /// Input: x.
+    Cast { from: DType },
+    /// Input: x.
     Narrow { dim: usize, start: usize, length: usize },
     /// Input: x.
     BroadcastTo { from: Vec<usize> },
@@ -149,6 +151,7 @@ impl Op {
             Op::Matmul { .. } => "matmul",
             Op::Transpose { .. } => "transpose",
             Op::Reshape { .. } => "reshape",
+            Op::Cast { .. } => "cast",
             Op::Narrow { .. } => "narrow",
             Op::BroadcastTo { .. } => "broadcast_to",
             Op::Sum { .. } => "sum",

@@ -19,6 +19,8 @@ pub struct Parameter {
     pub parts: Vec<Part>,
     /// The master: F32, or F64 in the reference.
     pub value: Tensor,
+    /// Under mixed precision, the master rounded to the dtype that tapes compute in; the optimizer refreshes it.
+    pub compute: Option<Tensor>,
     /// AdamW's running mean of the gradient, once there was a step.
     pub first_moment: Option<Tensor>,
     /// AdamW's running mean of the squared gradient, once there was a step.
@@ -41,7 +43,30 @@ impl Parameter {
             let key = parts.first().map_or_else(String::new, |part| part.key.clone());
             return Err(AutogradError::Parts { key, parts: sum, rows });
         }
-        Ok(Parameter { parts, value, first_moment: None, second_moment: None, trainable: true, decay })
+        Ok(Parameter {
+            parts,
+            value,
+            compute: None,
+            first_moment: None,
+            second_moment: None,
+            trainable: true,
+            decay,
+        })
+    }
+
+    /// What a tape computes with: the copy in the compute dtype if there is one, else the master.
+    pub fn operand(&self) -> &Tensor {
+        self.compute.as_ref().unwrap_or(&self.value)
+    }
+
+    /// Makes tapes compute in `dtype`; the master stays what it is.
+    ///
+    /// # Errors
+    /// Errors of the conversion.
+    pub fn compute_in(&mut self, dtype: DType) -> Result<()> {
+        self.compute =
+            if dtype == self.value.dtype() { None } else { Some(self.value.to_dtype(dtype)?) };
+        Ok(())
     }
 
     /// The name for messages: the parts' keys.
@@ -126,7 +151,13 @@ impl ParameterStore {
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         let convert = |parameter: &Parameter| -> Result<Parameter> {
             let value = parameter.value.to_dtype(dtype)?;
-            Ok(Parameter { value, first_moment: None, second_moment: None, ..parameter.clone() })
+            Ok(Parameter {
+                value,
+                compute: None,
+                first_moment: None,
+                second_moment: None,
+                ..parameter.clone()
+            })
         };
         Ok(ParameterStore { parameters: self.parameters.iter().map(convert).collect::<Result<_>>()? })
     }

@@ -98,6 +98,7 @@ pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tenso
         }
         Op::Transpose { dims: [a, b] } => one(dy.transpose(*a, *b)?.contiguous()?),
         Op::Reshape { from } => one(dy.reshape(from)?),
+        Op::Cast { from } => one(dy.to_dtype(*from)?),
         Op::Narrow { dim, start, length } => one(movement::narrow_backward(dy, *dim, *start, *length)?),
         Op::BroadcastTo { from } => one(reduce_to_shape(dy, from)?),
         Op::Sum { from, dim, keepdim } => {

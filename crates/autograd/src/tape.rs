@@ -163,7 +163,7 @@ impl Tape {
     /// A parameter of the model.
     pub fn parameter(&self, store: &ParameterStore, id: ParameterId) -> Var<'_> {
         let parameter = store.get(id);
-        self.push(parameter.value.clone(), Op::Parameter(id), Vec::new(), parameter.trainable, 0.0)
+        self.push(parameter.operand().clone(), Op::Parameter(id), Vec::new(), parameter.trainable, 0.0)
     }
 
     /// Runs one operation and records it.

@@ -10,7 +10,7 @@ use vitrine_tensor::ops::{
     cross_entropy, dropout, dropout_add_layer_norm, elementwise, gelu, layer_norm, matmul, movement, reduce,
     softmax,
 };
-use vitrine_tensor::{Offsets, Tensor};
+use vitrine_tensor::{DType, Offsets, Tensor};
 
 /// A value, and its place on a tape. Holds its tensor; the tape holds only what gradients need.
 #[derive(Clone)]
@@ -405,6 +405,18 @@ impl<'t> Var<'t> {
     pub fn reshape(&self, dims: &[usize]) -> Result<Var<'t>> {
         self.tape
             .apply(&[self], || Ok((self.value.reshape(dims)?, Op::Reshape { from: self.dims().to_vec() })))
+    }
+
+    /// The same values in another dtype, rounded; the variable itself when it has this one.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_dtype`].
+    pub fn to_dtype(&self, dtype: DType) -> Result<Var<'t>> {
+        let from = self.value.dtype();
+        if from == dtype {
+            return Ok(self.clone());
+        }
+        self.tape.apply(&[self], || Ok((self.value.to_dtype(dtype)?, Op::Cast { from })))
     }
 
     /// `start..start + len` of dimension `dim`.

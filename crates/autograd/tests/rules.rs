@@ -39,6 +39,7 @@ fn case_of(op: &Op) -> &'static str {
         Op::Matmul { .. } => "matmul",
         Op::Transpose { .. } => "transpose",
         Op::Reshape { .. } => "reshape",
+        Op::Cast { .. } => "cast",
         Op::Narrow { .. } => "narrow",
         Op::BroadcastTo { .. } => "broadcast_to",
         Op::Sum { .. } => "sum",
@@ -128,6 +129,24 @@ fn settings(queries: Queries) -> AttentionSettings {
         site: 4,
         probabilities_for: Vec::new(),
     }
+}
+
+/// Central differences cannot see through a rounding: the gradient is that of the identity, rounded the same way.
+#[test]
+fn cast() {
+    let x = tensor(&[3, 5], 0);
+    let tape = tape();
+    let leaf = tape.leaf(x.clone());
+    let narrow = leaf.to_dtype(DType::BF16).unwrap();
+    assert_eq!(narrow.value().dtype(), DType::BF16);
+    assert_eq!(narrow.to_dtype(DType::BF16).unwrap().id(), narrow.id());
+    let y = loss(&narrow.to_dtype(DType::F64).unwrap()).unwrap().id();
+    assert_eq!(tape.nodes().iter().filter(|node| case_of(&node.op) == "cast").count(), 2);
+    let id = leaf.id();
+    drop((leaf, narrow));
+    let gradient = tape.backward(y, &[]).unwrap().of(id).unwrap().to_vec::<f64>().unwrap();
+    let expected = tensor(&[3, 5], 99).to_dtype(DType::BF16).unwrap().to_dtype(DType::F64).unwrap();
+    assert_eq!(gradient, expected.to_vec::<f64>().unwrap());
 }
 
 #[test]

@@ -8,7 +8,8 @@ use crate::pass::Pass;
 use crate::{BertConfig, BertError, CONFIG_FILE, KeyReport, Result, TokenBatch, Tokenizer, Weights, save};
 use std::path::Path;
 use std::sync::Arc;
-use vitrine_autograd::{ParameterStore, Tape, Var};
+use vitrine_autograd::{Parameter, ParameterStore, Tape, Var};
+use vitrine_tensor::DType;
 
 macro_rules! model {
     ($(#[$doc:meta])* $name:ident { $($part:ident: $type:ty),* } $architecture:literal) => {
@@ -36,6 +37,24 @@ macro_rules! model {
             /// The parameters, for an optimizer.
             pub fn parameters_mut(&mut self) -> &mut ParameterStore {
                 &mut self.parameters
+            }
+
+            /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are). It is the matrices of embeddings
+            /// and layers that get copies in it, and the activations between them; biases, LayerNorm, heads, logits, loss and
+            /// all of the parameters' gradients stay F32.
+            ///
+            /// # Errors
+            /// Errors of the conversion.
+            pub fn compute_in(&mut self, dtype: DType) -> Result<()> {
+                let is_mixed = |parameter: &Parameter| {
+                    let key = &parameter.parts[0].key;
+                    parameter.value.rank() == 2
+                        && ["bert.embeddings.", "bert.encoder."].iter().any(|prefix| key.starts_with(prefix))
+                };
+                for (_, parameter) in self.parameters.iter_mut().filter(|(_, parameter)| is_mixed(parameter)) {
+                    parameter.compute_in(dtype)?;
+                }
+                Ok(())
             }
 
             /// Writes a folder that `transformers` loads as it is: config, weights in F32, tokenizer files. The files appear

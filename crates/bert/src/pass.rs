@@ -46,10 +46,11 @@ pub(crate) struct Pass<'a, 't> {
 }
 
 impl<'t> Pass<'_, 't> {
+    /// `act(x W^T + b)`, in the precision of the weight.
     pub fn linear(&self, x: &Var<'t>, layer: &Linear, activation: Activation) -> Result<Var<'t>> {
         let weight = self.tape.parameter(self.parameters, layer.weight);
         let bias = self.tape.parameter(self.parameters, layer.bias);
-        Ok(x.linear(&weight, Some(&bias), activation)?)
+        Ok(x.to_dtype(weight.value().dtype())?.linear(&weight, Some(&bias), activation)?)
     }
 
     /// `LayerNorm(residual + dropout(x))`.

@@ -1,6 +1,6 @@
 //! The bytes behind a tensor.
 
-use crate::cpu::gemm::PackedB;
+use crate::cpu::gemm::{PackedB, PackedPairs};
 use crate::cpu::memory::{ALIGNMENT, Block};
 use crate::{Device, Element, Error, Result};
 use memmap2::Mmap;
@@ -18,8 +18,16 @@ pub enum Storage {
 /// Host memory: a pooled block, a range of a mapped file, or bytes in the executable.
 pub struct CpuStorage {
     bytes: CpuBytes,
-    /// A weight W in the form in which the product x W^T reads it; see [`Storage::packed`].
-    packed: OnceLock<PackedB>,
+    packed: PackedForms,
+}
+
+/// A weight W in the forms in which the product x W^T reads it; see [`Storage::packed`].
+#[derive(Default)]
+pub(crate) struct PackedForms {
+    /// Of an F32 weight.
+    pub reals: OnceLock<PackedB>,
+    /// Of a BF16 weight.
+    pub pairs: OnceLock<PackedPairs>,
 }
 
 enum CpuBytes {
@@ -30,7 +38,7 @@ enum CpuBytes {
 
 impl CpuStorage {
     fn new(bytes: CpuBytes) -> Self {
-        CpuStorage { bytes, packed: OnceLock::new() }
+        CpuStorage { bytes, packed: PackedForms::default() }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -43,7 +51,7 @@ impl CpuStorage {
 
     /// The bytes for writing; read-only ones are copied into a pooled block first. Forms derived from them are dropped.
     fn bytes_mut(&mut self) -> &mut [u8] {
-        self.packed.take();
+        self.packed = PackedForms::default();
         if !matches!(self.bytes, CpuBytes::Pooled(_)) {
             self.bytes = CpuBytes::Pooled(copied(self.bytes()));
         }
@@ -101,9 +109,9 @@ impl Storage {
         }
     }
 
-    /// The place for the packed form of a weight that covers the storage: filled once, shared by all views, and emptied by
+    /// The place for the packed forms of a weight that covers the storage: filled once, shared by all views, and emptied by
     /// any mutable access.
-    pub(crate) fn packed(&self) -> &OnceLock<PackedB> {
+    pub(crate) fn packed(&self) -> &PackedForms {
         match self {
             Storage::Cpu(storage) => &storage.packed,
         }

@@ -27,7 +27,7 @@ impl AdamW {
         AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, max_grad_norm }
     }
 
-    /// Updates every trainable parameter. `step` counts from 0; `grad_norm` is the gradient's global norm.
+    /// Updates every trainable parameter, and its copy in the compute dtype with it. `step` counts from 0; `grad_norm` is the gradient's global norm.
     ///
     /// The gradient is multiplied by `max_grad_norm / (grad_norm + 1e-6)` where that is below 1
     /// (`torch.nn.utils.clip_grad_norm_`), inside the update's own pass over memory.
@@ -57,7 +57,8 @@ impl AdamW {
             let zeros = || Tensor::zeros(gradient.dims(), gradient.dtype(), Device::Cpu);
             let mut first = parameter.first_moment.take().map_or_else(zeros, Ok)?;
             let mut second = parameter.second_moment.take().map_or_else(zeros, Ok)?;
-            adamw_step(&mut parameter.value, gradient, &mut first, &mut second, &update, clip)?;
+            let compute = parameter.compute.as_mut();
+            adamw_step(&mut parameter.value, compute, gradient, &mut first, &mut second, &update, clip)?;
             parameter.first_moment = Some(first);
             parameter.second_moment = Some(second);
         }

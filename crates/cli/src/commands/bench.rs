@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 use vitrine_autograd::{Profile, Randomness, Tape};
 use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch};
+use vitrine_tensor::DType;
 use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::random::philox;
@@ -33,6 +34,8 @@ struct Report {
     tflops: f64,
     executed_tflops: f64,
     f32_peak_tflops: f64,
+    /// Of the instruction set's bfloat16 products, or of f32 where there are none.
+    bf16_peak_tflops: f64,
     peak_rss_bytes: Option<u64>,
     /// Share of processor time spent in the kernel during the timed steps.
     system_time_share: Option<f64>,
@@ -62,6 +65,7 @@ pub fn run(arguments: &BenchStep) -> Outcome {
     }
     let lengths = vec![arguments.seq; arguments.batch];
     let mut model = BertForSequenceClassification::random(config.clone(), SEED)?;
+    model.compute_in(resolved.compute)?;
     let batch = random_batch(&config, &lengths)?;
 
     let mut times = Vec::new();
@@ -118,6 +122,7 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         tflops: nominal as f64 / seconds_per_step / 1e12,
         executed_tflops: executed as f64 / seconds_per_step / 1e12,
         f32_peak_tflops: gemm::peak_gflops(parallel::threads()) / 1e3,
+        bf16_peak_tflops: gemm::peak_gflops_bf16(parallel::threads()) / 1e3,
         peak_rss_bytes: peak_rss_bytes(),
         system_time_share,
         breakdown,
@@ -140,13 +145,17 @@ fn print(report: &Report) -> Outcome {
         report.seconds_min,
         report.seconds_max
     ))?;
+    let peak = match report.resolved.compute {
+        DType::BF16 => report.bf16_peak_tflops,
+        _ => report.f32_peak_tflops,
+    };
     line(format!(
-        "{:.0} tokens/s, {:.3} TFLOP/s nominal, {:.3} executed, {:.0} % of the f32 peak of {:.3}",
+        "{:.0} tokens/s, {:.3} TFLOP/s nominal, {:.3} executed, {:.0} % of the {} peak of {peak:.3}",
         report.tokens_per_second,
         report.tflops,
         report.executed_tflops,
-        100.0 * report.executed_tflops / report.f32_peak_tflops,
-        report.f32_peak_tflops
+        100.0 * report.executed_tflops / peak,
+        report.resolved.dtype,
     ))?;
     let memory = report.peak_rss_bytes.map_or("unknown".into(), |n| bytes(n as usize));
     let system = report.system_time_share.map_or("unknown".into(), |share| format!("{:.1} %", 100.0 * share));

@@ -26,7 +26,8 @@ struct Report<'a> {
 /// Runs the command.
 pub fn run(arguments: &Eval) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let (model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    let (mut model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    model.compute_in(resolved.compute)?;
     let max_length = report::max_length(arguments.max_length, model.config())?;
     let options = LoadOptions {
         text_column: arguments.columns.text_column.clone(),

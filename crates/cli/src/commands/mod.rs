@@ -31,7 +31,10 @@ pub fn run(command: Command) -> Outcome {
 /// What `auto` came to, and why; stored with every result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Resolved {
-    /// Precision in use.
+    /// What activations and the encoder's matrices are computed in.
+    #[serde(skip)]
+    pub compute: DType,
+    /// Its name.
     pub dtype: String,
     /// Why this one.
     pub dtype_reason: String,
@@ -57,13 +60,16 @@ impl Resolved {
 
 /// Resolves and applies `--dtype`, `--device` and `--threads`.
 pub fn resolve(compute: &Compute) -> Outcome<Resolved> {
-    let dtype_reason = match compute.dtype {
-        DTypeChoice::Auto => "auto: the only precision that training has so far",
-        DTypeChoice::F32 => "as asked",
-        DTypeChoice::Bf16 => {
-            let message = "--dtype bf16 is not supported by this version; use --dtype f32 or auto";
-            return Err(Failure::Usage(message.into()));
-        }
+    let isa = isa::Isa::current();
+    let (dtype, dtype_reason) = match compute.dtype {
+        DTypeChoice::Auto => match isa {
+            isa::Isa::Amx | isa::Isa::Avx512Bf16 => {
+                (DType::BF16, "auto: this processor multiplies bfloat16 faster than f32")
+            }
+            _ => (DType::F32, "auto: this processor has no instructions that multiply bfloat16"),
+        },
+        DTypeChoice::F32 => (DType::F32, "as asked"),
+        DTypeChoice::Bf16 => (DType::BF16, "as asked"),
     };
     let (device, device_reason) = match compute.device.as_str() {
         "auto" => (Device::Cpu, "auto: the only device of this version"),
@@ -77,11 +83,12 @@ pub fn resolve(compute: &Compute) -> Outcome<Resolved> {
         parallel::set_threads(usize::from(threads)).map_err(|error| Failure::Usage(error.to_string()))?;
     }
     Ok(Resolved {
-        dtype: DType::F32.to_string(),
+        compute: dtype,
+        dtype: dtype.to_string(),
         dtype_reason: dtype_reason.into(),
         device: device.to_string(),
         device_reason: device_reason.into(),
-        isa: isa::Isa::current().to_string(),
+        isa: isa.to_string(),
         threads: parallel::threads(),
     })
 }

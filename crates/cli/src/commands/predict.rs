@@ -34,7 +34,7 @@ struct Scored<'a> {
 
 /// Runs the command.
 pub fn run(arguments: &Predict) -> Outcome {
-    resolve(&arguments.compute)?;
+    let resolved = resolve(&arguments.compute)?;
     let texts = match &arguments.file {
         Some(path) => read_texts(path)?,
         None => arguments.texts.clone(),
@@ -42,7 +42,8 @@ pub fn run(arguments: &Predict) -> Outcome {
     if texts.is_empty() {
         return Err(Failure::Usage("no text to classify".into()));
     }
-    let (model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    let (mut model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    model.compute_in(resolved.compute)?;
     let names = model.config().label_names();
     for texts in texts.chunks(BATCH) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

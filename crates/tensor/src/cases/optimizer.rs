@@ -24,7 +24,7 @@ pub fn adamw(len: usize) -> OpCase {
         forward: Box::new(move |inputs| {
             let mut outputs = vec![inputs[0].copy()?, inputs[2].copy()?, inputs[3].copy()?];
             if let [param, first, second] = &mut outputs[..] {
-                adamw_step(param, &inputs[1], first, second, &settings, GRAD_SCALE)?;
+                adamw_step(param, None, &inputs[1], first, second, &settings, GRAD_SCALE)?;
             }
             Ok(Forwarded { outputs, saved: vec![] })
         }),

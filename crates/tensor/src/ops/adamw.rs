@@ -9,6 +9,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes, Real};
 use crate::{DType, Error, Float, Result, Tensor, for_float};
+use half::bf16;
 
 /// Elements in one piece of parallel work: four arrays of 64 KiB each.
 const PIECE: usize = 1 << 14;
@@ -30,12 +31,14 @@ pub struct AdamW {
     pub step: u32,
 }
 
-/// Updates `param` and its moments in place from `grad * grad_scale`; all of one shape, all F32 or all F64.
+/// Updates `param` and its moments in place from `grad * grad_scale`; all of one shape, all F32 or all F64. `compute`, if
+/// there is one, is a BF16 copy of an F32 parameter that is refreshed in the same pass.
 ///
 /// # Errors
 /// `ShapeMismatch`, `DTypeMismatch`, `SharedStorage` when something else still holds a parameter.
 pub fn adamw_step(
     param: &mut Tensor,
+    compute: Option<&mut Tensor>,
     grad: &Tensor,
     first_moment: &mut Tensor,
     second_moment: &mut Tensor,
@@ -48,15 +51,33 @@ pub fn adamw_step(
         check::shape(OP, "parameter, gradient and moments", tensor, param.dims())?;
         check::dtype(OP, tensor, param.dtype())?;
     }
-    match param.dtype() {
-        DType::F32 => update::<f32>(param, grad, first_moment, second_moment, settings, grad_scale),
-        DType::F64 => update::<f64>(param, grad, first_moment, second_moment, settings, grad_scale),
-        got => Err(Error::DTypeMismatch { op: OP, expected: "f32 or f64 (the masters)".into(), got }),
+    match (param.dtype(), compute) {
+        (DType::F32, Some(compute)) => {
+            check::shape(OP, "compute", compute, param.dims())?;
+            check::dtype(OP, compute, DType::BF16)?;
+            let copies = compute.as_mut_slice::<bf16>()?.chunks_mut(PIECE).map(Some);
+            update::<f32, bf16>(param, copies, grad, first_moment, second_moment, settings, grad_scale)
+        }
+        (DType::F32, None) => {
+            let copies = no_copies::<f32>(param.numel());
+            update::<f32, f32>(param, copies, grad, first_moment, second_moment, settings, grad_scale)
+        }
+        (DType::F64, None) => {
+            let copies = no_copies::<f64>(param.numel());
+            update::<f64, f64>(param, copies, grad, first_moment, second_moment, settings, grad_scale)
+        }
+        (got, _) => Err(Error::DTypeMismatch { op: OP, expected: "f32 or f64 (the masters)".into(), got }),
     }
 }
 
-fn update<R: Real>(
+/// A place for nothing beside each piece of a parameter.
+fn no_copies<'a, E: 'a>(len: usize) -> impl ExactSizeIterator<Item = Option<&'a mut [E]>> + Send {
+    (0..len.div_ceil(PIECE)).map(|_| None)
+}
+
+fn update<'a, R: Real, C: Float<Real = R> + 'a>(
     param: &mut Tensor,
+    copies: impl ExactSizeIterator<Item = Option<&'a mut [C]>> + Send,
     grad: &Tensor,
     first_moment: &mut Tensor,
     second_moment: &mut Tensor,
@@ -68,14 +89,18 @@ fn update<R: Real>(
     let params = param.as_mut_slice::<R>()?.chunks_mut(PIECE);
     let firsts = first_moment.as_mut_slice::<R>()?.chunks_mut(PIECE);
     let seconds = second_moment.as_mut_slice::<R>()?.chunks_mut(PIECE);
-    parallel::for_each(params.zip(grads).zip(firsts).zip(seconds), |_, (((p, g), m), v)| {
-        simd::run(isa, Update { p, g, m, v, settings, grad_scale });
-    });
+    parallel::for_each(
+        params.zip(copies).zip(grads).zip(firsts).zip(seconds),
+        |_, ((((p, copy), g), m), v)| {
+            simd::run(isa, Update { p, copy, g, m, v, settings, grad_scale });
+        },
+    );
     Ok(())
 }
 
-struct Update<'a, R> {
+struct Update<'a, 'b, R, C> {
     p: &'a mut [R],
+    copy: Option<&'b mut [C]>,
     g: &'a [R],
     m: &'a mut [R],
     v: &'a mut [R],
@@ -83,7 +108,7 @@ struct Update<'a, R> {
     grad_scale: f64,
 }
 
-impl<R: Real> Kernel<R> for Update<'_, R> {
+impl<R: Real, C: Float<Real = R>> Kernel<R> for Update<'_, '_, R, C> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
@@ -104,6 +129,10 @@ impl<R: Real> Kernel<R> for Update<'_, R> {
             simd::store(first, m);
             simd::store(second, v);
             simd::store(simd::load::<L, R>(p, zero) * keep - step, p);
+        }
+        if let Some(copy) = self.copy {
+            // The piece is still in the cache.
+            simd::map(self.p, copy, |p: L| p);
         }
     }
 }

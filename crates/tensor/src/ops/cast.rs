@@ -1,7 +1,10 @@
 //! Conversion between dtypes, and copies of strided views into contiguous tensors.
 
+use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
-use crate::{DType, Element, Error, Result, Tensor, for_float};
+use crate::cpu::simd::{self, Kernel, Lanes};
+use crate::{DType, Element, Error, Float, Result, Tensor, for_float};
+use half::{bf16, f16};
 
 /// Elements converted by one piece of parallel work.
 const CHUNK: usize = 1 << 16;
@@ -25,8 +28,8 @@ macro_rules! cast {
 cast! {
     f32: f64::from, |x| x as f32;
     f64: |x| x, |x| x;
-    half::bf16: half::bf16::to_f64, half::bf16::from_f64;
-    half::f16: half::f16::to_f64, half::f16::from_f64;
+    bf16: bf16::to_f64, bf16::from_f64;
+    f16: f16::to_f64, f16::from_f64;
     u32: f64::from, |x| x as u32;
     // Exact up to 2^53, far beyond any id or label.
     i64: |x| x as f64, |x| x as i64;
@@ -77,6 +80,13 @@ impl Tensor {
             return Ok(self.clone());
         }
         let source = self.contiguous()?;
+        match (self.dtype(), dtype) {
+            (DType::F32, DType::BF16) => return round::<f32, bf16>(&source),
+            (DType::BF16, DType::F32) => return round::<bf16, f32>(&source),
+            (DType::F32, DType::F16) => return round::<f32, f16>(&source),
+            (DType::F16, DType::F32) => return round::<f16, f32>(&source),
+            _ => {}
+        }
         for_dtype!(self.dtype(), From => for_dtype!(dtype, To => convert::<From, To>(&source)))
     }
 
@@ -106,10 +116,35 @@ impl Tensor {
     pub fn full(dims: &[usize], value: f64, dtype: DType, device: crate::Device) -> Result<Tensor> {
         let mut out = Tensor::empty(dims, dtype, device)?;
         for_float!("full", dtype, E => {
-            out.as_mut_slice::<E>()?.fill(<E as crate::Float>::from_f64(value));
+            out.as_mut_slice::<E>()?.fill(<E as Float>::from_f64(value));
             Ok::<(), Error>(())
         })?;
         Ok(out)
+    }
+}
+
+/// Between the types whose arithmetic is f32: as [`convert`], on vectors.
+fn round<From: Float<Real = f32>, To: Float<Real = f32>>(source: &Tensor) -> Result<Tensor> {
+    let mut out = Tensor::empty(source.dims(), To::DTYPE, source.device())?;
+    let x = source.as_slice::<From>()?;
+    let isa = Isa::current();
+    parallel::for_each_chunk_mut(out.as_mut_slice::<To>()?, CHUNK, |index, y| {
+        let x = &x[index * CHUNK..][..y.len()];
+        simd::run(isa, Round { x, y });
+    });
+    Ok(out)
+}
+
+struct Round<'a, From, To> {
+    x: &'a [From],
+    y: &'a mut [To],
+}
+
+impl<From: Float<Real = f32>, To: Float<Real = f32>> Kernel<f32> for Round<'_, From, To> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes<Real = f32>>(self) {
+        simd::map(self.x, self.y, |x: L| x);
     }
 }
 

@@ -3,18 +3,19 @@
 //! Shapes: x `[.., K]`, W `[N, K]` (PyTorch's `nn.Linear`), b `[N]`, y `[.., N]`. With `dpre = dy act'(pre)`:
 //! `dx = dpre W`, `dW = dpre^T x`, `db` = the sum of the rows of dpre.
 //!
-//! In F32 the bias and the activation are applied by the matrix product while its block of y is in the cache. F64 runs
-//! the plain loops. bfloat16 and binary16 are converted to F32 around the same product, and results rounded once.
+//! In F32 and bfloat16 the bias and the activation are applied by the matrix product while its block of y is in the cache.
+//! F64 runs the plain loops. binary16 is converted to F32 around the same product, and results rounded once.
 
 use super::check;
 use super::elementwise::{Relu, Tanh, Unary, add, relu, relu_backward, tanh, tanh_backward};
 use super::gelu::{GeluErf, GeluTanh, gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward};
 use super::matmul::{matmul, matrix};
 use super::reduce::sum_rows;
-use crate::cpu::gemm::{MatrixMut, MatrixRef, PackedB, Rhs, gemm};
+use crate::cpu::gemm::{Epilogue, MatrixMut, MatrixRef, PackedB, PackedPairs, Rhs, gemm, gemm_bf16};
 use crate::cpu::isa::Isa;
 use crate::cpu::simd::{self, Kernel, Lanes};
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Float, Result, Tensor};
+use half::bf16;
 
 /// In inference, products of at most this many rows keep and use the weight's packed form: it makes one row 6 times as
 /// fast and 128 rows 1.2 times, while with many rows packing costs nothing beside the product, and the memory is saved.
@@ -95,12 +96,13 @@ pub fn linear(
     let bias = bias.map(|bias| bias.to_dtype(compute)?.contiguous()).transpose()?;
     let dims = with_last(x, n);
     match x.dtype() {
-        DType::F32 => linear_f32(x, weight, bias.as_ref(), activation, save, &dims),
+        DType::F32 => linear_fused::<f32>(x, weight, bias.as_ref(), activation, save, &dims),
         DType::F64 => linear_f64(x, weight, bias.as_ref(), activation, save, &dims),
-        DType::BF16 | DType::F16 => {
+        DType::BF16 => linear_fused::<bf16>(x, weight, bias.as_ref(), activation, save, &dims),
+        DType::F16 => {
             let (x32, weight32) = (x.to_dtype(compute)?, weight.to_dtype(compute)?);
             let Linear { y, pre_activation } =
-                linear_f32(&x32, &weight32, bias.as_ref(), activation, save, &dims)?;
+                linear_fused::<f32>(&x32, &weight32, bias.as_ref(), activation, save, &dims)?;
             let pre_activation = pre_activation.map(|pre| pre.to_dtype(x.dtype())).transpose()?;
             Ok(Linear { y: y.to_dtype(x.dtype())?, pre_activation })
         }
@@ -127,30 +129,52 @@ pub fn linear_backward(
         let expected = format!("dy {:?}", with_last(x, n));
         return Err(Error::ShapeMismatch { op: "linear_backward", expected, got: dy.dims().to_vec() });
     }
-    let compute = x.dtype().accumulator();
+    // Products of bfloat16 read it as it is; what the others need is their accumulator's type.
+    let compute = if x.dtype() == DType::BF16 { DType::BF16 } else { x.dtype().accumulator() };
     let dpre = as_matrix(&activation_backward(&dy.to_dtype(compute)?, activation, saved)?, rows, n)?;
-    let dx = if needs.x {
-        let dx = matmul(&dpre, &weight.to_dtype(compute)?)?;
-        Some(dx.reshape(x.dims())?.to_dtype(x.dtype())?)
-    } else {
-        None
-    };
+    let weight = weight.to_dtype(compute)?;
+    let dx = needs.x.then(|| product(&dpre, &weight, x.dtype())?.reshape(x.dims())).transpose()?;
     let dweight = if needs.weight {
-        Some(matmul(&dpre.t()?, &as_matrix(&x.to_dtype(compute)?, rows, k)?)?)
+        let x = as_matrix(&x.to_dtype(compute)?, rows, k)?;
+        Some(product(&dpre.t()?, &x, compute.accumulator())?)
     } else {
         None
     };
-    let dbias = if needs.bias {
-        let mut dbias = Tensor::empty(&[n], compute, x.device())?;
-        match compute {
-            DType::F64 => sum_rows(dpre.as_rows::<f64>("linear_backward")?, dbias.as_mut_slice()?),
-            _ => sum_rows(dpre.as_rows::<f32>("linear_backward")?, dbias.as_mut_slice()?),
-        }
-        Some(dbias)
-    } else {
-        None
-    };
+    let dbias = needs.bias.then(|| column_sums(&dpre)).transpose()?;
     Ok(LinearGradients { dx, dweight, dbias })
+}
+
+/// `a b` of two matrices, with sums in the accumulator's type, as a tensor of dtype `out`.
+fn product(a: &Tensor, b: &Tensor, out: DType) -> Result<Tensor> {
+    if a.dtype() != DType::BF16 {
+        return matmul(a, b)?.to_dtype(out);
+    }
+    let packed = PackedPairs::new(matrix(b, 0));
+    match out {
+        DType::F32 => product_bf16::<f32>(a, &packed),
+        _ => product_bf16::<bf16>(a, &packed),
+    }
+}
+
+fn product_bf16<E: Float<Real = f32>>(a: &Tensor, b: &PackedPairs) -> Result<Tensor> {
+    let (rows, columns) = (a.dims()[0], b.columns());
+    let mut c = Tensor::empty(&[rows, columns], E::DTYPE, a.device())?;
+    let out = MatrixMut::new(c.as_mut_slice::<E>()?, rows, columns);
+    multiply_bf16(matrix(a, 0), b, &out, None);
+    Ok(c)
+}
+
+/// The sums of the columns of a matrix, in the accumulator's type: the gradient of a bias.
+fn column_sums(x: &Tensor) -> Result<Tensor> {
+    const OP: &str = "linear_backward";
+    let dtype = x.dtype();
+    let mut sums = Tensor::empty(&x.dims()[1..], dtype.accumulator(), x.device())?;
+    match dtype {
+        DType::F64 => sum_rows(x.as_rows::<f64>(OP)?, sums.as_mut_slice()?),
+        DType::BF16 => sum_rows(x.as_rows::<bf16>(OP)?, sums.as_mut_slice()?),
+        _ => sum_rows(x.as_rows::<f32>(OP)?, sums.as_mut_slice()?),
+    }
+    Ok(sums)
 }
 
 /// Checks x `[.., K]` and weight `[N, K]`; the number of rows of x, and `[N, K]`.
@@ -223,7 +247,8 @@ fn linear_f64(
     Ok(Linear { y, pre_activation: (save && activation.needs_pre_activation()).then_some(pre) })
 }
 
-fn linear_f32(
+/// F32 and bfloat16: bias and activation are applied while a block of y is in the cache.
+fn linear_fused<E: Operand>(
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
@@ -232,17 +257,16 @@ fn linear_f32(
     dims: &[usize],
 ) -> Result<Linear> {
     let (n, k) = (weight.dims()[0], weight.dims()[1]);
-    let mut y = Tensor::empty(dims, DType::F32, x.device())?;
+    let mut y = Tensor::empty(dims, E::DTYPE, x.device())?;
     let save_pre = save && activation.needs_pre_activation();
-    let mut pre = save_pre.then(|| Tensor::empty(dims, DType::F32, x.device())).transpose()?;
-    let x = x.as_rows::<f32>("linear")?;
+    let mut pre = save_pre.then(|| Tensor::empty(dims, E::DTYPE, x.device())).transpose()?;
+    let x = x.as_rows::<E>("linear")?;
     let rows = y.numel().checked_div(n).unwrap_or(0);
     let a = if x.data.is_empty() {
         MatrixRef::new(&[], rows, k)
     } else {
         MatrixRef::with_strides(x.data, rows, k, x.stride, 1)
     };
-    let w = right_operand(weight, rows, save);
     let zeros;
     let bias = match bias {
         Some(bias) => Some(bias.as_slice::<f32>()?),
@@ -253,65 +277,145 @@ fn linear_f32(
         }
     };
     let pre_matrix = match &mut pre {
-        Some(pre) => Some(MatrixMut::new(pre.as_mut_slice::<f32>()?, rows, n)),
+        Some(pre) => Some(MatrixMut::new(pre.as_mut_slice::<E>()?, rows, n)),
         None => None,
     };
     let isa = Isa::current();
-    let finish = |row: usize, first: usize, y: &mut [f32]| {
-        let columns = first..first + y.len();
+    let finish = |row: usize, first: usize, sums: &mut [f32]| {
+        let columns = first..first + sums.len();
         // SAFETY: the product calls this once for every element of its output, which has the shape of `pre_matrix`; so
         // the range is inside of it and no other call has it.
         let pre = pre_matrix.as_ref().map(|pre| unsafe { pre.segment(row, columns.clone()) });
         if let Some(bias) = bias {
-            simd::run(isa, Finish { y, bias: &bias[columns], pre, activation });
+            simd::run(isa, Finish { sums, bias: &bias[columns], pre, activation });
         }
     };
-    let out = MatrixMut::new(y.as_mut_slice::<f32>()?, rows, n);
-    gemm(a, w, out, false, bias.is_some().then_some(&finish));
+    let out = MatrixMut::new(y.as_mut_slice::<E>()?, rows, n);
+    E::times_transposed(a, weight, save, out, bias.is_some().then_some(&finish));
     Ok(Linear { y, pre_activation: pre })
 }
 
-/// W^T for the product: packed once and kept with the weight if that pays, else the matrix itself.
-fn right_operand(weight: &Tensor, rows: usize, training: bool) -> Rhs<'_> {
-    let matrix = matrix::<f32>(weight, 0).transposed();
-    if training || rows > CACHED_ROWS || !weight.covers_storage() {
-        return matrix.into();
-    }
-    let packed = weight.storage().packed().get_or_init(|| PackedB::new(matrix));
-    // Packed under another shape, or for a forced instruction set: of no use here.
-    let fits = packed.rows() == matrix.rows()
-        && packed.columns() == matrix.columns()
-        && packed.isa() == Isa::current().vectors();
-    if fits { packed.into() } else { matrix.into() }
+/// A dtype with a matrix product of its own.
+trait Operand: Float<Real = f32> {
+    /// `y = epilogue(x W^T)`, where the epilogue sees the sums in f32. `training` says that the weight is about to change.
+    fn times_transposed(
+        x: MatrixRef<'_, Self>,
+        weight: &Tensor,
+        training: bool,
+        y: MatrixMut<'_, Self>,
+        epilogue: Option<Epilogue<'_>>,
+    );
 }
 
-/// `pre = y + bias`, `y = act(pre)` for a segment of a row.
-struct Finish<'a> {
-    y: &'a mut [f32],
+impl Operand for f32 {
+    fn times_transposed(
+        x: MatrixRef<'_>,
+        weight: &Tensor,
+        training: bool,
+        y: MatrixMut<'_>,
+        epilogue: Option<Epilogue<'_>>,
+    ) {
+        let matrix = matrix::<f32>(weight, 0).transposed();
+        let w = if training || x.rows() > CACHED_ROWS || !weight.covers_storage() {
+            Rhs::Matrix(matrix)
+        } else {
+            let packed = weight.storage().packed().reals.get_or_init(|| PackedB::new(matrix));
+            // Packed under another shape, or for a forced instruction set: of no use here.
+            let fits = packed.rows() == matrix.rows()
+                && packed.columns() == matrix.columns()
+                && packed.isa() == Isa::current().vectors();
+            if fits { Rhs::Packed(packed) } else { Rhs::Matrix(matrix) }
+        };
+        gemm(x, w, y, false, epilogue);
+    }
+}
+
+impl Operand for bf16 {
+    fn times_transposed(
+        x: MatrixRef<'_, bf16>,
+        weight: &Tensor,
+        training: bool,
+        y: MatrixMut<'_, bf16>,
+        epilogue: Option<Epilogue<'_>>,
+    ) {
+        let matrix = matrix::<bf16>(weight, 0).transposed();
+        let pack = || PackedPairs::new(matrix);
+        let kept = (!training && weight.covers_storage())
+            .then(|| weight.storage().packed().pairs.get_or_init(pack))
+            .filter(|packed| packed.rows() == matrix.rows() && packed.columns() == matrix.columns());
+        let fresh;
+        let w = match kept {
+            Some(kept) => kept,
+            None => {
+                fresh = pack();
+                &fresh
+            }
+        };
+        multiply_bf16(x, w, &y, epilogue);
+    }
+}
+
+/// `c = epilogue(a b)`, rounded to the type of c after the epilogue.
+fn multiply_bf16<E: Float<Real = f32>>(
+    a: MatrixRef<'_, bf16>,
+    b: &PackedPairs,
+    c: &MatrixMut<'_, E>,
+    epilogue: Option<Epilogue<'_>>,
+) {
+    let isa = Isa::current();
+    gemm_bf16(a, b, &|row, first, sums| {
+        if let Some(epilogue) = epilogue {
+            epilogue(row, first, sums);
+        }
+        // SAFETY: the product calls this once for every element of its output, which has the shape of `c`; so the range is
+        // inside of it and no other call has it.
+        let out = unsafe { c.segment(row, first..first + sums.len()) };
+        simd::run(isa, Store { sums, out });
+    });
+}
+
+/// `out = sums`, rounded.
+struct Store<'a, E> {
+    sums: &'a [f32],
+    out: &'a mut [E],
+}
+
+impl<E: Float<Real = f32>> Kernel<f32> for Store<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes<Real = f32>>(self) {
+        simd::map(self.sums, self.out, |sum: L| sum);
+    }
+}
+
+/// `pre = sums + bias`, `sums = act(pre)` for a segment of a row.
+struct Finish<'a, E> {
+    sums: &'a mut [f32],
     bias: &'a [f32],
-    pre: Option<&'a mut [f32]>,
+    pre: Option<&'a mut [E]>,
     activation: Activation,
 }
 
-impl Finish<'_> {
+impl<E: Float<Real = f32>> Finish<'_, E> {
     #[inline(always)]
     fn apply<L: Lanes<Real = f32>>(self, f: impl Unary) {
         match self.pre {
-            None => simd::update(self.y, self.bias, |y: L, bias| f.apply(y + bias)),
+            None => simd::update(self.sums, self.bias, |sum: L, bias| f.apply(sum + bias)),
             Some(pre) => {
-                simd::map2(self.y, self.bias, pre, |y: L, bias| y + bias);
-                simd::map(pre, self.y, |pre: L| f.apply(pre));
+                simd::map2(self.sums, self.bias, pre, |sum: L, bias| sum + bias);
+                // Of the value that was saved, so that backward differentiates the very function that was computed.
+                simd::map(pre, self.sums, |pre: L| f.apply(pre));
             }
         }
     }
 }
 
-impl Kernel<f32> for Finish<'_> {
+impl<E: Float<Real = f32>> Kernel<f32> for Finish<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes<Real = f32>>(self) {
         match self.activation {
-            Activation::None => simd::update(self.y, self.bias, |y: L, bias| y + bias),
+            Activation::None => simd::update(self.sums, self.bias, |sum: L, bias| sum + bias),
             Activation::GeluErf => self.apply::<L>(GeluErf),
             Activation::GeluTanh => self.apply::<L>(GeluTanh),
             Activation::Relu => self.apply::<L>(Relu),
@@ -333,7 +437,7 @@ mod tests {
         let y = |w: &Tensor, save| {
             linear(&x, w, None, Activation::None, save).unwrap().y.to_vec::<f32>().unwrap()
         };
-        let is_packed = |w: &Tensor| w.storage().packed().get().is_some();
+        let is_packed = |w: &Tensor| w.storage().packed().reals.get().is_some();
 
         // Small integers: every order of summation gives the same.
         let expected = y(&w, true);
