@@ -53,6 +53,8 @@ pub fn all() -> Vec<OpCase> {
             rows.push(attention(&[1, 0, 7], 2, 3, queries, dropout_p));
             rows.push(attention(&[17, 16], 1, 8, queries, dropout_p));
             rows.push(attention(&[65, 2], 1, 5, queries, dropout_p));
+            // The head sizes that bfloat16 has products for.
+            rows.push(attention(&[33, 0, 1, 17], 2, 32, queries, dropout_p));
         }
         rows.push(attention(&[], 2, 8, queries, None));
         rows.push(attention(&[9, 20], 2, 4, queries, Some(0.1)).strided(3));

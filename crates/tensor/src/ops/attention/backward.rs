@@ -37,7 +37,7 @@ pub(super) fn backward<E: Float>(
         gradients.dquery.row_mut(row).fill(E::default());
     }
     let isa = problem.isa;
-    let mut draws = problem.draws();
+    let mut draws = problem.draws(QUERIES);
     let mut scratch = Scratch::new([
         padded(keys) * stride,
         padded(keys) * stride,
@@ -90,6 +90,7 @@ pub(super) fn backward<E: Float>(
                     scores: &mut *scores,
                     queries: count,
                     keys: block.len(),
+                    scale: 1.0,
                     dropout: problem.draw(
                         &mut draws,
                         [sequence, head],

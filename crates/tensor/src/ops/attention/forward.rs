@@ -33,7 +33,7 @@ pub(super) fn forward<E: Float>(
         return;
     }
     let isa = problem.isa;
-    let mut draws = problem.draws();
+    let mut draws = problem.draws(QUERIES);
     let mut scratch = Scratch::new([
         padded(keys) * stride,
         padded(keys) * stride,
@@ -60,6 +60,7 @@ pub(super) fn forward<E: Float>(
                     scores: &mut *scores,
                     queries: count,
                     keys: block.len(),
+                    scale: 1.0,
                     dropout: problem.draw(
                         &mut draws,
                         [sequence, head],

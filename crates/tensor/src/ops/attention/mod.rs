@@ -19,6 +19,7 @@
 mod backward;
 mod forward;
 mod pack;
+mod pairs;
 mod probabilities;
 mod product;
 mod scores;
@@ -30,6 +31,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::{parallel, simd};
 use crate::{DType, Device, Dropout, Error, Float, Offsets, Result, Rows, Tensor, for_float};
 use backward::Gradients;
+use half::{bf16, f16};
 use pack::Part;
 use scores::{Draws, FillDraws};
 use std::ops::Range;
@@ -207,9 +209,9 @@ impl<'a, E: Float> Problem<'a, E> {
         [part(0, asked), part(1, rows.clone()), part(2, rows)]
     }
 
-    /// Room for the draws of a block of scores, if there is dropout.
-    fn draws(&self) -> Option<(Dropout, Draws)> {
-        self.dropout.map(|dropout| (dropout, Draws::new(forward::QUERIES)))
+    /// Room for the draws of a block of scores with that many queries, if there is dropout.
+    fn draws(&self, queries: usize) -> Option<(Dropout, Draws)> {
+        self.dropout.map(|dropout| (dropout, Draws::new(queries)))
     }
 
     /// Fills in the draws of a block of scores, whose first query and key are given.
@@ -241,7 +243,70 @@ impl<'a, E: Float> Problem<'a, E> {
     }
 }
 
-fn attention_cpu<E: Float>(problem: &Problem<'_, E>, probabilities_for: &[usize]) -> Result<Attention> {
+/// What is done for one head of one sequence: in f32 (f64 in the reference) on converted rows, but where bfloat16 has
+/// products of its own.
+trait Head: Float {
+    /// See [`forward::forward`].
+    fn forward(
+        problem: &Problem<'_, Self>,
+        sequence: usize,
+        head: usize,
+        out: &mut MatrixMut<'_, Self>,
+        lse: &mut MatrixMut<'_, Self::Real>,
+    ) {
+        forward::forward(problem, sequence, head, out, lse);
+    }
+
+    /// See [`backward::backward`].
+    fn backward(
+        problem: &Problem<'_, Self>,
+        sequence: usize,
+        head: usize,
+        out: &Part<'_, Self>,
+        dout: &Part<'_, Self>,
+        lse: &[Self::Real],
+        gradients: &mut Gradients<'_, Self>,
+    ) {
+        backward::backward(problem, sequence, head, out, dout, lse, gradients);
+    }
+}
+
+impl Head for f32 {}
+impl Head for f64 {}
+impl Head for f16 {}
+impl Head for bf16 {
+    fn forward(
+        problem: &Problem<'_, bf16>,
+        sequence: usize,
+        head: usize,
+        out: &mut MatrixMut<'_, bf16>,
+        lse: &mut MatrixMut<'_, f32>,
+    ) {
+        if pairs::fit(problem) {
+            pairs::forward(problem, sequence, head, out, lse);
+        } else {
+            forward::forward(problem, sequence, head, out, lse);
+        }
+    }
+
+    fn backward(
+        problem: &Problem<'_, bf16>,
+        sequence: usize,
+        head: usize,
+        out: &Part<'_, bf16>,
+        dout: &Part<'_, bf16>,
+        lse: &[f32],
+        gradients: &mut Gradients<'_, bf16>,
+    ) {
+        if pairs::fit(problem) {
+            pairs::backward(problem, sequence, head, out, dout, lse, gradients);
+        } else {
+            backward::backward(problem, sequence, head, out, dout, lse, gradients);
+        }
+    }
+}
+
+fn attention_cpu<E: Head>(problem: &Problem<'_, E>, probabilities_for: &[usize]) -> Result<Attention> {
     let (rows, heads) = (problem.asked_rows(), problem.heads);
     let mut out = Tensor::empty(&[rows, problem.width()], E::DTYPE, Device::Cpu)?;
     let mut lse = Tensor::empty(&[heads, rows], E::DTYPE.accumulator(), Device::Cpu)?;
@@ -262,13 +327,13 @@ fn attention_cpu<E: Float>(problem: &Problem<'_, E>, probabilities_for: &[usize]
         })
         .collect();
     parallel::for_each(items, |_, (sequence, head, mut out, mut lse)| {
-        forward::forward(problem, sequence, head, &mut out, &mut lse);
+        E::forward(problem, sequence, head, &mut out, &mut lse);
     });
     let probabilities = probabilities::probabilities(problem, probabilities_for, &lse)?;
     Ok(Attention { out, lse, probabilities })
 }
 
-fn attention_backward_cpu<E: Float>(
+fn attention_backward_cpu<E: Head>(
     problem: &Problem<'_, E>,
     dout: &Tensor,
     out: &Tensor,
@@ -299,7 +364,7 @@ fn attention_backward_cpu<E: Float>(
         let asked = asked[sequence].clone();
         let part = |source| Part { source, rows: asked.clone(), columns: columns.clone() };
         let lse = &lse[head * rows..][asked.clone()];
-        backward::backward(problem, sequence, head, &part(out), &part(dout), lse, &mut gradients);
+        E::backward(problem, sequence, head, &part(out), &part(dout), lse, &mut gradients);
     });
     Ok(dqkv)
 }

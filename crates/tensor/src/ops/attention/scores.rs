@@ -19,6 +19,8 @@ pub(super) struct Block<'a, R> {
     pub queries: usize,
     /// How many columns.
     pub keys: usize,
+    /// What scores are still to be multiplied by.
+    pub scale: f64,
     /// Dropout, if any, and its draws for the block.
     pub dropout: Option<(Dropout, &'a Draws)>,
 }
@@ -107,19 +109,21 @@ impl<R: Real> Kernel<R> for OnlineSoftmax<'_, R> {
 
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
-        let Block { scores, queries, keys, dropout } = self.block;
+        let Block { scores, queries, keys, scale, dropout } = self.block;
+        let scale = L::constant(scale);
         let (zero, lowest) = (R::default(), R::from_f64(f64::NEG_INFINITY));
         let threshold = L::constant(dropout.map_or(0.0, |(dropout, _)| dropout.threshold().into()));
         for query in 0..queries {
             let row = &mut scores[query * KEYS..][..keys.next_multiple_of(L::LANES)];
             row[keys..].fill(lowest);
             let largest =
-                simd::fold(row, L::splat(lowest), lowest, |largest: L, x| largest.max(x)).reduce_max();
+                simd::fold(row, L::splat(lowest), lowest, |largest: L, x| largest.max(x * scale))
+                    .reduce_max();
             let before = if self.first { lowest } else { self.maximum[query] };
             let maximum = L::splat(if largest > before { largest } else { before });
             let mut sum = L::splat(zero);
             for (index, vector) in row.chunks_exact_mut(L::LANES).enumerate() {
-                let p = (simd::load::<L, R>(vector, zero) - maximum).exp();
+                let p = simd::load::<L, R>(vector, zero).mul_add(scale, -maximum).exp();
                 sum = sum + p;
                 let kept = if let Some((_, draws)) = dropout {
                     let draw: L = draws.load(query, index * L::LANES);
@@ -163,21 +167,22 @@ impl<R: Real> Kernel<R> for ScoreGradients<'_, R> {
 
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
-        let Block { scores, queries, keys, dropout } = self.block;
+        let Block { scores, queries, keys, scale, dropout } = self.block;
+        let scale = L::constant(scale);
         let zero = R::default();
         let threshold = L::constant(dropout.map_or(0.0, |(dropout, _)| dropout.threshold().into()));
-        let scale = L::constant(dropout.map_or(1.0, |(dropout, _)| dropout.scale().into()));
+        let kept = L::constant(dropout.map_or(1.0, |(dropout, _)| dropout.scale().into()));
         for query in 0..queries {
             let (lse, delta) = (L::splat(self.lse[query]), L::splat(self.delta[query]));
             let row = query * KEYS..query * KEYS + keys.next_multiple_of(L::LANES);
             let scores = scores[row.clone()].chunks_exact_mut(L::LANES);
             let gradients = self.gradients[row].chunks_exact_mut(L::LANES);
             for (index, (score, gradient)) in scores.zip(gradients).enumerate() {
-                let p = (simd::load::<L, R>(score, zero) - lse).exp();
+                let p = simd::load::<L, R>(score, zero).mul_add(scale, -lse).exp();
                 let mut dp: L = simd::load(gradient, zero);
                 if let Some((_, draws)) = dropout {
                     let draw: L = draws.load(query, index * L::LANES);
-                    let keep = L::select(draw.lt(threshold), L::splat(zero), scale);
+                    let keep = L::select(draw.lt(threshold), L::splat(zero), kept);
                     dp = dp * keep;
                     simd::store(p * keep, score);
                 } else {

@@ -216,14 +216,28 @@ fn every_instruction_set_equals_the_explicit_softmax() {
 
 #[test]
 fn half_precision_is_as_exact_as_its_inputs() {
-    for (dtype, tolerance) in [(DType::BF16, 2e-2), (DType::F16, 3e-3)] {
-        let case = Case::new(&[17, 70], 2, 32, Queries::All, Some(dropout(0.1)));
-        let rounded = Case {
-            qkv: f64s(&case.tensor(&case.qkv, 1, dtype)),
-            dout: f64s(&case.tensor(&case.dout, 1, dtype)),
-            ..case
-        };
-        rounded.check(dtype, tolerance);
+    let check = |lens: &[usize], heads, head_size, queries, dropout_p: Option<f32>| {
+        for (dtype, tolerance) in [(DType::BF16, 2e-2), (DType::F16, 3e-3)] {
+            let case = Case::new(lens, heads, head_size, queries, dropout_p.map(dropout));
+            let rounded = Case {
+                qkv: f64s(&case.tensor(&case.qkv, 1, dtype)),
+                dout: f64s(&case.tensor(&case.dout, 1, dtype)),
+                ..case
+            };
+            rounded.check(dtype, tolerance);
+        }
+    };
+    for isa in Isa::available() {
+        with_isa(isa, || {
+            check(&[17, 70], 2, 40, Queries::All, Some(0.1));
+            // Several blocks of queries and of keys, with ragged ends.
+            for queries in [Queries::All, Queries::First] {
+                check(&BOUNDARIES, 2, 32, queries, Some(0.1));
+                check(&[97, 1, 0, 277, 513], 1, 64, queries, None);
+                check(&[95, 258], 2, 64, queries, Some(0.25));
+            }
+        })
+        .unwrap();
     }
 }
 

@@ -21,6 +21,7 @@ mod amx;
 mod avx512bf16;
 
 pub use pack::PackedPairs;
+pub(crate) use pack::{copy_rows, pack_pairs, pairs_len};
 
 use super::{MatrixRef, Scratch};
 use crate::cpu::isa::Isa;
@@ -31,9 +32,9 @@ use pack::{LeftRows, PackedRows};
 use std::ops::Range;
 
 /// Columns of a panel of B, and of a tile of C.
-const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
 /// The inner dimension is padded with zeros to whole steps of an AMX tile.
-const STEP: usize = 32;
+pub(crate) const STEP: usize = 32;
 /// Longest stretch of the inner dimension between two visits of C: a panel of B then takes 32 KiB.
 const DEPTH: usize = 512;
 /// Products of fewer multiply-adds stay on the calling thread.
@@ -156,6 +157,68 @@ impl<K: PairKernel> Product<'_, K> {
         for (row, sums) in rows.zip(sums.chunks_exact_mut(width)) {
             (self.sink)(row, columns.start, &mut sums[..columns.len()]);
         }
+    }
+}
+
+/// A product of one thread on operands that the caller has packed, for callers that run many small ones in parallel.
+pub(crate) struct PairProduct<'a> {
+    /// A `[M, K]` with contiguous rows, which may be longer than K.
+    pub a: MatrixRef<'a, bf16>,
+    /// B as [`pack_pairs`] writes it.
+    pub b: &'a [u32],
+    /// Words from one panel of B to the next.
+    pub panel_len: usize,
+    /// How much of A and B is multiplied, from their starts: a multiple of [`STEP`], with zeros where K has ended.
+    pub depth: usize,
+    /// Columns of B and C: a multiple of [`PANEL`].
+    pub columns: usize,
+    /// C, with contiguous rows.
+    pub c: &'a mut [f32],
+    /// Distance between rows of C.
+    pub c_row_stride: usize,
+    /// Whether to add to C.
+    pub accumulate: bool,
+}
+
+impl PairProduct<'_> {
+    /// Computes it.
+    ///
+    /// # Panics
+    /// If an operand is too small.
+    pub(crate) fn run(self, isa: Isa) {
+        let rows = self.a.rows();
+        if rows == 0 || self.columns == 0 {
+            return;
+        }
+        assert!(self.depth.is_multiple_of(STEP) && self.columns.is_multiple_of(PANEL) && self.depth > 0);
+        assert!(self.a.column_stride() == 1 && self.depth <= self.a.columns(), "internal: A is too small");
+        let last_panel = (self.columns / PANEL - 1) * self.panel_len;
+        assert!(last_panel + self.depth / 2 * PANEL <= self.b.len(), "internal: B is too small");
+        assert!(
+            (rows - 1) * self.c_row_stride + self.columns <= self.c.len(),
+            "internal: C is too small"
+        );
+        with_kernel!(isa, K => {
+            // SAFETY: `isa` is available, as its owner has checked; the operands are large enough, as checked above.
+            unsafe {
+                K::begin();
+                for column in (0..self.columns).step_by(PANEL) {
+                    for row in (0..rows).step_by(K::ROWS) {
+                        let tile = Tile {
+                            steps: self.depth / STEP,
+                            a: self.a.pointer.add(row * self.a.row_stride()),
+                            a_row_stride: self.a.row_stride(),
+                            b: self.b.as_ptr().add(column / PANEL * self.panel_len),
+                            c: self.c.as_mut_ptr().add(row * self.c_row_stride + column),
+                            c_row_stride: self.c_row_stride,
+                            accumulate: self.accumulate,
+                        };
+                        K::tile(isa, K::ROWS.min(rows - row), &tile);
+                    }
+                }
+                K::end();
+            }
+        });
     }
 }
 

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 /// Panels of B that a task packs: it reads that many cache lines of a row.
 const TASK_PANELS: usize = 8;
 /// Rows of A that a task copies.
-const TASK_ROWS: usize = 64;
+pub(crate) const TASK_ROWS: usize = 64;
 /// Pairs that are gathered before they are transposed.
 const PAIRS: usize = STEP / 2;
 /// The side of a block that is transposed in registers.
@@ -31,7 +31,7 @@ impl PackedPairs {
     pub fn new(b: MatrixRef<'_, bf16>) -> Self {
         let isa = Isa::current();
         let (rows, columns) = (b.rows(), b.columns());
-        let panel_len = rows.next_multiple_of(STEP) / 2 * PANEL;
+        let panel_len = pairs_len(rows, 1);
         let mut data = Block::new(columns.div_ceil(PANEL) * panel_len * size_of::<u32>());
         if panel_len > 0 {
             let words = data.elements_mut::<u32>();
@@ -75,6 +75,26 @@ impl std::fmt::Debug for PackedPairs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "PackedPairs({} x {})", self.rows, self.columns)
     }
+}
+
+/// Words of the packed form of a matrix with so many rows and columns.
+pub(crate) const fn pairs_len(rows: usize, columns: usize) -> usize {
+    columns.div_ceil(PANEL) * (rows.next_multiple_of(STEP) / 2 * PANEL)
+}
+
+/// Packs `b` into the [`pairs_len`] words that `out` starts with, on the calling thread.
+pub(crate) fn pack_pairs(isa: Isa, b: MatrixRef<'_, bf16>, out: &mut [u32]) {
+    let out = &mut out[..pairs_len(b.rows(), b.columns())];
+    if !out.is_empty() {
+        simd::run(isa, PackPanels { b, out, panel_len: pairs_len(b.rows(), 1) });
+    }
+}
+
+/// Copies at most [`TASK_ROWS`] rows of `a` into rows of `row_stride` elements, a multiple of [`STEP`], padded with zeros;
+/// on the calling thread.
+pub(crate) fn copy_rows(isa: Isa, a: MatrixRef<'_, bf16>, out: &mut [bf16], row_stride: usize) {
+    assert!(a.rows() <= TASK_ROWS && row_stride.is_multiple_of(STEP) && a.columns() <= row_stride);
+    simd::run(isa, CopyRows { a, out: &mut out[..a.rows() * row_stride], row_stride });
 }
 
 fn pair(first: bf16, second: bf16) -> u32 {
@@ -274,7 +294,7 @@ impl Kernel<f32> for CopyRows<'_> {
         // The transpose of a matrix with contiguous rows: pairs of its rows, then blocks of words.
         let source = a.transposed();
         let mut pairs = [[0u32; TASK_ROWS]; PAIRS];
-        for first in (0..columns).step_by(STEP) {
+        for first in (0..row_stride).step_by(STEP) {
             for (index, pairs) in pairs.iter_mut().enumerate() {
                 let column = first + 2 * index;
                 match columns.saturating_sub(column) {

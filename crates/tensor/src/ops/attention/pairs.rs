@@ -1,0 +1,332 @@
+//! Attention on bfloat16 products: both passes of one head of one sequence, for heads of 32 or 64 elements.
+//!
+//! The algorithm is that of `forward.rs` and `backward.rs`. Queries, and the gradients of outputs, are read where they
+//! are; probabilities and the gradients of scores are rounded to bfloat16 before they are multiplied, everything between
+//! the products is f32. dV and dK are computed as their transposes, `dO^T Z` and `Q^T dS`: then their inner dimension is
+//! that of the queries for both operands, and it is the small one, of 64 rows at most, that has to be transposed.
+
+use super::Problem;
+use super::backward::Gradients;
+use super::pack::{Part, RowDots, Unpack, padded};
+use super::scores::{Block, KEYS, OnlineSoftmax, ScoreGradients};
+use crate::cpu::gemm::{self, MatrixMut, MatrixRef, PANEL, PairProduct, STEP};
+use crate::cpu::isa::Isa;
+use crate::cpu::memory;
+use crate::cpu::simd::{self, Kernel, Lanes, run};
+use half::bf16;
+
+/// Queries in a block: whole tiles of every kernel, whole steps, and whole blocks of dropout draws.
+const QUERIES: usize = 96;
+
+/// Whether heads are of a size that needs no padding anywhere.
+pub(super) fn fit(problem: &Problem<'_, bf16>) -> bool {
+    matches!(problem.head_size, 32 | 64)
+}
+
+/// Pooled memory for pieces of several types, each starting on a cache line and holding anything.
+struct Scratch<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Scratch<'a> {
+    fn take<E: crate::Element>(&mut self, len: usize) -> &'a mut [E] {
+        let bytes = (len * size_of::<E>()).next_multiple_of(memory::ALIGNMENT);
+        let (piece, rest) = std::mem::take(&mut self.rest).split_at_mut(bytes);
+        self.rest = rest;
+        debug_assert_eq!(piece.as_ptr() as usize % align_of::<E>(), 0);
+        // SAFETY: pieces start at multiples of ALIGNMENT in a block that does, which suits every `Element`; they are
+        // exclusive and initialised, and every bit pattern of an `Element` is valid.
+        unsafe { std::slice::from_raw_parts_mut(piece.as_mut_ptr().cast(), len) }
+    }
+}
+
+/// The rows and columns of a part, as a matrix.
+fn matrix<'a>(part: &Part<'a, bf16>) -> MatrixRef<'a, bf16> {
+    let source = part.source;
+    if part.rows.is_empty() {
+        return MatrixRef::new(&[], 0, part.columns.len());
+    }
+    let start = part.rows.start * source.stride + part.columns.start;
+    MatrixRef::with_strides(&source.data[start..], part.rows.len(), part.columns.len(), source.stride, 1)
+}
+
+/// Rows of scores in bfloat16, as the left or right operand of a product: [`KEYS`] elements each.
+fn rows(data: &[bf16], count: usize, columns: usize) -> MatrixRef<'_, bf16> {
+    MatrixRef::with_strides(data, count, columns, KEYS, 1)
+}
+
+/// `scores = left right^T` for rows of the head, and keys or values as panels from key `first_key` on.
+fn score_block(
+    isa: Isa,
+    left: MatrixRef<'_, bf16>,
+    panels: &[u32],
+    first_key: usize,
+    keys: usize,
+    scores: &mut [f32],
+) {
+    let panel_len = gemm::pairs_len(left.columns(), 1);
+    let product = PairProduct {
+        a: left,
+        b: &panels[first_key / PANEL * panel_len..],
+        panel_len,
+        depth: left.columns(),
+        columns: keys.next_multiple_of(PANEL),
+        c: scores,
+        c_row_stride: KEYS,
+        accumulate: false,
+    };
+    product.run(isa);
+}
+
+/// Writes the output rows and the log-sum-exp of one head of one sequence.
+pub(super) fn forward(
+    problem: &Problem<'_, bf16>,
+    sequence: usize,
+    head: usize,
+    out: &mut MatrixMut<'_, bf16>,
+    lse: &mut MatrixMut<'_, f32>,
+) {
+    let [query, key, value] = problem.parts(sequence, head);
+    let (keys, depth) = (key.rows.len(), problem.head_size);
+    if keys == 0 {
+        return super::forward::forward(problem, sequence, head, out, lse);
+    }
+    let isa = problem.isa;
+    let mut draws = problem.draws(QUERIES);
+    // Every block of keys is packed by itself, so that its inner dimension is whole steps.
+    let value_len = gemm::pairs_len(KEYS, depth);
+    let key_len = gemm::pairs_len(depth, keys);
+    let blocks = keys.div_ceil(KEYS);
+    let words = key_len + blocks * value_len;
+    let bytes = 4 * (words + QUERIES * (depth + KEYS + 2)) + 2 * QUERIES * KEYS + 8 * memory::ALIGNMENT;
+    let mut block = memory::Block::new(bytes);
+    let mut scratch = Scratch { rest: block.bytes_mut() };
+    let key_panels = scratch.take::<u32>(key_len);
+    let value_panels = scratch.take::<u32>(blocks * value_len);
+    let output = scratch.take::<f32>(QUERIES * depth);
+    let scores = scratch.take::<f32>(QUERIES * KEYS);
+    let (maximum, sum) = (scratch.take::<f32>(QUERIES), scratch.take::<f32>(QUERIES));
+    let probabilities = scratch.take::<bf16>(QUERIES * KEYS);
+
+    gemm::pack_pairs(isa, matrix(&key).transposed(), key_panels);
+    for (index, panels) in value_panels.chunks_exact_mut(value_len).enumerate() {
+        let block = index * KEYS..keys.min((index + 1) * KEYS);
+        gemm::pack_pairs(isa, matrix(&value.narrow(block)), panels);
+    }
+    for first_query in (0..query.rows.len()).step_by(QUERIES) {
+        let count = QUERIES.min(query.rows.len() - first_query);
+        let queries = matrix(&query.narrow(first_query..first_query + count));
+        for (index, value_panels) in value_panels.chunks_exact(value_len).enumerate() {
+            let first_key = index * KEYS;
+            let block = KEYS.min(keys - first_key);
+            score_block(isa, queries, key_panels, first_key, block, scores);
+            let drawn = problem.draw(&mut draws, [sequence, head], [first_query, first_key], count, block);
+            let softmax = OnlineSoftmax {
+                block: Block {
+                    scores: &mut *scores,
+                    queries: count,
+                    keys: block,
+                    scale: problem.softmax_scale,
+                    dropout: drawn,
+                },
+                maximum: &mut *maximum,
+                sum: &mut *sum,
+                output: &mut *output,
+                output_stride: depth,
+                first: index == 0,
+            };
+            run(isa, softmax);
+            let steps = block.next_multiple_of(STEP);
+            run(isa, RoundRows { source: scores, count, columns: block, out: probabilities });
+            let product = PairProduct {
+                a: rows(probabilities, count, steps),
+                b: value_panels,
+                panel_len: gemm::pairs_len(block, 1),
+                depth: steps,
+                columns: depth,
+                c: &mut *output,
+                c_row_stride: depth,
+                accumulate: index > 0,
+            };
+            product.run(isa);
+        }
+        let scale = problem.dropout.map_or(1.0, |dropout| dropout.scale());
+        let lse = &mut lse.row_mut(0)[first_query..first_query + count];
+        for ((lse, sum), maximum) in lse.iter_mut().zip(sum.iter_mut()).zip(maximum.iter()) {
+            *lse = *maximum + sum.ln();
+            *sum = scale / *sum;
+        }
+        run(isa, Unpack { source: output, factors: &sum[..count], first_row: first_query, out });
+    }
+}
+
+/// Writes the gradients of one head's queries, keys and values in one sequence.
+pub(super) fn backward(
+    problem: &Problem<'_, bf16>,
+    sequence: usize,
+    head: usize,
+    out: &Part<'_, bf16>,
+    dout: &Part<'_, bf16>,
+    lse: &[f32],
+    gradients: &mut Gradients<'_, bf16>,
+) {
+    let [query, key, value] = problem.parts(sequence, head);
+    let (keys, depth) = (key.rows.len(), problem.head_size);
+    if keys == 0 {
+        return;
+    }
+    // Rows that did not ask.
+    for row in query.rows.len()..keys {
+        gradients.dquery.row_mut(row).fill(bf16::ZERO);
+    }
+    let isa = problem.isa;
+    let mut draws = problem.draws(QUERIES);
+    let by_depth = gemm::pairs_len(depth, keys);
+    let by_keys = gemm::pairs_len(KEYS, depth);
+    let by_queries = gemm::pairs_len(QUERIES, KEYS);
+    let blocks = keys.div_ceil(KEYS);
+    let width = blocks * KEYS;
+    let words = 2 * by_depth + blocks * by_keys + by_queries;
+    let reals = 2 * QUERIES * KEYS + 3 * QUERIES * depth + 2 * depth * width + padded(keys) * depth + 2 * QUERIES + keys;
+    let halves = QUERIES * KEYS + 2 * depth * QUERIES;
+    let mut block = memory::Block::new(4 * (words + reals) + 2 * halves + 32 * memory::ALIGNMENT);
+    let mut scratch = Scratch { rest: block.bytes_mut() };
+    let (key_columns, value_columns) = (scratch.take::<u32>(by_depth), scratch.take::<u32>(by_depth));
+    let key_panels = scratch.take::<u32>(blocks * by_keys);
+    let pairs = scratch.take::<u32>(by_queries);
+    let (scores, dscores) = (scratch.take::<f32>(QUERIES * KEYS), scratch.take::<f32>(QUERIES * KEYS));
+    let dquery = scratch.take::<f32>(QUERIES * depth);
+    let (dkey, dvalue) = (scratch.take::<f32>(depth * width), scratch.take::<f32>(depth * width));
+    let transposed = scratch.take::<f32>(padded(keys) * depth);
+    let delta = scratch.take::<f32>(QUERIES);
+    let factors = scratch.take::<f32>(QUERIES.max(keys));
+    let rounded = scratch.take::<bf16>(QUERIES * KEYS);
+    let (query_columns, dout_columns) =
+        (scratch.take::<bf16>(depth * QUERIES), scratch.take::<bf16>(depth * QUERIES));
+
+    gemm::pack_pairs(isa, matrix(&key).transposed(), key_columns);
+    gemm::pack_pairs(isa, matrix(&value).transposed(), value_columns);
+    for (index, panels) in key_panels.chunks_exact_mut(by_keys).enumerate() {
+        let block = index * KEYS..keys.min((index + 1) * KEYS);
+        gemm::pack_pairs(isa, matrix(&key.narrow(block)), panels);
+    }
+    for first_query in (0..query.rows.len()).step_by(QUERIES) {
+        let asked = first_query..query.rows.len().min(first_query + QUERIES);
+        let count = asked.len();
+        let (out, dout) = (out.narrow(asked.clone()), dout.narrow(asked.clone()));
+        let (queries, douts) = (matrix(&query.narrow(asked.clone())), matrix(&dout));
+        run(isa, RowDots { left: out, right: dout, out: delta });
+        gemm::copy_rows(isa, queries.transposed(), query_columns, QUERIES);
+        gemm::copy_rows(isa, douts.transposed(), dout_columns, QUERIES);
+        for (index, key_panels) in key_panels.chunks_exact(by_keys).enumerate() {
+            let first_key = index * KEYS;
+            let block = KEYS.min(keys - first_key);
+            score_block(isa, queries, key_columns, first_key, block, scores);
+            score_block(isa, douts, value_columns, first_key, block, dscores);
+            let drawn = problem.draw(&mut draws, [sequence, head], [first_query, first_key], count, block);
+            let step = ScoreGradients {
+                block: Block {
+                    scores: &mut *scores,
+                    queries: count,
+                    keys: block,
+                    scale: problem.softmax_scale,
+                    dropout: drawn,
+                },
+                gradients: &mut *dscores,
+                lse: &lse[asked.clone()],
+                delta: &*delta,
+            };
+            run(isa, step);
+            // dV^T += dO^T Z, and dK^T += Q^T dS; the rows of dS are left in `rounded` for dQ.
+            let sides =
+                [(&*scores, &*dout_columns, &mut *dvalue), (&*dscores, &*query_columns, &mut *dkey)];
+            for (source, left, sums) in sides {
+                run(isa, RoundRows { source, count, columns: block, out: rounded });
+                gemm::pack_pairs(isa, rows(rounded, count, block), pairs);
+                let product = PairProduct {
+                    a: MatrixRef::new(left, depth, QUERIES),
+                    b: pairs,
+                    panel_len: gemm::pairs_len(count, 1),
+                    depth: count.next_multiple_of(STEP),
+                    columns: block.next_multiple_of(PANEL),
+                    c: &mut sums[first_key..],
+                    c_row_stride: width,
+                    accumulate: first_query > 0,
+                };
+                product.run(isa);
+            }
+            let steps = block.next_multiple_of(STEP);
+            let product = PairProduct {
+                a: rows(rounded, count, steps),
+                b: key_panels,
+                panel_len: gemm::pairs_len(block, 1),
+                depth: steps,
+                columns: depth,
+                c: &mut *dquery,
+                c_row_stride: depth,
+                accumulate: index > 0,
+            };
+            product.run(isa);
+        }
+        factors.fill(problem.softmax_scale as f32);
+        let factors = &factors[..count];
+        run(isa, Unpack { source: dquery, factors, first_row: first_query, out: &mut gradients.dquery });
+    }
+    for (sums, factor, out) in
+        [(&*dkey, problem.softmax_scale as f32, &mut gradients.dkey), (&*dvalue, 1.0, &mut gradients.dvalue)]
+    {
+        run(isa, Transpose { source: sums, width, rows: padded(keys), columns: depth, out: &mut *transposed });
+        factors.fill(factor);
+        run(isa, Unpack { source: transposed, factors: &factors[..keys], first_row: 0, out });
+    }
+}
+
+/// Rounds `count` rows of [`KEYS`] reals to bfloat16, with zeros from `columns` to a whole step.
+struct RoundRows<'a> {
+    source: &'a [f32],
+    count: usize,
+    columns: usize,
+    out: &'a mut [bf16],
+}
+
+impl Kernel<f32> for RoundRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<Real = f32>>(self) {
+        let rows = self.source.chunks_exact(KEYS).zip(self.out.chunks_exact_mut(KEYS));
+        for (source, out) in rows.take(self.count) {
+            simd::map(&source[..self.columns], &mut out[..self.columns], |x: L| x);
+            out[self.columns..self.columns.next_multiple_of(STEP)].fill(bf16::ZERO);
+        }
+    }
+}
+
+/// Writes the first `rows` columns of `columns` rows, `width` apart, as rows of `columns` reals. Both are multiples of 8.
+struct Transpose<'a> {
+    source: &'a [f32],
+    width: usize,
+    rows: usize,
+    columns: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel<f32> for Transpose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<Real = f32>>(self) {
+        let Transpose { source, width, rows, columns, out } = self;
+        assert!(rows.is_multiple_of(8) && columns.is_multiple_of(8) && rows <= width);
+        assert!(columns * width <= source.len() && rows * columns <= out.len());
+        for row in (0..rows).step_by(8) {
+            for column in (0..columns).step_by(8) {
+                // SAFETY: blocks of 8 x 8 inside of both, as checked above.
+                unsafe {
+                    let source = source.as_ptr().add(column * width + row);
+                    L::transpose_8x8(source, width, out.as_mut_ptr().add(row * columns + column), columns);
+                }
+            }
+        }
+    }
+}
