@@ -64,8 +64,7 @@ impl Parameter {
     /// # Errors
     /// Errors of the conversion.
     pub fn compute_in(&mut self, dtype: DType) -> Result<()> {
-        self.compute =
-            if dtype == self.value.dtype() { None } else { Some(self.value.to_dtype(dtype)?) };
+        self.compute = if dtype == self.value.dtype() { None } else { Some(self.value.to_dtype(dtype)?) };
         Ok(())
     }
 

@@ -29,8 +29,7 @@ pub enum Isa {
 
 impl Isa {
     /// Every instruction set that the crate knows, whether this build and machine have it or not.
-    pub const ALL: [Isa; 6] =
-        [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
+    pub const ALL: [Isa; 6] = [Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// The name that [`VARIABLE`] takes: `scalar`, `neon`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {

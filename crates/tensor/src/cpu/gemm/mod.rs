@@ -26,8 +26,8 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 
-pub use bf16::{PackedPairs, Sink, gemm_bf16, peak_gflops_bf16};
 pub(crate) use bf16::{PANEL, PairProduct, STEP, copy_rows, pack_pairs, pairs_len};
+pub use bf16::{PackedPairs, Sink, gemm_bf16, peak_gflops_bf16};
 pub use matrix::{MatrixMut, MatrixRef};
 pub use naive::naive;
 pub use pack::PackedB;

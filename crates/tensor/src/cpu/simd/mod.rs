@@ -351,10 +351,21 @@ pub fn fold<L: Lanes, X: Float<Real = L::Real>>(
     x.chunks(L::LANES).fold(init, |accumulator, x| f(accumulator, load(x, fill)))
 }
 
-/// The sum of `f` over a slice, in four interleaved accumulators, so that additions need not wait for each other.
+/// Vectors that are summed side by side, so that additions need not wait for each other.
+const CHAINS: usize = 4;
+
+/// The sum of `f` over a slice, in [`CHAINS`] interleaved accumulators. `f` must be short: a long closure may not be
+/// inlined, and outside of the trampoline its instructions are function calls.
 #[inline(always)]
 pub fn sum<L: Lanes, X: Float<Real = L::Real>>(x: &[X], f: impl Fn(L) -> L) -> L::Real {
-    sum_of_vectors(x.len(), |start| f(load(x.get(start..).unwrap_or(&[]), L::Real::default())))
+    let zero = L::Real::default();
+    let mut sums = [L::splat(zero); CHAINS];
+    for x in x.chunks(CHAINS * L::LANES) {
+        for (sum, x) in sums.iter_mut().zip(x.chunks(L::LANES)) {
+            *sum = *sum + first_lanes(f(load(x, zero)), x.len());
+        }
+    }
+    total(sums)
 }
 
 /// As [`sum`], of `f` over two slices of one length.
@@ -366,24 +377,17 @@ pub fn sum2<L: Lanes, A: Float<Real = L::Real>, B: Float<Real = L::Real>>(
 ) -> L::Real {
     assert_eq!(a.len(), b.len());
     let zero = L::Real::default();
-    sum_of_vectors(a.len(), |start| {
-        f(load(a.get(start..).unwrap_or(&[]), zero), load(b.get(start..).unwrap_or(&[]), zero))
-    })
-}
-
-/// The sum of the first `len` lanes of `vector(0), vector(LANES), ..`. `vector` must be short: a long closure may not be
-/// inlined, and outside of the trampoline its instructions are function calls.
-#[inline(always)]
-fn sum_of_vectors<L: Lanes>(len: usize, vector: impl Fn(usize) -> L) -> L::Real {
-    let mut sums = [L::splat(L::Real::default()); 4];
-    for start in (0..len).step_by(4 * L::LANES) {
-        let whole = start + 4 * L::LANES <= len;
-        for (i, sum) in sums.iter_mut().enumerate() {
-            let start = start + i * L::LANES;
-            let lanes = vector(start);
-            *sum = *sum + if whole { lanes } else { first_lanes(lanes, len.saturating_sub(start)) };
+    let mut sums = [L::splat(zero); CHAINS];
+    for (a, b) in a.chunks(CHAINS * L::LANES).zip(b.chunks(CHAINS * L::LANES)) {
+        for ((sum, a), b) in sums.iter_mut().zip(a.chunks(L::LANES)).zip(b.chunks(L::LANES)) {
+            *sum = *sum + first_lanes(f(load(a, zero), load(b, zero)), a.len());
         }
     }
+    total(sums)
+}
+
+#[inline(always)]
+fn total<L: Lanes>(sums: [L; CHAINS]) -> L::Real {
     ((sums[0] + sums[1]) + (sums[2] + sums[3])).reduce_add()
 }
 

@@ -187,7 +187,12 @@ pub(super) fn backward(
     let blocks = keys.div_ceil(KEYS);
     let width = blocks * KEYS;
     let words = 2 * by_depth + blocks * by_keys + by_queries;
-    let reals = 2 * QUERIES * KEYS + 3 * QUERIES * depth + 2 * depth * width + padded(keys) * depth + 2 * QUERIES + keys;
+    let reals = 2 * QUERIES * KEYS
+        + 3 * QUERIES * depth
+        + 2 * depth * width
+        + padded(keys) * depth
+        + 2 * QUERIES
+        + keys;
     let halves = QUERIES * KEYS + 2 * depth * QUERIES;
     let mut block = memory::Block::new(4 * (words + reals) + 2 * halves + 32 * memory::ALIGNMENT);
     let mut scratch = Scratch { rest: block.bytes_mut() };
@@ -238,8 +243,7 @@ pub(super) fn backward(
             };
             run(isa, step);
             // dV^T += dO^T Z, and dK^T += Q^T dS; the rows of dS are left in `rounded` for dQ.
-            let sides =
-                [(&*scores, &*dout_columns, &mut *dvalue), (&*dscores, &*query_columns, &mut *dkey)];
+            let sides = [(&*scores, &*dout_columns, &mut *dvalue), (&*dscores, &*query_columns, &mut *dkey)];
             for (source, left, sums) in sides {
                 run(isa, RoundRows { source, count, columns: block, out: rounded });
                 gemm::pack_pairs(isa, rows(rounded, count, block), pairs);
@@ -275,7 +279,10 @@ pub(super) fn backward(
     for (sums, factor, out) in
         [(&*dkey, problem.softmax_scale as f32, &mut gradients.dkey), (&*dvalue, 1.0, &mut gradients.dvalue)]
     {
-        run(isa, Transpose { source: sums, width, rows: padded(keys), columns: depth, out: &mut *transposed });
+        run(
+            isa,
+            Transpose { source: sums, width, rows: padded(keys), columns: depth, out: &mut *transposed },
+        );
         factors.fill(factor);
         run(isa, Unpack { source: transposed, factors: &factors[..keys], first_row: 0, out });
     }

@@ -116,9 +116,8 @@ impl<R: Real> Kernel<R> for OnlineSoftmax<'_, R> {
         for query in 0..queries {
             let row = &mut scores[query * KEYS..][..keys.next_multiple_of(L::LANES)];
             row[keys..].fill(lowest);
-            let largest =
-                simd::fold(row, L::splat(lowest), lowest, |largest: L, x| largest.max(x * scale))
-                    .reduce_max();
+            let largest = simd::fold(row, L::splat(lowest), lowest, |largest: L, x| largest.max(x * scale))
+                .reduce_max();
             let before = if self.first { lowest } else { self.maximum[query] };
             let maximum = L::splat(if largest > before { largest } else { before });
             let mut sum = L::splat(zero);

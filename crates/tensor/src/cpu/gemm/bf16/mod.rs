@@ -13,6 +13,8 @@ mod kernel;
 mod pack;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod tiles;
 mod widen;
 
 #[cfg(target_arch = "x86_64")]
@@ -75,8 +77,13 @@ macro_rules! with_kernel {
 /// # Panics
 /// If the shapes do not fit: callers check their operands first.
 pub fn gemm_bf16(a: MatrixRef<'_, bf16>, b: &PackedPairs, sink: Sink<'_>) {
-    assert_eq!(a.columns(), b.rows(), "internal: gemm_bf16: the inner dimensions differ");
     let isa = Isa::current();
+    with_kernel!(isa, K => multiply::<K>(isa, a, b, sink));
+}
+
+/// [`gemm_bf16`] on the kernel `K` and the vectors of `isa`.
+fn multiply<K: PairKernel>(isa: Isa, a: MatrixRef<'_, bf16>, b: &PackedPairs, sink: Sink<'_>) {
+    assert_eq!(a.columns(), b.rows(), "internal: gemm_bf16: the inner dimensions differ");
     let copied;
     let a = match LeftRows::in_place(a) {
         Some(rows) => rows,
@@ -85,7 +92,7 @@ pub fn gemm_bf16(a: MatrixRef<'_, bf16>, b: &PackedPairs, sink: Sink<'_>) {
             copied.as_left()
         }
     };
-    with_kernel!(isa, K => Product::<K> { isa, a, b, sink, kernel: std::marker::PhantomData }.run());
+    Product::<K> { isa, a, b, sink, kernel: std::marker::PhantomData }.run();
 }
 
 /// One product on the kernel `K`.
@@ -194,10 +201,7 @@ impl PairProduct<'_> {
         assert!(self.a.column_stride() == 1 && self.depth <= self.a.columns(), "internal: A is too small");
         let last_panel = (self.columns / PANEL - 1) * self.panel_len;
         assert!(last_panel + self.depth / 2 * PANEL <= self.b.len(), "internal: B is too small");
-        assert!(
-            (rows - 1) * self.c_row_stride + self.columns <= self.c.len(),
-            "internal: C is too small"
-        );
+        assert!((rows - 1) * self.c_row_stride + self.columns <= self.c.len(), "internal: C is too small");
         with_kernel!(isa, K => {
             // SAFETY: `isa` is available, as its owner has checked; the operands are large enough, as checked above.
             unsafe {

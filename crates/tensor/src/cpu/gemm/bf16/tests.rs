@@ -25,11 +25,15 @@ fn reference(a: MatrixRef<'_, bf16>, b: MatrixRef<'_, bf16>) -> Vec<(f64, f64)> 
     c
 }
 
-/// C as `sink` receives it; panics if an element comes twice or never.
+/// C as the sink receives it; panics if an element comes twice or never.
 fn product(a: MatrixRef<'_, bf16>, b: &PackedPairs) -> Vec<f32> {
+    collect(a, b, |sink| gemm_bf16(a, b, sink))
+}
+
+fn collect(a: MatrixRef<'_, bf16>, b: &PackedPairs, multiply: impl FnOnce(Sink<'_>)) -> Vec<f32> {
     let columns = b.columns();
     let c = Mutex::new(vec![None; a.rows() * columns]);
-    gemm_bf16(a, b, &|row, first, sums| {
+    multiply(&|row, first, sums| {
         let mut c = c.lock().unwrap();
         for (j, sum) in sums.iter().enumerate() {
             assert!(c[row * columns + first + j].replace(*sum).is_none(), "({row}, {}) twice", first + j);
@@ -43,12 +47,62 @@ fn check(name: &str, a: MatrixRef<'_, bf16>, b: MatrixRef<'_, bf16>) {
     let expected = reference(a, b);
     for isa in Isa::available() {
         let got = with_isa(isa, || product(a, &PackedPairs::new(b))).unwrap();
-        for (index, (got, (sum, size))) in got.iter().zip(&expected).enumerate() {
-            // K roundings of f32, each relative to a partial sum; the dot product instruction has two a pair.
-            let limit = size * (a.columns() as f64 + 4.0) * f64::from(f32::EPSILON);
-            let error = (f64::from(*got) - sum).abs();
-            assert!(error <= limit, "{name} on {isa}, element {index}: {got} instead of {sum} +- {limit}");
+        compare(&format!("{name} on {isa}"), a.columns(), &got, &expected);
+    }
+}
+
+#[track_caller]
+fn compare(name: &str, depth: usize, got: &[f32], expected: &[(f64, f64)]) {
+    assert_eq!(got.len(), expected.len());
+    for (index, (got, (sum, size))) in got.iter().zip(expected).enumerate() {
+        // K roundings of f32, each relative to a partial sum; the dot product instruction has two a pair.
+        let limit = size * (depth as f64 + 4.0) * f64::from(f32::EPSILON);
+        let error = (f64::from(*got) - sum).abs();
+        assert!(error <= limit, "{name}, element {index}: {got} instead of {sum} +- {limit}");
+    }
+}
+
+/// The AMX kernel's machine code, on the processor's tiles or, where it has none, on emulated ones.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn amx_tiles() {
+    if !Isa::Amx.is_available() {
+        tiles::emulate();
+    }
+    let isa = Isa::current();
+    for [m, k, n] in SHAPES {
+        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+        let (a, b) = (MatrixRef::new(&a, m, k), MatrixRef::new(&b, k, n));
+        let packed = PackedPairs::new(b);
+        let got = collect(a, &packed, |sink| multiply::<amx::Amx>(isa, a, &packed, sink));
+        compare(&format!("{m} x {k} x {n}"), k, &got, &reference(a, b));
+    }
+    // The tails of a row count, with a sum that is continued.
+    let (a, b) = (numbers(31 * 64, 5), numbers(64 * 32, 6));
+    let b = MatrixRef::new(&b, 64, 32);
+    let mut words = vec![0; pairs_len(64, 32)];
+    pack_pairs(isa, b, &mut words);
+    for rows in 1..=31 {
+        let a = MatrixRef::new(&a, rows, 64);
+        let mut c = vec![1.0; rows * 32];
+        let tile = Tile {
+            steps: 2,
+            a: a.pointer,
+            a_row_stride: 64,
+            b: words.as_ptr(),
+            c: c.as_mut_ptr(),
+            c_row_stride: 32,
+            accumulate: true,
+        };
+        // SAFETY: the machine has AMX, or the emulation of it; the operands are as large as the tile says.
+        unsafe {
+            amx::Amx::begin();
+            amx::Amx::tile(isa, rows, &tile);
+            amx::Amx::end();
         }
+        let expected: Vec<_> =
+            reference(a, b).into_iter().map(|(sum, size)| (sum + 1.0, size + 1.0)).collect();
+        compare(&format!("{rows} rows, continued"), 64, &c, &expected);
     }
 }
 
@@ -102,7 +156,8 @@ fn strided_operands() {
 /// Sums of small integers are exact in every order, on every instruction set, and with every number of threads.
 #[test]
 fn integers_are_exact_and_threads_change_nothing() {
-    let integers = |len: usize| (0..len).map(|i| bf16::from_f32((i * 37 % 15) as f32 - 7.0)).collect::<Vec<_>>();
+    let integers =
+        |len: usize| (0..len).map(|i| bf16::from_f32((i * 37 % 15) as f32 - 7.0)).collect::<Vec<_>>();
     let (a, b) = (integers(270 * 640), integers(640 * 200));
     let (a, b) = (MatrixRef::new(&a, 270, 640), MatrixRef::new(&b, 640, 200));
     let expected: Vec<f32> = reference(a, b).into_iter().map(|(sum, _)| sum as f32).collect();
