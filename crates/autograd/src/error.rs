@@ -9,6 +9,9 @@ pub enum AutogradError {
     /// An operation refused its operands.
     #[error(transparent)]
     Tensor(#[from] vitrine_tensor::Error),
+    /// A segment's function failed for a reason of its own.
+    #[error(transparent)]
+    Function(Box<dyn std::error::Error + Send + Sync>),
     /// Backward starts at a scalar.
     #[error("backward: the loss must be one number, got shape {got:?}")]
     NotScalar {
@@ -52,4 +55,11 @@ pub enum AutogradError {
         /// Rows of the tensor.
         rows: usize,
     },
+}
+
+impl AutogradError {
+    /// The error of a [`Segment`](crate::Segment)'s function.
+    pub fn function(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        AutogradError::Function(Box::new(error))
+    }
 }

@@ -14,7 +14,7 @@ mod var;
 
 pub use error::{AutogradError, Result};
 pub use gradients::Gradients;
-pub use op::Op;
+pub use op::{Op, Segment};
 pub use parameters::{Parameter, ParameterId, ParameterStore, Part};
 pub use tape::{Node, Profile, Randomness, ScopeGuard, Tape, VarId};
 pub use var::{AttentionSettings, EmbedParameters, TokenIds, Var};

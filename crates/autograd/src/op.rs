@@ -1,10 +1,40 @@
 //! [`Op`]: everything that can stand on a tape, with what its gradient needs.
 
-use crate::ParameterId;
+use crate::tape::{Randomness, Tape};
+use crate::{ParameterId, Result, Var};
+use std::fmt;
 use std::sync::Arc;
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries};
 use vitrine_tensor::ops::linear::Activation;
 use vitrine_tensor::{DType, Dropout, Offsets, Tensor};
+
+type Function = dyn for<'t> Fn(&'t Tape, &Var<'t>) -> Result<Var<'t>> + Send + Sync;
+
+/// A part of a model that saves only its input and is computed again in backward: gradient checkpointing (Chen et al.,
+/// "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174). The function is a function of its input, of the
+/// parameters that it asks its tape for, and of the step's randomness; so the second time it computes the very same.
+#[derive(Clone)]
+pub struct Segment(Arc<Function>);
+
+impl Segment {
+    /// A segment. The function may not hold on to what it computes, and may not contain another segment.
+    pub fn new(
+        function: impl for<'t> Fn(&'t Tape, &Var<'t>) -> Result<Var<'t>> + Send + Sync + 'static,
+    ) -> Self {
+        Segment(Arc::new(function))
+    }
+
+    /// Runs it on a tape.
+    pub(crate) fn run<'t>(&self, tape: &'t Tape, x: &Var<'t>) -> Result<Var<'t>> {
+        (self.0)(tape, x)
+    }
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Segment")
+    }
+}
 
 /// An operation and what it saved. The list is closed: `rules.rs` matches on it without a wildcard, so an operation
 /// without a gradient does not compile.
@@ -58,6 +88,8 @@ pub enum Op {
         dropout: Option<Dropout>,
         offsets: Offsets,
     },
+    /// Inputs: x, and the parameters that the function asks for, in that order.
+    Segment { x: Tensor, function: Segment, parameters: Vec<ParameterId>, randomness: Option<Randomness> },
     /// Input: x.
     GatherRows { indices: Arc<[u32]>, rows: usize },
     /// Input: logits.
@@ -130,6 +162,7 @@ impl Op {
             Op::Attention { .. } => "attention",
             Op::Dropout { .. } => "dropout",
             Op::DropoutAddLayerNorm { .. } => "dropout_add_layer_norm",
+            Op::Segment { .. } => "segment",
             Op::GatherRows { .. } => "gather_rows",
             Op::CrossEntropy { .. } => "cross_entropy",
             Op::Add { .. } => "add",
@@ -167,6 +200,7 @@ impl Op {
             }
             Op::Linear { x, saved, .. } => [x].into_iter().chain(saved).collect(),
             Op::Attention { qkv, out, lse, .. } => vec![qkv, out, lse],
+            Op::Segment { x, .. } => vec![x],
             Op::CrossEntropy { probabilities, .. } => vec![probabilities],
             Op::Mul { a, b } | Op::Matmul { a, b } => vec![a, b],
             Op::Div { b, y, .. } => vec![b, y],

@@ -1,6 +1,6 @@
 //! The gradient of every operation.
 
-use crate::{Op, Result};
+use crate::{Op, Result, Tape};
 use vitrine_tensor::Tensor;
 use vitrine_tensor::ops::elementwise::{add, div, mul, neg, relu_backward, scale, tanh_backward};
 use vitrine_tensor::ops::embedding::{EmbedTables, embed_layer_norm_backward, embedding_backward};
@@ -55,6 +55,15 @@ pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tenso
                 offsets,
             )?;
             Ok(vec![Some(g.dx), Some(g.dresidual), Some(g.dweight), Some(g.dbias)])
+        }
+        Op::Segment { x, function, parameters, randomness } => {
+            let tape = Tape::replay(*randomness);
+            let x = if needs[0] { tape.leaf(x.clone()) } else { tape.constant(x.clone()) };
+            let (input, y) = (x.id(), function.run(&tape, &x)?.id());
+            drop(x);
+            let gradients = tape.backward_from(y, dy.clone())?;
+            let of_parameters = parameters.iter().map(|&id| gradients.parameter(id).cloned());
+            Ok([gradients.of(input).cloned()].into_iter().chain(of_parameters).collect())
         }
         Op::GatherRows { indices, rows } => one(movement::gather_rows_backward(dy, indices, *rows)?),
         Op::CrossEntropy { probabilities, labels } => {

@@ -1,7 +1,7 @@
 //! [`Var`]: a value on a tape, and its operations. A method exists only because a rule does.
 
 use crate::tape::{Tape, VarId};
-use crate::{Op, Result};
+use crate::{Op, ParameterStore, Result, Segment};
 use std::sync::Arc;
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries, attention};
 use vitrine_tensor::ops::embedding::{embed_layer_norm, embedding};
@@ -209,6 +209,14 @@ impl<'t> Var<'t> {
                 Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets: offsets.clone() },
             ))
         })
+    }
+
+    /// A function of `self` and of parameters of `store`, recorded as one operation that saves only `self`.
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub fn segment(&self, store: &ParameterStore, function: Segment) -> Result<Var<'t>> {
+        self.tape.segment(store, self, function)
     }
 
     /// Rows `indices` of `self: [T, C]`.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use vitrine_autograd::{
     AttentionSettings, AutogradError, EmbedParameters, Gradients, Op, Parameter, ParameterStore, Part,
-    Randomness, Result, Tape, TokenIds, Var,
+    Randomness, Result, Segment, Tape, TokenIds, Var,
 };
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
@@ -18,6 +18,7 @@ fn case_of(op: &Op) -> &'static str {
         Op::Attention { .. } => "attention",
         Op::Dropout { .. } => "dropout",
         Op::DropoutAddLayerNorm { .. } => "dropout_add_layer_norm",
+        Op::Segment { .. } => "segment",
         Op::GatherRows { .. } => "gather_rows",
         Op::CrossEntropy { .. } => "cross_entropy",
         Op::Constant | Op::Leaf | Op::Add { .. } => "add",
@@ -129,6 +130,14 @@ fn settings(queries: Queries) -> AttentionSettings {
         site: 4,
         probabilities_for: Vec::new(),
     }
+}
+
+#[test]
+fn segment() {
+    check("segment", vec![tensor(&[9, 4], 0)], |v| {
+        let function = Segment::new(|_, x| x.dropout(0.3, 5, &offsets())?.gelu_erf()?.mul(x));
+        v[0].segment(&ParameterStore::default(), function)
+    });
 }
 
 /// Central differences cannot see through a rounding: the gradient is that of the identity, rounded the same way.

@@ -6,7 +6,8 @@ use crate::embeddings::Embeddings;
 use crate::parameters::{Builder, LayerNorm, Linear};
 use crate::pass::{Pass, Site};
 use crate::{BertConfig, Result};
-use vitrine_autograd::Var;
+use std::sync::Arc;
+use vitrine_autograd::{AutogradError, Segment, Var};
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
 use vitrine_tensor::{Offsets, Tensor};
@@ -91,7 +92,7 @@ impl Layer {
 /// Embeddings and layers: BERT without a head.
 pub(crate) struct Encoder {
     pub embeddings: Embeddings,
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
 }
 
 impl Encoder {
@@ -99,7 +100,7 @@ impl Encoder {
         Ok(Encoder {
             embeddings: Embeddings::new(builder, config)?,
             layers: (0..config.num_hidden_layers)
-                .map(|index| Layer::new(builder, config, index))
+                .map(|index| Ok(Arc::new(Layer::new(builder, config, index)?)))
                 .collect::<Result<_>>()?,
         })
     }
@@ -126,15 +127,30 @@ impl Encoder {
         let mut attentions = Vec::new();
         // A [CLS] row is position 0 of its sequence: with these offsets it draws the mask that it has among all rows.
         let first_rows = Offsets::ones(pass.batch.sequences())?;
-        for layer in &self.layers {
+        // Segments outlive this call: they own what they read, which is cheap to share.
+        let checkpoint = pass.tape.checkpoints_layers() && observe.attention_heads.is_empty();
+        let owned = checkpoint.then(|| (Arc::new(pass.parameters.clone()), Arc::new(pass.batch.clone())));
+        for (layer_index, layer) in self.layers.iter().enumerate() {
             if observe.hidden_states {
                 hidden_states.push(x.clone());
             }
-            let queries = if layer.index + 1 == self.layers.len() { last } else { Queries::All };
+            let queries = if layer_index + 1 == self.layers.len() { last } else { Queries::All };
             let offsets = match queries {
                 Queries::All => pass.batch.offsets(),
                 Queries::First => &first_rows,
             };
+            if let Some((parameters, batch)) = &owned {
+                let (layer, parameters, batch) =
+                    (Arc::clone(layer), Arc::clone(parameters), Arc::clone(batch));
+                let offsets = offsets.clone();
+                let segment = Segment::new(move |tape, x| {
+                    let pass = Pass { tape, parameters: &parameters, batch: &batch };
+                    Ok(layer.forward(&pass, x, queries, &offsets, &[]).map_err(AutogradError::function)?.0)
+                });
+                let _scope = pass.tape.scope(format!("encoder.layer.{}", layer_index));
+                x = x.segment(pass.parameters, segment)?;
+                continue;
+            }
             let (y, probabilities) = layer.forward(pass, &x, queries, offsets, &observe.attention_heads)?;
             if !observe.attention_heads.is_empty() {
                 attentions.push(probabilities);

@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vitrine_autograd::{Gradients, ParameterStore, Randomness, Tape};
+use vitrine_autograd::{Gradients, Node, ParameterStore, Randomness, Tape};
 use vitrine_bert::{
     BertConfig, BertForMaskedLm, BertForSequenceClassification, BertModel, Observe, TokenBatch, Tokenizer,
     Weights, load_any,
@@ -294,6 +294,57 @@ fn cls_rows_alone_equal_all_rows() {
     }
     let plain = model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap();
     assert!(plain.iter().zip(&short).any(|(a, b)| (a - b).abs() > 1e-3), "dropout does something");
+}
+
+/// Layers that are computed again in backward change no bit, in either precision, and save memory.
+#[test]
+fn checkpointed_layers_change_nothing() {
+    let config = BertConfig { hidden_dropout_prob: 0.2, attention_probs_dropout_prob: 0.2, ..small() };
+    let mut model = BertForSequenceClassification::random(config, 2).unwrap();
+    let batch = TokenBatch::new(sequences(), Some(&[0, 1, 1, 0]), model.config()).unwrap();
+    for dtype in [DType::F32, DType::BF16] {
+        model.compute_in(dtype).unwrap();
+        let run = |tape: Tape| {
+            let loss = model.loss(&tape, &batch).unwrap();
+            let (value, id) = (loss.value().item().unwrap(), loss.id());
+            drop(loss);
+            let saved: usize = tape.nodes().iter().map(Node::saved_bytes).sum();
+            (value, saved, gradients_by_key(model.parameters(), &tape.backward(id, &[]).unwrap()))
+        };
+        let randomness = Randomness { seed: 3, step: 7, first_sequence: 0 };
+        let plain = run(Tape::training(randomness));
+        let checkpointed = run(Tape::training(randomness).checkpointing_layers());
+        assert_eq!(checkpointed.0, plain.0, "{dtype}: loss");
+        assert_eq!(checkpointed.2, plain.2, "{dtype}: gradients");
+        assert!(3 * checkpointed.1 < plain.1, "{dtype}: {} and {} bytes", checkpointed.1, plain.1);
+    }
+}
+
+/// Mixed precision computes the same function up to bfloat16's 8 bits: masters, logits and gradients stay F32.
+#[test]
+fn mixed_precision_is_close_to_single_precision() {
+    let golden = Golden::read("tiny.safetensors", None);
+    let (mut model, _) =
+        BertForSequenceClassification::from_weights(golden.config.clone(), golden.weights(), None).unwrap();
+    model.compute_in(DType::BF16).unwrap();
+    let batch = golden.batch();
+    let tape = Tape::recording();
+    let logits = model.logits(&tape, &batch).unwrap();
+    assert_eq!(logits.value().dtype(), DType::F32);
+    assert_close("logits", &logits.value().to_vec::<f32>().unwrap(), golden.float("logits"), 0.05);
+    let loss = logits.cross_entropy(batch.labels().unwrap()).unwrap().id();
+    drop(logits);
+    let gradients = gradients_by_key(model.parameters(), &tape.backward(loss, &[]).unwrap());
+    for (key, got) in gradients.iter().filter(|(key, _)| !key.ends_with("key.bias")) {
+        let expected = golden.float(&format!("grad.{key}"));
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+        let error = norm(&mut got.iter().zip(expected).map(|(a, b)| a - b));
+        let size = norm(&mut expected.iter().copied());
+        assert!(error <= 0.06 * size, "{key}: the error's norm is {error}, the gradient's {size}");
+    }
+    model.compute_in(DType::F32).unwrap();
+    let logits = model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap();
+    assert_close("logits in F32 again", &logits, golden.float("logits"), 1e-4);
 }
 
 /// The step of a central difference.

@@ -197,6 +197,12 @@ pub struct Train {
     /// Keep the order of the data in every epoch.
     #[arg(long, help_heading = "Training")]
     pub no_shuffle: bool,
+    /// Shuffle into batches of texts of like lengths.
+    #[arg(long, conflicts_with = "no_shuffle", help_heading = "Training")]
+    pub group_by_length: bool,
+    /// Compute layers again in backward instead of keeping their activations: less memory, a third more time.
+    #[arg(long, help_heading = "Training")]
+    pub checkpoint_layers: bool,
     #[command(flatten)]
     pub compute: Compute,
 }
@@ -325,6 +331,9 @@ pub struct BenchStep {
     /// Steps before them that are not timed.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub warmup: usize,
+    /// Compute layers again in backward instead of keeping their activations.
+    #[arg(long)]
+    pub checkpoint_layers: bool,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -61,10 +61,20 @@ fn the_same_seed_gives_the_same_weights_with_one_thread_and_with_two() {
         train(&folder.path().join(name), more);
         std::fs::read(folder.path().join(name).join("model.safetensors")).expect("the model is saved")
     };
-    let one = weights("one", &["--threads", "1"]);
-    assert!(one == weights("two", &["--threads", "2"]), "weights depend on the number of threads");
-    assert!(one == weights("again", &["--threads", "2"]), "two runs differ");
-    assert!(one != weights("other", &["--seed", "7"]), "the seed does nothing");
+    for dtype in ["f32", "bf16"] {
+        let weights = |name: &str, more: &[&str]| {
+            weights(&format!("{name}-{dtype}"), &[&["--dtype", dtype, "--threads"], more].concat())
+        };
+        let one = weights("one", &["1"]);
+        assert!(one == weights("two", &["2"]), "{dtype} weights depend on the number of threads");
+        assert!(one == weights("again", &["2"]), "two {dtype} runs differ");
+        assert!(
+            one == weights("checkpointed", &["2", "--checkpoint-layers"]),
+            "{dtype}: checkpointing differs"
+        );
+        assert!(one != weights("other", &["2", "--seed", "7"]), "the seed does nothing");
+        assert!(one != weights("grouped", &["2", "--group-by-length"]), "grouping does nothing");
+    }
 }
 
 #[test]
@@ -78,7 +88,7 @@ fn a_run_leaves_the_model_its_report_and_its_metrics() {
         assert!(output.join(file).is_file(), "{file} is missing");
     }
     assert_eq!(report["train"]["steps"], 4);
-    assert_eq!(report["resolved"]["dtype"], "f32");
+    assert!(["f32", "bf16"].map(Into::into).contains(&report["resolved"]["dtype"]));
     assert!(report["eval"]["accuracy"].is_number());
     let metrics = std::fs::read_to_string(output.join("metrics.jsonl")).expect("metrics are text");
     let steps: Vec<serde_json::Value> =

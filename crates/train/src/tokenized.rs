@@ -1,7 +1,7 @@
 //! Rows as token ids: what training and evaluation read.
 
 use crate::data::Dataset;
-use crate::data::batching::epoch_order;
+use crate::data::batching::{epoch_order, grouped_order};
 use crate::{Result, TrainError};
 use vitrine_bert::{BertConfig, TokenBatch, Tokenizer};
 
@@ -50,6 +50,12 @@ impl TokenizedDataset {
     /// The order in which an epoch visits the rows: shuffled by (seed, epoch), or theirs without a seed.
     pub fn order(&self, seed: Option<u64>, epoch: u32) -> Vec<usize> {
         seed.map_or_else(|| (0..self.len()).collect(), |seed| epoch_order(self.len(), seed, epoch))
+    }
+
+    /// As [`order`](Self::order) with a seed, but batches hold rows of like lengths.
+    pub fn grouped_order(&self, batch_size: usize, seed: u64, epoch: u32) -> Vec<usize> {
+        let lengths: Vec<usize> = self.ids.iter().map(Vec::len).collect();
+        grouped_order(&lengths, batch_size, seed, epoch)
     }
 
     /// The rows by length, longest first: evaluation in this order has batches of even lengths, and meets the largest

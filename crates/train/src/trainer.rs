@@ -34,6 +34,10 @@ pub struct TrainSettings {
     pub seed: u64,
     /// Whether every epoch has an order of its own.
     pub shuffle: bool,
+    /// Whether a shuffled epoch's batches are of rows of like lengths.
+    pub group_by_length: bool,
+    /// Whether layers are computed again in backward instead of saving their activations.
+    pub checkpoint_layers: bool,
 }
 
 impl TrainSettings {
@@ -123,14 +127,21 @@ pub fn train(
     let (mut step, mut tokens, mut loss_sum, mut final_loss) = (0, 0, 0.0, f64::NAN);
 
     for epoch in 0..settings.epochs {
-        let order = rows.order(settings.shuffle.then_some(settings.seed), epoch as u32);
+        let order = match (settings.shuffle, settings.group_by_length) {
+            (false, _) => rows.order(None, epoch as u32),
+            (true, false) => rows.order(Some(settings.seed), epoch as u32),
+            (true, true) => rows.grouped_order(settings.batch_size, settings.seed, epoch as u32),
+        };
         for (in_epoch, indices) in order.chunks(settings.batch_size).enumerate() {
             let step_started = Instant::now();
             let batch = rows.batch(indices, model.config())?;
             let lr = settings.lr * schedule.factor(step);
 
-            let tape =
-                Tape::training(Randomness { seed: settings.seed, step: step as u32, first_sequence: 0 });
+            let randomness = Randomness { seed: settings.seed, step: step as u32, first_sequence: 0 };
+            let mut tape = Tape::training(randomness);
+            if settings.checkpoint_layers {
+                tape = tape.checkpointing_layers();
+            }
             let loss_var = model.loss(&tape, &batch)?;
             let (loss_id, loss) = (loss_var.id(), loss_var.value().item()?);
             drop(loss_var);

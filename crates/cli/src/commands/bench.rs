@@ -77,7 +77,7 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         }
         let started = Instant::now();
         let parts = match arguments.mode {
-            StepMode::Train => training_step(&mut model, &batch, step)?,
+            StepMode::Train => training_step(&mut model, &batch, step, arguments.checkpoint_layers)?,
             StepMode::Infer => inference_step(&model, &batch)?,
         };
         let seconds = started.elapsed().as_secs_f64();
@@ -198,8 +198,12 @@ fn training_step(
     model: &mut BertForSequenceClassification,
     batch: &TokenBatch,
     step: usize,
+    checkpoint_layers: bool,
 ) -> Outcome<Vec<(String, f64)>> {
-    let tape = Tape::training(Randomness { seed: SEED, step: step as u32, first_sequence: 0 }).profiled();
+    let mut tape = Tape::training(Randomness { seed: SEED, step: step as u32, first_sequence: 0 }).profiled();
+    if checkpoint_layers {
+        tape = tape.checkpointing_layers();
+    }
     let loss = model.loss(&tape, batch)?.id();
     let forward = tape.profile();
     let (gradients, backward) = tape.backward_profiled(loss, &[])?;

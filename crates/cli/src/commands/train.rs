@@ -235,6 +235,8 @@ fn settings(arguments: &Train, defaults: &Defaults, seed: u64, max_length: usize
             max_grad_norm: arguments.max_grad_norm.unwrap_or(1.0),
             seed,
             shuffle: !arguments.no_shuffle,
+            group_by_length: arguments.group_by_length,
+            checkpoint_layers: arguments.checkpoint_layers,
         },
     }
 }

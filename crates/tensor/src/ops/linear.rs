@@ -340,8 +340,9 @@ impl Operand for bf16 {
     ) {
         let matrix = matrix::<bf16>(weight, 0).transposed();
         let pack = || PackedPairs::new(matrix);
-        let kept = (!training && weight.covers_storage())
-            .then(|| weight.storage().packed().pairs.get_or_init(pack))
+        let place = weight.covers_storage().then(|| &weight.storage().packed().pairs);
+        let kept = place
+            .and_then(|place| if training { place.get() } else { Some(place.get_or_init(pack)) })
             .filter(|packed| packed.rows() == matrix.rows() && packed.columns() == matrix.columns());
         let fresh;
         let w = match kept {
@@ -400,10 +401,13 @@ impl<E: Float<Real = f32>> Finish<'_, E> {
     #[inline(always)]
     fn apply<L: Lanes<Real = f32>>(self, f: impl Unary) {
         match self.pre {
-            None => simd::update(self.sums, self.bias, |sum: L, bias| f.apply(sum + bias)),
+            // Of the value that would be saved: inference is what training computes.
+            None => {
+                simd::update(self.sums, self.bias, |sum: L, bias| f.apply(simd::rounded::<L, E>(sum + bias)))
+            }
             Some(pre) => {
                 simd::map2(self.sums, self.bias, pre, |sum: L, bias| sum + bias);
-                // Of the value that was saved, so that backward differentiates the very function that was computed.
+                // Of the value that is saved: backward differentiates the very function that was computed.
                 simd::map(pre, self.sums, |pre: L| f.apply(pre));
             }
         }

@@ -24,6 +24,31 @@ pub fn epoch_order(rows: usize, seed: u64, epoch: u32) -> Vec<usize> {
     order
 }
 
+/// Batches whose rows are sorted together in [`grouped_order`]; transformers' `LengthGroupedSampler` takes as many.
+const GROUPED_BATCHES: usize = 50;
+
+/// [`epoch_order`], but batches of `batch_size` consecutive rows have like lengths: the shuffled rows are cut into groups
+/// of [`GROUPED_BATCHES`] batches, each group is sorted by length, and its batches are shuffled.
+///
+/// Without padding this saves no arithmetic, but a batch's longest row, and so the largest buffer of attention, is closer
+/// to its shortest.
+pub fn grouped_order(lengths: &[usize], batch_size: usize, seed: u64, epoch: u32) -> Vec<usize> {
+    let batch_size = batch_size.max(1);
+    let mut order = epoch_order(lengths.len(), seed, epoch);
+    let mut grouped = Vec::with_capacity(order.len());
+    for (group, rows) in order.chunks_mut(GROUPED_BATCHES * batch_size).enumerate() {
+        // Longest first, so that the short batch at the end of the epoch has short rows; equals as they were shuffled.
+        rows.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+        let whole = rows.len() / batch_size;
+        let seed = seed.wrapping_add(1 + group as u64).rotate_left(32);
+        for batch in epoch_order(whole, seed, epoch) {
+            grouped.extend_from_slice(&rows[batch * batch_size..][..batch_size]);
+        }
+        grouped.extend_from_slice(&rows[whole * batch_size..]);
+    }
+    grouped
+}
+
 /// Optimizer steps in an epoch without gradient accumulation: `ceil(rows / batch_size)`, the last batch being short.
 pub fn steps_per_epoch(rows: usize, batch_size: NonZeroUsize) -> usize {
     rows.div_ceil(batch_size.get())
@@ -93,6 +118,29 @@ mod tests {
             prop_assert!(cut.iter().rev().skip(1).all(|rows| rows.len() == batch));
             let eval: Vec<usize> = eval_batches(rows, size(batch)).flatten().collect();
             prop_assert_eq!(eval, (0..rows).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn grouped_batches_cover_a_permutation_of_like_lengths(
+            lengths in proptest::collection::vec(1usize..512, 0..700), batch in 1usize..9, seed in any::<u64>()
+        ) {
+            let order = grouped_order(&lengths, batch, seed, 1);
+            prop_assert_eq!(&order, &grouped_order(&lengths, batch, seed, 1));
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, (0..lengths.len()).collect::<Vec<_>>());
+            // Inside of a group, the ranges of lengths of two batches meet at most at their ends.
+            for group in order.chunks(GROUPED_BATCHES * batch) {
+                let mut ranges: Vec<(usize, usize)> = group
+                    .chunks(batch)
+                    .map(|rows| {
+                        let lengths = rows.iter().map(|&row| lengths[row]);
+                        (lengths.clone().min().unwrap(), lengths.max().unwrap())
+                    })
+                    .collect();
+                ranges.sort_unstable();
+                prop_assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{:?}", ranges);
+            }
         }
 
         #[test]

@@ -14,7 +14,7 @@ mod math;
 mod neon;
 mod scalar;
 
-use crate::Float;
+use crate::{Element, Float};
 use crate::cpu::isa::Isa;
 use half::{bf16, f16};
 pub use scalar::Scalar;
@@ -296,6 +296,20 @@ pub fn store<L: Lanes, F: Float<Real = L::Real>>(lanes: L, y: &mut [F]) {
     // SAFETY: the buffer holds MAX_LANES elements.
     unsafe { F::store_lanes(lanes, buffer.as_mut_ptr()) };
     y.copy_from_slice(&buffer[..y.len()]);
+}
+
+/// The lanes as they come back from memory as `F`.
+#[inline(always)]
+pub fn rounded<L: Lanes, F: Float<Real = L::Real>>(lanes: L) -> L {
+    if F::DTYPE == L::Real::DTYPE {
+        return lanes;
+    }
+    let mut buffer = [F::default(); MAX_LANES];
+    // SAFETY: the buffer holds MAX_LANES elements.
+    unsafe {
+        F::store_lanes(lanes, buffer.as_mut_ptr());
+        F::load_lanes(buffer.as_ptr())
+    }
 }
 
 /// `y[i] = f(x[i])`.

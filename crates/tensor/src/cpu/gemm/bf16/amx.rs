@@ -71,9 +71,9 @@ impl PairKernel for Amx {
             let (upper, lower) = (rows.min(TILE_ROWS), rows.saturating_sub(TILE_ROWS));
             Config::new(upper as u8, lower as u8).load();
             if lower > 0 {
-                both(tile)
+                both(tile);
             } else {
-                upper_alone(tile)
+                upper_alone(tile);
             }
             FULL.load();
         }

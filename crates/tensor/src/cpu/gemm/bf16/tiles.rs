@@ -97,11 +97,11 @@ extern "C" fn on_illegal_instruction(_: libc::c_int, _: *mut libc::siginfo_t, co
         unsafe {
             match mode {
                 1 => {
-                    address = address.wrapping_add_signed(isize::from(start.add(length).cast::<i8>().read()))
+                    address = address.wrapping_add_signed(isize::from(start.add(length).cast::<i8>().read()));
                 }
                 2 => {
-                    address =
-                        address.wrapping_add_signed(start.add(length).cast::<i32>().read_unaligned() as isize)
+                    address = address
+                        .wrapping_add_signed(start.add(length).cast::<i32>().read_unaligned() as isize);
                 }
                 _ => {}
             }
