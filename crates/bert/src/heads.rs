@@ -75,10 +75,6 @@ impl MaskedLmHead {
             &parameter(self.norm.bias),
             self.norm.eps,
         )?;
-        let word = parameter(self.word);
-        let normalized = normalized.to_dtype(word.value().dtype())?;
-        let logits = normalized.linear(&word, Some(&parameter(self.bias)), Activation::None)?;
-        // The loss sums exponentials of many logits: at least in F32.
-        Ok(logits.to_dtype(logits.value().dtype().accumulator())?)
+        Ok(normalized.linear(&parameter(self.word), Some(&parameter(self.bias)), Activation::None)?)
     }
 }

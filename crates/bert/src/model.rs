@@ -39,17 +39,15 @@ macro_rules! model {
                 &mut self.parameters
             }
 
-            /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are). It is the matrices of embeddings
-            /// and layers that get copies in it, and the activations between them; biases, LayerNorm, heads, logits, loss and
-            /// all of the parameters' gradients stay F32.
+            /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are). The layers' matrices get copies
+            /// in it, and the activations between them; embedding tables, of which a batch reads few rows, biases, LayerNorm,
+            /// heads, logits, loss and all gradients of parameters stay F32.
             ///
             /// # Errors
             /// Errors of the conversion.
             pub fn compute_in(&mut self, dtype: DType) -> Result<()> {
                 let is_mixed = |parameter: &Parameter| {
-                    let key = &parameter.parts[0].key;
-                    parameter.value.rank() == 2
-                        && ["bert.embeddings.", "bert.encoder."].iter().any(|prefix| key.starts_with(prefix))
+                    parameter.value.rank() == 2 && parameter.parts[0].key.starts_with("bert.encoder.")
                 };
                 for (_, parameter) in self.parameters.iter_mut().filter(|(_, parameter)| is_mixed(parameter)) {
                     parameter.compute_in(dtype)?;

@@ -84,6 +84,25 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// As [`Tokenizer::from_dir`] for a folder; else one file, a `tokenizer.json` (told by its extension) or a vocabulary.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`].
+    pub fn from_path(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Self::from_dir(path);
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| BertError::Io { path: path.to_owned(), source })?;
+        let origin = path.display().to_string();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            return Self::from_json(text, &Value::Null, &origin);
+        }
+        let mut tokenizer = Self::from_json(describe(&text, &Value::Null), &Value::Null, &origin)?;
+        tokenizer.keep(VOCABULARY_FILE, text);
+        Ok(tokenizer)
+    }
+
     /// A lower-casing tokenizer from the text of a `vocab.txt`.
     ///
     /// # Errors

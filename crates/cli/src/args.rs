@@ -18,6 +18,8 @@ pub struct Arguments {
 pub enum Command {
     /// Fine-tune a sentiment classifier; with no --model and --data, on the embedded default.
     Train(Box<Train>),
+    /// Write a randomly initialised checkpoint: full-size training needs no download.
+    Init(Init),
     /// Measure a classifier on labelled data.
     Eval(Eval),
     /// Classify texts.
@@ -205,6 +207,26 @@ pub struct Train {
     pub checkpoint_layers: bool,
     #[command(flatten)]
     pub compute: Compute,
+}
+
+/// `vitrine init`.
+#[derive(Args, Clone, Debug)]
+pub struct Init {
+    /// bert-base, bert-mini, or a config.json.
+    #[arg(long, default_value = "bert-base", value_name = "NAME|FILE")]
+    pub config: String,
+    /// Folder with a tokenizer, or a tokenizer.json or vocab.txt; default: the small embedded vocabulary.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Folder for the model.
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Write into a folder that is not empty, replacing files of the same names.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Seed of the weights.
+    #[arg(long, value_name = "SEED", default_value_t = 42)]
+    pub seed: u64,
 }
 
 /// `vitrine eval`.

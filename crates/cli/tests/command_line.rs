@@ -134,6 +134,25 @@ fn a_saved_model_predicts_evaluates_inspects_and_traces() {
 }
 
 #[test]
+fn a_model_from_init_can_be_trained() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let config = folder.path().join("tiny.json");
+    let sizes = r#"{"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+        "vocab_size": 30522, "max_position_embeddings": 64, "model_type": "bert"}"#;
+    std::fs::write(&config, sizes).expect("a file is written");
+    let model = folder.path().join("model");
+    succeed(&["init", "--config", path(&config), "--output", path(&model)]);
+    refuse(2, &["init", "--config", path(&config), "--output", path(&model)], &["not empty", "--overwrite"]);
+    refuse(2, &["init", "--config", "bert-huge", "--output", "x"], &["bert-huge"]);
+    let data = folder.path().join("reviews.csv");
+    std::fs::write(&data, "text,label\ngood,1\nbad,0\nfine,1\n").expect("a file is written");
+    let output = folder.path().join("out");
+    let arguments = ["train", "--model", path(&model), "--data", path(&data), "--output", path(&output)];
+    succeed(&arguments);
+    succeed(&["predict", "--model", path(&output), "good"]);
+}
+
+#[test]
 fn misuse_is_a_usage_error() {
     let (_folder, model) = model();
     let model = path(&model);

@@ -1,12 +1,11 @@
 //! `vitrine bench step`: times whole training or inference steps, and says where the time goes.
 
-use super::{Resolved, resolve};
+use super::{Resolved, named_config, resolve};
 use crate::args::{BenchStep, StepMode};
 use crate::machine::{Machine, cpu_seconds, peak_rss_bytes};
 use crate::output::{self, Align, Failure, Outcome, bytes, line, table};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 use vitrine_autograd::{Profile, Randomness, Tape};
 use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch};
@@ -55,7 +54,7 @@ struct Row {
 /// Runs the command.
 pub fn run(arguments: &BenchStep) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let config = config(&arguments.config)?;
+    let config = named_config("--config", &arguments.config)?;
     if arguments.seq > config.max_position_embeddings {
         let limit = config.max_position_embeddings;
         return Err(Failure::Usage(format!(
@@ -167,17 +166,6 @@ fn print(report: &Report) -> Outcome {
         .map(|row| vec![row.op.clone(), format!("{:.4}", row.seconds), format!("{:.1} %", 100.0 * row.share)])
         .collect();
     line(table(&[("operation", Align::Left), ("seconds", Align::Right), ("share", Align::Right)], &rows))
-}
-
-fn config(name: &str) -> Outcome<BertConfig> {
-    match name {
-        "bert-base" => Ok(BertConfig::bert_base()),
-        "mini" | "bert-mini" => Ok(BertConfig::bert_mini()),
-        path if Path::new(path).is_dir() => Ok(BertConfig::from_file(&Path::new(path).join("config.json"))?),
-        other => Err(Failure::Usage(format!(
-            "--config {other} is neither bert-base nor mini nor the folder of a model"
-        ))),
-    }
 }
 
 fn random_batch(config: &BertConfig, lengths: &[usize]) -> Outcome<TokenBatch> {

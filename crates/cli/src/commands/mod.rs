@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod eval;
+mod init;
 mod inspect;
 mod predict;
 mod trace;
@@ -11,6 +12,9 @@ mod train;
 use crate::args::{Bench, Command, Compute, DTypeChoice};
 use crate::output::{Failure, Outcome};
 use serde::Serialize;
+use std::fs;
+use std::path::Path;
+use vitrine_bert::{BertConfig, CONFIG_FILE};
 use vitrine_tensor::cpu::{isa, parallel};
 use vitrine_tensor::{DType, Device};
 
@@ -19,12 +23,39 @@ pub fn run(command: Command) -> Outcome {
     isa::from_env().map_err(|error| Failure::Usage(error.to_string()))?;
     match command {
         Command::Train(arguments) => train::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),
+    }
+}
+
+/// The sizes of bert-base, of bert-mini, or in a file or a model folder. `option` names where the user gave it.
+fn named_config(option: &str, name: &str) -> Outcome<BertConfig> {
+    match name {
+        "bert-base" => Ok(BertConfig::bert_base()),
+        "mini" | "bert-mini" => Ok(BertConfig::bert_mini()),
+        path if Path::new(path).is_dir() => Ok(BertConfig::from_file(&Path::new(path).join(CONFIG_FILE))?),
+        path if Path::new(path).is_file() => Ok(BertConfig::from_file(Path::new(path))?),
+        other => Err(Failure::Usage(format!(
+            "{option} {other} is neither bert-base nor bert-mini nor the folder or config.json of a model"
+        ))),
+    }
+}
+
+/// Refuses a folder that is not empty, unless `overwrite`.
+fn check_output(folder: &Path, overwrite: bool) -> Outcome {
+    let refuse = |why: String| Failure::Usage(format!("--output {}: {why}", folder.display()));
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+        Ok(true) if !overwrite => {
+            Err(refuse("the folder is not empty; choose another or pass --overwrite".into()))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(refuse(error.to_string())),
     }
 }
 

@@ -300,15 +300,8 @@ struct Output(PathBuf);
 impl Output {
     fn check(arguments: &Train) -> Outcome<Self> {
         let Some(folder) = &arguments.output else { return Ok(Output(fresh_run()?)) };
-        let refuse = |why: String| Failure::Usage(format!("--output {}: {why}", folder.display()));
-        match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
-            Ok(true) if !arguments.overwrite => {
-                Err(refuse("the folder is not empty; choose another or pass --overwrite".into()))
-            }
-            Ok(_) => Ok(Output(folder.clone())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Output(folder.clone())),
-            Err(error) => Err(refuse(error.to_string())),
-        }
+        super::check_output(folder, arguments.overwrite)?;
+        Ok(Output(folder.clone()))
     }
 
     fn create(self) -> Outcome<PathBuf> {

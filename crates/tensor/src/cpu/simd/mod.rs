@@ -14,8 +14,8 @@ mod math;
 mod neon;
 mod scalar;
 
-use crate::{Element, Float};
 use crate::cpu::isa::Isa;
+use crate::{Element, Float};
 use half::{bf16, f16};
 pub use scalar::Scalar;
 use std::ops::{Add, Div, Mul, Neg, Sub};

@@ -1,0 +1,42 @@
+//! `vitrine init`: a model of any size with random weights, as the start of training from scratch or of measurements.
+
+use super::{check_output, named_config};
+use crate::args::Init;
+use crate::output::{Failure, Outcome, note, thousands};
+use vitrine_bert::{BertModel, Tokenizer};
+use vitrine_train::corpus;
+
+/// Runs the command.
+pub fn run(arguments: &Init) -> Outcome {
+    let mut config = named_config("--config", &arguments.config)?;
+    check_output(&arguments.output, arguments.overwrite)?;
+    let tokenizer = match &arguments.tokenizer {
+        Some(path) => Tokenizer::from_path(path)?,
+        None => {
+            let tokenizer = Tokenizer::from_vocabulary(&corpus::vocabulary())?;
+            note(format!(
+                "no --tokenizer: the embedded vocabulary of {} tokens is written, and the model has as many",
+                thousands(tokenizer.vocabulary_size())
+            ));
+            config.vocab_size = tokenizer.vocabulary_size();
+            tokenizer
+        }
+    };
+    if tokenizer.vocabulary_size() > config.vocab_size {
+        return Err(Failure::Usage(format!(
+            "the tokenizer has {} tokens and --config {} a vocabulary of {}; use another of the two",
+            thousands(tokenizer.vocabulary_size()),
+            arguments.config,
+            thousands(config.vocab_size)
+        )));
+    }
+    let model = BertModel::random(config, arguments.seed)?;
+    model.save(&arguments.output, &tokenizer)?;
+    note(format!(
+        "{} parameters, random with seed {}, saved in {}",
+        thousands(model.parameters().numel()),
+        arguments.seed,
+        arguments.output.display()
+    ));
+    Ok(())
+}
