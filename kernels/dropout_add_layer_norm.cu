@@ -1,0 +1,73 @@
+// The end of each half of a layer: sum = residual + dropout(x), y = LayerNorm(sum). Backward: dresidual = dsum, and
+// dx = dropout(dsum) with the mask drawn again.
+//
+// Layouts: x, residual, y, sum, dy, dresidual, dx [T, C] contiguous; weight, bias [C] f32; mean, rstd [T] f32; offsets
+// [B + 1]. Ownership, shared memory and partials as layer_norm.cu. With dropout.threshold = 0 offsets are not read and dx
+// may be null. Statistics are of the stored (rounded) sum, so that backward normalises the very same values.
+// Bytes: forward 4 T C, backward 4 T C elements (3 without dropout). Philox: one call for eight channels.
+#include "layer_norm.cuh"
+
+template <typename T>
+DEVICE void forward(const T* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y,
+                    T* sum, float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences, float eps,
+                    const Dropout& dropout) {
+  const uint32_t row = blockIdx.x * (blockDim.x / WARP) + warp_index();
+  if (row >= rows) return;
+  const uint64_t at = static_cast<uint64_t>(row) * width;
+  const uint32_t sequence = dropout.threshold ? sequence_of(offsets, sequences, row) : 0;
+  const uint32_t position = dropout.threshold ? row - offsets[sequence] : 0;
+  const auto add = [&](uint32_t channel, float (&v)[VECTOR]) {
+    const uint32_t valid = width - channel;
+    float r[VECTOR];
+    load(v, x + at + channel, valid);
+    load(r, residual + at + channel, valid);
+    if (dropout.threshold) apply_dropout(v, dropout, position, sequence, channel / VECTOR);
+#pragma unroll
+    for (uint32_t i = 0; i < VECTOR; i++) v[i] = rounded<T>(v[i] + r[i]);
+    store(sum + at + channel, v, valid);
+  };
+  const auto again = [&](uint32_t channel, float (&v)[VECTOR]) { load(v, sum + at + channel, width - channel); };
+  float held[HELD][VECTOR];
+  const Statistics s = row_statistics(width, eps, held, add, again);
+  if (lane_index() == 0) mean[row] = s.mean, rstd[row] = s.rstd;
+  normalize_row(y + at, width, s, weight, bias, held, again);
+}
+
+template <typename T>
+DEVICE void backward(const T* dy, const T* sum, const float* weight, const float* mean, const float* rstd,
+                     const uint32_t* offsets, T* dresidual, T* dx, float* partials, uint32_t rows, uint32_t width,
+                     uint32_t sequences, const Dropout& dropout) {
+  extern __shared__ float sums[];
+  clear_sums(sums, width);
+  float* dweight = sums + warp_index() * 2 * width;
+  const uint32_t end = min(rows, (blockIdx.x + 1) * BLOCK_ROWS);
+  for (uint32_t row = blockIdx.x * BLOCK_ROWS + warp_index(); row < end; row += blockDim.x / WARP) {
+    const uint64_t at = static_cast<uint64_t>(row) * width;
+    const uint32_t sequence = dropout.threshold ? sequence_of(offsets, sequences, row) : 0;
+    const uint32_t position = dropout.threshold ? row - offsets[sequence] : 0;
+    layer_norm_backward_row(dy + at, sum + at, weight, {mean[row], rstd[row]}, width, dweight, dweight + width,
+                            [&](uint32_t channel, float (&g)[VECTOR]) {
+      store(dresidual + at + channel, g, width - channel);
+      if (!dropout.threshold) return;
+#pragma unroll
+      for (uint32_t i = 0; i < VECTOR; i++) g[i] = rounded<T>(g[i]);
+      apply_dropout(g, dropout, position, sequence, channel / VECTOR);
+      store(dx + at + channel, g, width - channel);
+    });
+  }
+  write_sums(sums, partials, width);
+}
+
+#define DROPOUT_ADD_LAYER_NORM(T, suffix)                                                                           \
+  extern "C" __global__ void __launch_bounds__(128, 6) dropout_add_layer_norm_forward_##suffix(                     \
+      const T* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y, T* sum, \
+      float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences, float eps, Dropout dropout) {    \
+    forward(x, residual, weight, bias, offsets, y, sum, mean, rstd, rows, width, sequences, eps, dropout);          \
+  }                                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(128) dropout_add_layer_norm_backward_##suffix(                       \
+      const T* dy, const T* sum, const float* weight, const float* mean, const float* rstd, const uint32_t* offsets, \
+      T* dresidual, T* dx, float* partials, uint32_t rows, uint32_t width, uint32_t sequences, Dropout dropout) {   \
+    backward(dy, sum, weight, mean, rstd, offsets, dresidual, dx, partials, rows, width, sequences, dropout);       \
+  }
+DROPOUT_ADD_LAYER_NORM(float, f32)
+DROPOUT_ADD_LAYER_NORM(bf16, bf16)

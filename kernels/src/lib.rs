@@ -1,0 +1,116 @@
+//! The CUDA kernels as data: the PTX of each op family, and what each kernel takes.
+//!
+//! The sources are the `.cu` files beside this package's manifest, each with a header on ownership, layouts, preconditions and
+//! cost; `ptx/` is generated from them (see the README) and committed, so that a build needs no CUDA and a user only the
+//! driver. A launcher wraps each kernel in one typed function, checked against [`Kernel::parameters`]: the driver sees
+//! only addresses of arguments and cannot.
+
+mod table;
+
+pub use table::MODULES;
+pub use table::{ADAMW, CROSS_ENTROPY, DROPOUT, DROPOUT_ADD_LAYER_NORM, GELU, LAYER_NORM, REDUCE, SOFTMAX};
+
+/// What the driver passes for one argument of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// A device address.
+    Pointer,
+    /// `uint32_t`.
+    U32,
+    /// `uint64_t`.
+    U64,
+    /// `float`.
+    F32,
+    /// A structure by value, of this many bytes.
+    Struct(usize),
+}
+
+/// One entry point.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// The name in the module.
+    pub name: &'static str,
+    /// The types of its arguments, in order.
+    pub parameters: &'static [Parameter],
+}
+
+/// The kernels of one `.cu` file.
+#[derive(Clone, Copy, Debug)]
+pub struct Module {
+    /// The file's name without extension.
+    pub name: &'static str,
+    /// PTX for `compute_80`, ISA 8.4: drivers from 550 on, devices from Ampere on.
+    pub ptx: &'static str,
+    /// Its entry points.
+    pub kernels: &'static [Kernel],
+}
+
+/// `struct Dropout` of `primitives.cuh`, passed by value. The all-zero value means no dropout where a kernel allows that.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Dropout {
+    /// The Philox key.
+    pub seed: u64,
+    /// The optimizer step.
+    pub step: u32,
+    /// Where in the model.
+    pub site: u32,
+    /// The first sequence's index within the optimizer step.
+    pub first_sequence: u32,
+    /// A 16-bit draw below this drops; 0 for no dropout.
+    pub threshold: u32,
+    /// `65536 / (65536 - threshold)`.
+    pub scale: f32,
+    /// Padding that is written, so that equal settings are equal bytes.
+    pub reserved: u32,
+}
+
+/// A row of `adamw.cu`'s table of tensors; addresses are the device's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamwTensor {
+    /// The f32 master.
+    pub param: u64,
+    /// Its f32 gradient.
+    pub grad: u64,
+    /// f32.
+    pub first_moment: u64,
+    /// f32.
+    pub second_moment: u64,
+    /// The bf16 copy that the model computes with, or 0.
+    pub compute: u64,
+    /// The number of elements.
+    pub len: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+/// A row of `adamw.cu`'s table of chunks: 2048 elements from `2048 * index` on of one tensor.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdamwChunk {
+    /// The row in the table of tensors.
+    pub tensor: u32,
+    /// Which chunk of it.
+    pub index: u32,
+}
+
+/// `struct Settings` of `adamw.cu`, read from device memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamwSettings {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// `1 - beta1^step`.
+    pub correction1: f64,
+    /// `1 - beta2^step`.
+    pub correction2: f64,
+    /// Gradients with a larger global norm are scaled down to it; 0 for no clipping.
+    pub max_grad_norm: f64,
+}

@@ -1,0 +1,121 @@
+//! The kernels of every module with their parameters; `tests/ptx.rs` compares the table with the PTX.
+//!
+//! P is a device address, W a `uint32_t`, L a `uint64_t`, F a `float`, D a [`Dropout`] by value.
+
+use crate::{Dropout, Kernel, Module, Parameter};
+
+const P: Parameter = Parameter::Pointer;
+const W: Parameter = Parameter::U32;
+const L: Parameter = Parameter::U64;
+const F: Parameter = Parameter::F32;
+const D: Parameter = Parameter::Struct(size_of::<Dropout>());
+
+/// Defines modules; `each` kernel exists as `.._f32` and `.._bf16`, a `single` one under its own name.
+macro_rules! modules {
+    ($($(#[$doc:meta])* $module:ident = $file:literal {
+        each { $($each:literal [$($each_parameter:expr),*])* }
+        single { $($single:literal [$($parameter:expr),*])* }
+    })*) => {
+        $(
+            $(#[$doc])*
+            pub const $module: Module = Module {
+                name: $file,
+                ptx: include_str!(concat!("../ptx/", $file, ".ptx")),
+                kernels: &[
+                    $(Kernel { name: concat!($each, "_f32"), parameters: &[$($each_parameter),*] },
+                      Kernel { name: concat!($each, "_bf16"), parameters: &[$($each_parameter),*] },)*
+                    $(Kernel { name: $single, parameters: &[$($parameter),*] },)*
+                ],
+            };
+        )*
+        /// Every module.
+        pub const MODULES: &[Module] = &[$($module),*];
+    };
+}
+
+modules! {
+    /// Multi-tensor AdamW in three launches.
+    /// - `squares(tensors, chunks, partials f64)`: grid chunks, block 256.
+    /// - `norm(partials, count, settings, norm [2])`: grid 1, block 1024.
+    /// - `update(tensors, chunks, settings, norm)`: grid chunks, block 256.
+    ADAMW = "adamw" {
+        each {}
+        single {
+            "adamw_squares" [P, P, P]
+            "adamw_norm" [P, W, P, P]
+            "adamw_update" [P, P, P, P]
+        }
+    }
+    /// Mean cross entropy.
+    /// - `forward(logits, stride, labels, probabilities, losses, classes)`: grid rows, block whole warps.
+    /// - `backward(dloss, probabilities, labels, dlogits, classes)`: the same.
+    /// - `mean_loss(losses, loss, rows)`: grid 1, block 256.
+    CROSS_ENTROPY = "cross_entropy" {
+        each {
+            "cross_entropy_forward" [P, L, P, P, P, W]
+            "cross_entropy_backward" [P, P, P, P, W]
+        }
+        single { "mean_loss" [P, P, W] }
+    }
+    /// `dropout(x, x_stride, offsets, y, width, sequences, dropout)`: grid (ceil(C / 1024), T), block 128.
+    DROPOUT = "dropout" {
+        each { "dropout" [P, L, P, P, W, W, D] }
+        single {}
+    }
+    /// Residual + dropout + LayerNorm.
+    /// - `forward(x, residual, weight, bias, offsets, y, sum, mean, rstd, rows, width, sequences, eps, dropout)`: grid
+    ///   ceil(T / 4), block 128.
+    /// - `backward(dy, sum, weight, mean, rstd, offsets, dresidual, dx, partials, rows, width, sequences, dropout)`: grid
+    ///   ceil(T / 32), block 32 w, shared 8 w C bytes; then `column_sums` over partials.
+    DROPOUT_ADD_LAYER_NORM = "dropout_add_layer_norm" {
+        each {
+            "dropout_add_layer_norm_forward" [P, P, P, P, P, P, P, P, P, W, W, W, F, D]
+            "dropout_add_layer_norm_backward" [P, P, P, P, P, P, P, P, P, W, W, W, D]
+        }
+        single {}
+    }
+    /// Activations: `forward(x, y, n)`, `backward(dy, x or y, dx, n)`: grid ceil(n / 2048), block 256;
+    /// `bias_..(product, bias, pre or null, y, width)`: grid (ceil(N / 2048), rows), block 256.
+    GELU = "gelu" {
+        each {
+            "gelu_erf_forward" [P, P, L]
+            "gelu_erf_backward" [P, P, P, L]
+            "gelu_tanh_forward" [P, P, L]
+            "gelu_tanh_backward" [P, P, P, L]
+            "relu_forward" [P, P, L]
+            "relu_backward" [P, P, P, L]
+            "tanh_forward" [P, P, L]
+            "tanh_backward" [P, P, P, L]
+            "bias_gelu_erf_forward" [P, P, P, P, W]
+            "bias_gelu_tanh_forward" [P, P, P, P, W]
+            "bias_relu_forward" [P, P, P, P, W]
+            "bias_tanh_forward" [P, P, P, P, W]
+        }
+        single {}
+    }
+    /// LayerNorm.
+    /// - `forward(x, x_stride, weight, bias, y, mean, rstd, rows, width, eps)`: grid ceil(T / 4), block 128.
+    /// - `backward(dy, x, x_stride, weight, mean, rstd, dx, partials, rows, width)`: grid ceil(T / 32), block 32 w, shared
+    ///   8 w C bytes; then `column_sums` over partials `[ceil(T / 32), 2 C]`.
+    LAYER_NORM = "layer_norm" {
+        each {
+            "layer_norm_forward" [P, L, P, P, P, P, P, W, W, F]
+            "layer_norm_backward" [P, P, L, P, P, P, P, P, W, W]
+        }
+        single {}
+    }
+    /// Sums over rows: `row_sums(x, x_stride, partials, rows, width)`: grid (ceil(C / 256), ceil(T / 64)), block 32;
+    /// `column_sums(partials, y, rows, width, accumulate)`: grid ceil(C / 32), block 256.
+    REDUCE = "reduce" {
+        each { "row_sums" [P, L, P, W, W] }
+        single { "column_sums" [P, P, W, L, W] }
+    }
+    /// `forward(x, x_stride, y, width, logarithm)`, `backward(dy, y, dx, width, logarithm)`: grid rows, block whole warps.
+    SOFTMAX = "softmax" {
+        each {
+            "softmax_forward" [P, L, P, W, W]
+            "softmax_backward" [P, P, P, W, W]
+        }
+        single {}
+    }
+}
