@@ -69,7 +69,6 @@ pub enum Op {
     /// Input: qkv.
     Attention {
         qkv: Tensor,
-        out: Tensor,
         lse: Tensor,
         heads: usize,
         softmax_scale: f64,
@@ -199,7 +198,7 @@ impl Op {
                 vec![sum, mean, rstd]
             }
             Op::Linear { x, saved, .. } => [x].into_iter().chain(saved).collect(),
-            Op::Attention { qkv, out, lse, .. } => vec![qkv, out, lse],
+            Op::Attention { qkv, lse, .. } => vec![qkv, lse],
             Op::Segment { x, .. } => vec![x],
             Op::CrossEntropy { probabilities, .. } => vec![probabilities],
             Op::Mul { a, b } | Op::Matmul { a, b } => vec![a, b],

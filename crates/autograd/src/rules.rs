@@ -30,19 +30,9 @@ pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tenso
             let g = linear_backward(dy, x, weight, *activation, saved.as_ref(), wanted)?;
             Ok(vec![g.dx, g.dweight, g.dbias])
         }
-        Op::Attention { qkv, out, lse, heads, softmax_scale, offsets, queries, options } => {
-            one(attention::attention_backward(
-                dy,
-                qkv,
-                out,
-                lse,
-                *heads,
-                *softmax_scale,
-                offsets,
-                *queries,
-                options,
-            )?)
-        }
+        Op::Attention { qkv, lse, heads, softmax_scale, offsets, queries, options } => one(
+            attention::attention_backward(dy, qkv, lse, *heads, *softmax_scale, offsets, *queries, options)?,
+        ),
         Op::Dropout { dropout, offsets } => one(dropout::dropout_backward(dy, dropout, offsets)?),
         Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets } => {
             let g = dropout_add_layer_norm::dropout_add_layer_norm_backward(

@@ -160,9 +160,9 @@ impl<'t> Var<'t> {
             };
             let result = attention(&self.value, heads, softmax_scale, offsets, queries, &options)?;
             probabilities = result.probabilities;
-            let (qkv, out, lse) = (self.value.clone(), result.out.clone(), result.lse);
+            let (qkv, lse) = (self.value.clone(), result.lse);
             let offsets = offsets.clone();
-            Ok((result.out, Op::Attention { qkv, out, lse, heads, softmax_scale, offsets, queries, options }))
+            Ok((result.out, Op::Attention { qkv, lse, heads, softmax_scale, offsets, queries, options }))
         })?;
         Ok((out, probabilities))
     }

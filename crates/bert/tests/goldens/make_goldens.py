@@ -15,6 +15,7 @@ import pathlib
 
 import torch
 import transformers
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import (
     AutoTokenizer,
@@ -202,6 +203,34 @@ def minilm(folder):
     save("minilm.safetensors", tensors, texts=json.dumps(TEXTS + [LONG]))
 
 
+def autocast(folder):
+    """How far PyTorch's bfloat16 autocast moves each weight matrix's gradient from its own float32 one: the norm of the
+    difference over the norm. On the batch and head of `minilm`, dropout off."""
+    config = BertConfig.from_pretrained(folder, num_labels=2)
+    model = BertForSequenceClassification(config)
+    model.bert = BertModel.from_pretrained(folder, dtype=torch.float32)
+    with safe_open(HERE / "minilm.safetensors", "pt") as golden:
+        ids, offsets, labels, head, bias = (
+            golden.get_tensor(key) for key in ["ids", "offsets", "labels", "classifier.weight", "classifier.bias"]
+        )
+    with torch.no_grad():
+        model.classifier.weight.copy_(head)
+        model.classifier.bias.copy_(bias)
+    model.eval()
+    batch = padded(ids, torch.zeros_like(ids), offsets)
+
+    def gradients(enabled):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = model(**batch, labels=labels).loss
+        loss.backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.dim() == 2}
+
+    exact, rounded = gradients(False), gradients(True)
+    errors = {name: float((rounded[name] - g).norm() / g.norm()) for name, g in exact.items()}
+    (HERE / "autocast.json").write_text(json.dumps({**VERSIONS, "errors": errors}, indent=1) + "\n")
+
+
 ODD_TEXTS = {
     "empty": "",
     "spaces": "   \t\n ",
@@ -253,6 +282,7 @@ def main():
     trajectory("trajectory.safetensors", BertConfig(**small, num_labels=2))
     if arguments.minilm:
         minilm(arguments.minilm)
+        autocast(arguments.minilm)
         tokens(arguments.minilm)
 
 

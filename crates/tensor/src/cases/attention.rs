@@ -45,14 +45,13 @@ pub fn attention(
         forward: Box::new(move |inputs| {
             let (offsets, options) = forward.arguments()?;
             let result = op::attention(&inputs[0], heads, forward.scale(), &offsets, queries, &options)?;
-            Ok(Forwarded { outputs: vec![result.out.clone()], saved: vec![result.out, result.lse] })
+            Ok(Forwarded { outputs: vec![result.out], saved: vec![result.lse] })
         }),
         backward: Some(Box::new(move |inputs, saved, douts| {
             let (offsets, options) = backward.arguments()?;
             let scale = backward.scale();
-            let [out, lse] = [&saved[0], &saved[1]];
             let dqkv = op::attention_backward(
-                &douts[0], &inputs[0], out, lse, heads, scale, &offsets, queries, &options,
+                &douts[0], &inputs[0], &saved[0], heads, scale, &offsets, queries, &options,
             )?;
             Ok(vec![Some(dqkv)])
         })),

@@ -2,9 +2,9 @@
 
 use super::Problem;
 use super::forward::{QUERIES, score_block};
-use super::pack::{PackPanels, PackRows, Part, RowDots, Scratch, Unpack, padded};
+use super::pack::{PackPanels, PackRows, Part, Scratch, Unpack, padded};
 use super::product::Product;
-use super::scores::{Block, KEYS, ScoreGradients};
+use super::scores::{Block, KEYS, ProbabilityGradients, ScoreGradients};
 use crate::Float;
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::simd::run;
@@ -21,7 +21,6 @@ pub(super) fn backward<E: Float>(
     problem: &Problem<'_, E>,
     sequence: usize,
     head: usize,
-    out: &Part<'_, E>,
     dout: &Part<'_, E>,
     lse: &[E::Real],
     gradients: &mut Gradients<'_, E>,
@@ -37,6 +36,7 @@ pub(super) fn backward<E: Float>(
         gradients.dquery.row_mut(row).fill(E::default());
     }
     let isa = problem.isa;
+    let blocks = keys.div_ceil(KEYS);
     let mut draws = problem.draws(QUERIES);
     let mut scratch = Scratch::new([
         padded(keys) * stride,
@@ -47,8 +47,8 @@ pub(super) fn backward<E: Float>(
         QUERIES * stride,
         QUERIES * stride,
         QUERIES * stride,
-        QUERIES * KEYS,
-        QUERIES * KEYS,
+        blocks * QUERIES * KEYS,
+        blocks * QUERIES * KEYS,
         QUERIES,
         QUERIES.max(keys),
     ]);
@@ -74,33 +74,36 @@ pub(super) fn backward<E: Float>(
     for first_query in (0..query.rows.len()).step_by(QUERIES) {
         let asked = first_query..query.rows.len().min(first_query + QUERIES);
         let count = asked.len();
-        let (out, dout) = (out.narrow(asked.clone()), dout.narrow(asked.clone()));
+        let dout = dout.narrow(asked.clone());
         run(
             isa,
             PackRows { source: query.narrow(asked.clone()), factor: problem.softmax_scale, out: queries },
         );
-        run(isa, PackRows { source: dout.clone(), factor: 1.0, out: douts });
-        run(isa, RowDots { left: out, right: dout, out: delta });
-        for first_key in (0..keys).step_by(KEYS) {
-            let block = first_key..keys.min(first_key + KEYS);
+        run(isa, PackRows { source: dout, factor: 1.0, out: douts });
+        let pieces = || (0..keys).step_by(KEYS).map(|first_key| first_key..keys.min(first_key + KEYS));
+        let matrices = scores.chunks_exact_mut(QUERIES * KEYS).zip(dscores.chunks_exact_mut(QUERIES * KEYS));
+        for (block, (scores, dscores)) in pieces().zip(matrices) {
+            let first_key = block.start;
             score_block(isa, queries, stride, count, key_panels, depth, block.clone(), scores);
             score_block(isa, douts, stride, count, value_panels, depth, block.clone(), dscores);
-            let step = ScoreGradients {
-                block: Block {
-                    scores: &mut *scores,
-                    queries: count,
-                    keys: block.len(),
-                    scale: 1.0,
-                    dropout: problem.draw(
-                        &mut draws,
-                        [sequence, head],
-                        [first_query, first_key],
-                        count,
-                        block.len(),
-                    ),
-                },
-                gradients: &mut *dscores,
+            let place = [sequence, head];
+            let dropout = problem.draw(&mut draws, place, [first_query, first_key], count, block.len());
+            let step = ProbabilityGradients {
+                block: Block { scores, queries: count, keys: block.len(), scale: 1.0, dropout },
+                gradients: dscores,
                 lse: &lse[asked.clone()],
+                delta: &mut *delta,
+                first: first_key == 0,
+            };
+            run(isa, step);
+        }
+        let matrices = scores.chunks_exact_mut(QUERIES * KEYS).zip(dscores.chunks_exact_mut(QUERIES * KEYS));
+        for (block, (scores, dscores)) in pieces().zip(matrices) {
+            let first_key = block.start;
+            let dropout = draws.as_ref().map(|(dropout, draws)| (*dropout, draws));
+            let step = ScoreGradients {
+                block: Block { scores: &mut *scores, queries: count, keys: block.len(), scale: 1.0, dropout },
+                gradients: &mut *dscores,
                 delta: &*delta,
             };
             run(isa, step);

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! dV = Z^T dO        dZ = dO V^T        dP = dropout'(dZ)
-//! dS = P * (dP - delta), delta_i = sum_j P_ij dP_ij = O_i . dO_i
+//! dS = P * (dP - delta), delta_i = sum_j P_ij dP_ij
 //! dQ = softmax_scale * dS K             dK = softmax_scale * dS^T Q
 //! ```
 //!
@@ -91,15 +91,14 @@ pub fn attention(
 
 /// The gradient of [`attention`] with respect to `qkv`: `[T, 3C]` in its dtype.
 ///
-/// `out` and `lse` are forward's results and the other arguments the ones that forward had. FLOPs: `10 D` for each head
+/// `lse` is forward's result and the other arguments the ones that forward had. FLOPs: `10 D` for each head
 /// and pair of rows of a sequence, as the scores are computed again.
 ///
 /// # Errors
-/// As [`attention`], and when the other operands do not have the shapes and dtypes of forward's results.
+/// As [`attention`], and when `dout` and `lse` do not have the shapes and dtypes of forward's results.
 pub fn attention_backward(
     dout: &Tensor,
     qkv: &Tensor,
-    out: &Tensor,
     lse: &Tensor,
     heads: usize,
     softmax_scale: f64,
@@ -110,7 +109,7 @@ pub fn attention_backward(
     const OP: &str = "attention_backward";
     for_float!(OP, qkv.dtype(), E => {
         let problem = Problem::<E>::new(OP, qkv, heads, softmax_scale, offsets, queries, options)?;
-        attention_backward_cpu(&problem, dout, out, lse)
+        attention_backward_cpu(&problem, dout, lse)
     })
 }
 
@@ -262,12 +261,11 @@ trait Head: Float {
         problem: &Problem<'_, Self>,
         sequence: usize,
         head: usize,
-        out: &Part<'_, Self>,
         dout: &Part<'_, Self>,
         lse: &[Self::Real],
         gradients: &mut Gradients<'_, Self>,
     ) {
-        backward::backward(problem, sequence, head, out, dout, lse, gradients);
+        backward::backward(problem, sequence, head, dout, lse, gradients);
     }
 }
 
@@ -293,15 +291,14 @@ impl Head for bf16 {
         problem: &Problem<'_, bf16>,
         sequence: usize,
         head: usize,
-        out: &Part<'_, bf16>,
         dout: &Part<'_, bf16>,
         lse: &[f32],
         gradients: &mut Gradients<'_, bf16>,
     ) {
         if pairs::fit(problem) {
-            pairs::backward(problem, sequence, head, out, dout, lse, gradients);
+            pairs::backward(problem, sequence, head, dout, lse, gradients);
         } else {
-            backward::backward(problem, sequence, head, out, dout, lse, gradients);
+            backward::backward(problem, sequence, head, dout, lse, gradients);
         }
     }
 }
@@ -333,17 +330,11 @@ fn attention_cpu<E: Head>(problem: &Problem<'_, E>, probabilities_for: &[usize])
     Ok(Attention { out, lse, probabilities })
 }
 
-fn attention_backward_cpu<E: Head>(
-    problem: &Problem<'_, E>,
-    dout: &Tensor,
-    out: &Tensor,
-    lse: &Tensor,
-) -> Result<Tensor> {
+fn attention_backward_cpu<E: Head>(problem: &Problem<'_, E>, dout: &Tensor, lse: &Tensor) -> Result<Tensor> {
     let (rows, heads, width) = (problem.asked_rows(), problem.heads, problem.width());
     problem.check("dout", dout, [rows, width], E::DTYPE)?;
-    problem.check("out", out, [rows, width], E::DTYPE)?;
     problem.check("lse", lse, [heads, rows], E::DTYPE.accumulator())?;
-    let (dout, out) = (dout.as_rows::<E>(problem.op)?, out.as_rows::<E>(problem.op)?);
+    let dout = dout.as_rows::<E>(problem.op)?;
     let lse = lse.as_slice::<E::Real>()?;
     let total = problem.offsets.total();
     let mut dqkv = Tensor::empty(&[total, 3 * width], E::DTYPE, Device::Cpu)?;
@@ -364,7 +355,7 @@ fn attention_backward_cpu<E: Head>(
         let asked = asked[sequence].clone();
         let part = |source| Part { source, rows: asked.clone(), columns: columns.clone() };
         let lse = &lse[head * rows..][asked.clone()];
-        E::backward(problem, sequence, head, &part(out), &part(dout), lse, &mut gradients);
+        E::backward(problem, sequence, head, &part(dout), lse, &mut gradients);
     });
     Ok(dqkv)
 }

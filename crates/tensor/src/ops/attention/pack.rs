@@ -147,27 +147,3 @@ impl<E: Float> Kernel<E::Real> for Unpack<'_, '_, E> {
         }
     }
 }
-
-/// `out[i]` = the inner product of rows `i`.
-pub(super) struct RowDots<'a, E: Float> {
-    pub left: Part<'a, E>,
-    pub right: Part<'a, E>,
-    pub out: &'a mut [E::Real],
-}
-
-impl<E: Float> Kernel<E::Real> for RowDots<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes<Real = E::Real>>(self) {
-        let zero = E::Real::default();
-        for (index, out) in self.out.iter_mut().take(self.left.rows.len()).enumerate() {
-            let (left, right) = (self.left.row(index), self.right.row(index));
-            let pairs = left.chunks(L::LANES).zip(right.chunks(L::LANES));
-            let sum = pairs.fold(L::splat(zero), |sum, (left, right)| {
-                simd::load::<L, E>(left, zero).mul_add(simd::load(right, zero), sum)
-            });
-            *out = sum.reduce_add();
-        }
-    }
-}

@@ -7,8 +7,8 @@
 
 use super::Problem;
 use super::backward::Gradients;
-use super::pack::{Part, RowDots, Unpack, padded};
-use super::scores::{Block, KEYS, OnlineSoftmax, ScoreGradients};
+use super::pack::{Part, Unpack, padded};
+use super::scores::{Block, KEYS, OnlineSoftmax, ProbabilityGradients, ScoreGradients};
 use crate::cpu::gemm::{self, MatrixMut, MatrixRef, PANEL, PairProduct, STEP};
 use crate::cpu::isa::Isa;
 use crate::cpu::memory;
@@ -18,9 +18,9 @@ use half::bf16;
 /// Queries in a block: whole tiles of every kernel, whole steps, and whole blocks of dropout draws.
 const QUERIES: usize = 96;
 
-/// Whether heads are of a size that needs no padding anywhere.
+/// Whether heads are of a size that needs no padding anywhere, and padded keys, at minus infinity, have no weight.
 pub(super) fn fit(problem: &Problem<'_, bf16>) -> bool {
-    matches!(problem.head_size, 32 | 64)
+    matches!(problem.head_size, 32 | 64) && problem.softmax_scale > 0.0
 }
 
 /// Pooled memory for pieces of several types, each starting on a cache line and holding anything.
@@ -165,7 +165,6 @@ pub(super) fn backward(
     problem: &Problem<'_, bf16>,
     sequence: usize,
     head: usize,
-    out: &Part<'_, bf16>,
     dout: &Part<'_, bf16>,
     lse: &[f32],
     gradients: &mut Gradients<'_, bf16>,
@@ -187,7 +186,7 @@ pub(super) fn backward(
     let blocks = keys.div_ceil(KEYS);
     let width = blocks * KEYS;
     let words = 2 * by_depth + blocks * by_keys + by_queries;
-    let reals = 2 * QUERIES * KEYS
+    let reals = 2 * blocks * QUERIES * KEYS
         + 3 * QUERIES * depth
         + 2 * depth * width
         + padded(keys) * depth
@@ -199,7 +198,8 @@ pub(super) fn backward(
     let (key_columns, value_columns) = (scratch.take::<u32>(by_depth), scratch.take::<u32>(by_depth));
     let key_panels = scratch.take::<u32>(blocks * by_keys);
     let pairs = scratch.take::<u32>(by_queries);
-    let (scores, dscores) = (scratch.take::<f32>(QUERIES * KEYS), scratch.take::<f32>(QUERIES * KEYS));
+    let (scores, dscores) =
+        (scratch.take::<f32>(blocks * QUERIES * KEYS), scratch.take::<f32>(blocks * QUERIES * KEYS));
     let dquery = scratch.take::<f32>(QUERIES * depth);
     let (dkey, dvalue) = (scratch.take::<f32>(depth * width), scratch.take::<f32>(depth * width));
     let transposed = scratch.take::<f32>(padded(keys) * depth);
@@ -218,27 +218,36 @@ pub(super) fn backward(
     for first_query in (0..query.rows.len()).step_by(QUERIES) {
         let asked = first_query..query.rows.len().min(first_query + QUERIES);
         let count = asked.len();
-        let (out, dout) = (out.narrow(asked.clone()), dout.narrow(asked.clone()));
-        let (queries, douts) = (matrix(&query.narrow(asked.clone())), matrix(&dout));
-        run(isa, RowDots { left: out, right: dout, out: delta });
+        let (queries, douts) = (matrix(&query.narrow(asked.clone())), matrix(&dout.narrow(asked.clone())));
         gemm::copy_rows(isa, queries.transposed(), query_columns, QUERIES);
         gemm::copy_rows(isa, douts.transposed(), dout_columns, QUERIES);
-        for (index, key_panels) in key_panels.chunks_exact(by_keys).enumerate() {
+        let matrices = scores.chunks_exact_mut(QUERIES * KEYS).zip(dscores.chunks_exact_mut(QUERIES * KEYS));
+        for (index, (scores, dscores)) in matrices.enumerate() {
             let first_key = index * KEYS;
             let block = KEYS.min(keys - first_key);
             score_block(isa, queries, key_columns, first_key, block, scores);
             score_block(isa, douts, value_columns, first_key, block, dscores);
             let drawn = problem.draw(&mut draws, [sequence, head], [first_query, first_key], count, block);
-            let step = ScoreGradients {
-                block: Block {
-                    scores: &mut *scores,
-                    queries: count,
-                    keys: block,
-                    scale: problem.softmax_scale,
-                    dropout: drawn,
-                },
-                gradients: &mut *dscores,
+            let scale = problem.softmax_scale;
+            let step = ProbabilityGradients {
+                block: Block { scores, queries: count, keys: block, scale, dropout: drawn },
+                gradients: dscores,
                 lse: &lse[asked.clone()],
+                delta: &mut *delta,
+                first: index == 0,
+            };
+            run(isa, step);
+        }
+        let matrices = scores.chunks_exact_mut(QUERIES * KEYS).zip(dscores.chunks_exact_mut(QUERIES * KEYS));
+        for (index, ((scores, dscores), key_panels)) in
+            matrices.zip(key_panels.chunks_exact(by_keys)).enumerate()
+        {
+            let first_key = index * KEYS;
+            let block = KEYS.min(keys - first_key);
+            let dropout = draws.as_ref().map(|(dropout, draws)| (*dropout, draws));
+            let step = ScoreGradients {
+                block: Block { scores: &mut *scores, queries: count, keys: block, scale: 1.0, dropout },
+                gradients: &mut *dscores,
                 delta: &*delta,
             };
             run(isa, step);

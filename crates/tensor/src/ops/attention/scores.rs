@@ -148,20 +148,26 @@ impl<R: Real> Kernel<R> for OnlineSoftmax<'_, R> {
     }
 }
 
-/// The gradient through dropout and softmax. From scores `s` and `dz`, the gradient of the dropped-out probabilities:
-/// `p = exp(s - lse)`, `z = p * keep / (1 - dropout_p)` and `ds = p * (dz * keep / (1 - dropout_p) - delta)`.
-pub(super) struct ScoreGradients<'a, R> {
-    /// Scores; becomes `z`.
+/// The gradient through dropout and softmax, first part. From scores `s` and `dz`, the gradient of the dropped-out
+/// probabilities: `p = exp(s - lse)`, `dp = dz * keep / (1 - dropout_p)`, and `delta = sum_j p_j dp_j` over all blocks.
+///
+/// FlashAttention takes delta from `out . dout`. Summed here it costs a second pass over scores in the cache, and makes the
+/// rows of dS sum to zero up to its own rounding, however coarsely `out` was rounded: in bfloat16 that halves the error of
+/// the queries' and keys' gradients, and in f32 it is what keeps the gradient of the keys' bias at zero.
+pub(super) struct ProbabilityGradients<'a, R> {
+    /// Scores; becomes `p`, negative where it is dropped.
     pub block: Block<'a, R>,
-    /// `dz`; becomes `ds`.
+    /// `dz`; becomes `p dp`.
     pub gradients: &'a mut [R],
     /// The logarithm of each query's sum of exponentials.
     pub lse: &'a [R],
-    /// The inner product of each query's output and its gradient: `sum_j p_j dp_j`.
-    pub delta: &'a [R],
+    /// Each query's sum of `p dp` so far.
+    pub delta: &'a mut [R],
+    /// Whether nothing came before.
+    pub first: bool,
 }
 
-impl<R: Real> Kernel<R> for ScoreGradients<'_, R> {
+impl<R: Real> Kernel<R> for ProbabilityGradients<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -172,22 +178,63 @@ impl<R: Real> Kernel<R> for ScoreGradients<'_, R> {
         let threshold = L::constant(dropout.map_or(0.0, |(dropout, _)| dropout.threshold().into()));
         let kept = L::constant(dropout.map_or(1.0, |(dropout, _)| dropout.scale().into()));
         for query in 0..queries {
-            let (lse, delta) = (L::splat(self.lse[query]), L::splat(self.delta[query]));
+            let lse = L::splat(self.lse[query]);
+            let width = keys.next_multiple_of(L::LANES);
+            let scores = &mut scores[query * KEYS..][..width];
+            // Beyond the keys: probabilities of zero.
+            scores[keys..].fill(R::from_f64(f64::NEG_INFINITY));
+            let gradients = &mut self.gradients[query * KEYS..][..width];
+            gradients[keys..].fill(zero);
+            let pairs = scores.chunks_exact_mut(L::LANES).zip(gradients.chunks_exact_mut(L::LANES));
+            let mut sum = L::splat(zero);
+            for (index, (score, gradient)) in pairs.enumerate() {
+                let p = simd::load::<L, R>(score, zero).mul_add(scale, -lse).exp();
+                let mut product = p * simd::load(gradient, zero);
+                let mut signed = p;
+                if let Some((_, draws)) = dropout {
+                    let draw: L = draws.load(query, index * L::LANES);
+                    let dropped = draw.lt(threshold);
+                    product = L::select(dropped, L::splat(zero), product * kept);
+                    signed = L::select(dropped, -p, p);
+                }
+                sum = sum + product;
+                simd::store(signed, score);
+                simd::store(product, gradient);
+            }
+            let before = if self.first { zero } else { self.delta[query] };
+            self.delta[query] = (L::splat(before) + L::splat(sum.reduce_add())).reduce_max();
+        }
+    }
+}
+
+/// Second part: `z = p * keep / (1 - dropout_p)` and `ds = p dp - p delta`.
+pub(super) struct ScoreGradients<'a, R> {
+    /// What [`ProbabilityGradients`] made of scores; becomes `z`.
+    pub block: Block<'a, R>,
+    /// `p dp`; becomes `ds`.
+    pub gradients: &'a mut [R],
+    /// Each query's sum of `p dp`.
+    pub delta: &'a [R],
+}
+
+impl<R: Real> Kernel<R> for ScoreGradients<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes<Real = R>>(self) {
+        let Block { scores, queries, keys, dropout, .. } = self.block;
+        let zero = R::default();
+        let kept = L::constant(dropout.map_or(1.0, |(dropout, _)| dropout.scale().into()));
+        for query in 0..queries {
+            let delta = L::splat(self.delta[query]);
             let row = query * KEYS..query * KEYS + keys.next_multiple_of(L::LANES);
             let scores = scores[row.clone()].chunks_exact_mut(L::LANES);
             let gradients = self.gradients[row].chunks_exact_mut(L::LANES);
-            for (index, (score, gradient)) in scores.zip(gradients).enumerate() {
-                let p = simd::load::<L, R>(score, zero).mul_add(scale, -lse).exp();
-                let mut dp: L = simd::load(gradient, zero);
-                if let Some((_, draws)) = dropout {
-                    let draw: L = draws.load(query, index * L::LANES);
-                    let keep = L::select(draw.lt(threshold), L::splat(zero), kept);
-                    dp = dp * keep;
-                    simd::store(p * keep, score);
-                } else {
-                    simd::store(p, score);
-                }
-                simd::store(p * (dp - delta), gradient);
+            for (score, gradient) in scores.zip(gradients) {
+                let signed: L = simd::load(score, zero);
+                let ds = signed.abs().mul_add(-delta, simd::load(gradient, zero));
+                simd::store(ds, gradient);
+                simd::store(signed.max(L::splat(zero)) * kept, score);
             }
         }
     }

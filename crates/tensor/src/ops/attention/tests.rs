@@ -68,12 +68,11 @@ impl Case {
     }
 
     fn backward(&self, dtype: DType) -> Tensor {
-        let Attention { out, lse, .. } = self.forward(dtype);
+        let lse = self.forward(dtype).lse;
         let qkv = self.tensor(&self.qkv, 3 * self.width(), dtype);
         let dout = self.tensor(&self.dout, self.width(), dtype);
         let (offsets, options) = (self.offsets(), self.options());
-        attention_backward(&dout, &qkv, &out, &lse, self.heads, SCALE, &offsets, self.queries, &options)
-            .unwrap()
+        attention_backward(&dout, &qkv, &lse, self.heads, SCALE, &offsets, self.queries, &options).unwrap()
     }
 
     /// What `attention` and `attention_backward` must give, from the definition with whole matrices.
@@ -347,8 +346,7 @@ fn memory_is_proportional_to_the_number_of_rows() {
     memory::reset_peak();
     let before = memory::stats().live;
     let forward = attention(&qkv, 1, SCALE, &offsets, Queries::All, &options).unwrap();
-    attention_backward(&dout, &qkv, &forward.out, &forward.lse, 1, SCALE, &offsets, Queries::All, &options)
-        .unwrap();
+    attention_backward(&dout, &qkv, &forward.lse, 1, SCALE, &offsets, Queries::All, &options).unwrap();
     let used = memory::stats().peak - before;
     // Inputs, results and scratch are about ten times the output; other tests' tensors count too.
     assert!(used < rows * rows * 4 / 2, "{used} bytes");
@@ -373,7 +371,7 @@ fn operands_that_do_not_fit_are_refused() {
     let narrow = case.tensor(&case.dout[..16], 8, DType::F32);
     let backward = |dout: &Tensor, lse: &Tensor| {
         let offsets = case.offsets();
-        attention_backward(dout, &qkv, &forward.out, lse, 2, SCALE, &offsets, Queries::All, &default)
+        attention_backward(dout, &qkv, lse, 2, SCALE, &offsets, Queries::All, &default)
             .unwrap_err()
             .to_string()
     };
