@@ -7,7 +7,7 @@ use crate::{BertConfig, Result};
 use vitrine_autograd::{AttentionSettings, Var};
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
-use vitrine_tensor::{DType, Offsets, Tensor};
+use vitrine_tensor::{Offsets, Tensor};
 
 /// `LayerNorm(x + dropout(softmax(Q K^T / sqrt(D)) V W^T + b))`, queries, keys and values from one projection.
 pub(crate) struct Attention {
@@ -36,11 +36,6 @@ impl Attention {
             probabilities_dropout_p: config.attention_probs_dropout_prob,
             hidden_dropout_p: config.hidden_dropout_prob,
         })
-    }
-
-    /// The dtype of the layer's matrices, and so of the activations around them.
-    pub fn compute_dtype(&self, pass: &Pass<'_, '_>) -> DType {
-        pass.parameters.get(self.qkv.weight).operand().dtype()
     }
 
     /// `x: [T, C]` to `[T, C]`, or to `[B, C]` when only each sequence's first row asks; `offsets` describes the result.

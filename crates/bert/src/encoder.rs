@@ -123,9 +123,6 @@ impl Encoder {
 
     fn run<'t>(&self, pass: &Pass<'_, 't>, observe: &Observe, last: Queries) -> Result<Encoded<'t>> {
         let mut x = self.embeddings.forward(pass)?;
-        if let Some(layer) = self.layers.first() {
-            x = x.to_dtype(layer.attention.compute_dtype(pass))?;
-        }
         let mut hidden_states = Vec::new();
         let mut attentions = Vec::new();
         // A [CLS] row is position 0 of its sequence: with these offsets it draws the mask that it has among all rows.

@@ -40,8 +40,9 @@ macro_rules! model {
             }
 
             /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are). The layers' matrices get copies
-            /// in it, and the activations between them; embedding tables, of which a batch reads few rows, biases, LayerNorm,
-            /// heads, logits, loss and all gradients of parameters stay F32.
+            /// in it, and so do the activations between them up to the next LayerNorm; the residual stream, embedding tables,
+            /// of which a batch reads few rows, biases, LayerNorm, heads, logits, loss and all gradients of parameters stay
+            /// F32. PyTorch's autocast draws the line at the same places.
             ///
             /// # Errors
             /// Errors of the conversion.
