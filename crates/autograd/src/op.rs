@@ -199,12 +199,11 @@ impl Op {
             }
             Op::Linear { x, saved, .. } => [x].into_iter().chain(saved).collect(),
             Op::Attention { qkv, lse, .. } => vec![qkv, lse],
-            Op::Segment { x, .. } => vec![x],
             Op::CrossEntropy { probabilities, .. } => vec![probabilities],
             Op::Mul { a, b } | Op::Matmul { a, b } => vec![a, b],
             Op::Div { b, y, .. } => vec![b, y],
             Op::Exp { y } | Op::Sqrt { y } | Op::Tanh { y } | Op::Relu { y } | Op::Softmax { y } => vec![y],
-            Op::Ln { x } | Op::GeluErf { x } | Op::GeluTanh { x } => vec![x],
+            Op::Segment { x, .. } | Op::Ln { x } | Op::GeluErf { x } | Op::GeluTanh { x } => vec![x],
             Op::LayerNorm { x, mean, rstd, .. } => vec![x, mean, rstd],
             _ => Vec::new(),
         }

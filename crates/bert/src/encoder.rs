@@ -147,7 +147,7 @@ impl Encoder {
                     let pass = Pass { tape, parameters: &parameters, batch: &batch };
                     Ok(layer.forward(&pass, x, queries, &offsets, &[]).map_err(AutogradError::function)?.0)
                 });
-                let _scope = pass.tape.scope(format!("encoder.layer.{}", layer_index));
+                let _scope = pass.tape.scope(format!("encoder.layer.{layer_index}"));
                 x = x.segment(pass.parameters, segment)?;
                 continue;
             }

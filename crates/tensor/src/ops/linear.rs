@@ -403,7 +403,7 @@ impl<E: Float<Real = f32>> Finish<'_, E> {
         match self.pre {
             // Of the value that would be saved: inference is what training computes.
             None => {
-                simd::update(self.sums, self.bias, |sum: L, bias| f.apply(simd::rounded::<L, E>(sum + bias)))
+                simd::update(self.sums, self.bias, |sum: L, bias| f.apply(simd::rounded::<L, E>(sum + bias)));
             }
             Some(pre) => {
                 simd::map2(self.sums, self.bias, pre, |sum: L, bias| sum + bias);

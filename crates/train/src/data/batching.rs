@@ -28,7 +28,7 @@ pub fn epoch_order(rows: usize, seed: u64, epoch: u32) -> Vec<usize> {
 const GROUPED_BATCHES: usize = 50;
 
 /// [`epoch_order`], but batches of `batch_size` consecutive rows have like lengths: the shuffled rows are cut into groups
-/// of [`GROUPED_BATCHES`] batches, each group is sorted by length, and its batches are shuffled.
+/// of 50 batches, each group is sorted by length, and its batches are shuffled.
 ///
 /// Without padding this saves no arithmetic, but a batch's longest row, and so the largest buffer of attention, is closer
 /// to its shortest.

@@ -368,7 +368,7 @@ pub fn fold<L: Lanes, X: Float<Real = L::Real>>(
 /// Vectors that are summed side by side, so that additions need not wait for each other.
 const CHAINS: usize = 4;
 
-/// The sum of `f` over a slice, in [`CHAINS`] interleaved accumulators. `f` must be short: a long closure may not be
+/// The sum of `f` over a slice, in four interleaved accumulators. `f` must be short: a long closure may not be
 /// inlined, and outside of the trampoline its instructions are function calls.
 #[inline(always)]
 pub fn sum<L: Lanes, X: Float<Real = L::Real>>(x: &[X], f: impl Fn(L) -> L) -> L::Real {

@@ -18,7 +18,7 @@ const PAIRS: usize = STEP / 2;
 /// The side of a block that is transposed in registers.
 const SIDE: usize = 8;
 
-/// The right operand B `[K, N]` of a bfloat16 product, packed: panels of [`PANEL`] columns, in each of which row k holds
+/// The right operand B `[K, N]` of a bfloat16 product, packed: panels of 32 columns, in each of which row k holds
 /// B[2k, j] in the low half and B[2k + 1, j] in the high half of word j; padded with zeros to whole panels and steps.
 pub struct PackedPairs {
     rows: usize,
