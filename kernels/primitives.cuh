@@ -138,9 +138,9 @@ constexpr float LN_2 = 0.6931471805599453f;
 
 DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
-// Copies 16 bytes from global to shared memory behind the thread's back; zeros if `valid` is false (nothing is read).
-DEVICE void copy_async(uint32_t shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(valid ? 16 : 0) : "memory");
+// Copies 16 bytes from global to shared memory behind the thread's back; zeros after the first `bytes`, which alone are read.
+DEVICE void copy_async(uint32_t shared, const void* global, uint32_t bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
 }
 DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most N of the committed groups are under way.

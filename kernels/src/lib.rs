@@ -8,7 +8,10 @@
 mod table;
 
 pub use table::MODULES;
-pub use table::{ADAMW, CROSS_ENTROPY, DROPOUT, DROPOUT_ADD_LAYER_NORM, GELU, LAYER_NORM, REDUCE, SOFTMAX};
+pub use table::{
+    ADAMW, ATTENTION, ATTENTION_GENERAL, CROSS_ENTROPY, DROPOUT, DROPOUT_ADD_LAYER_NORM, GELU, LAYER_NORM,
+    REDUCE, SOFTMAX,
+};
 
 /// What the driver passes for one argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,26 @@ pub struct Dropout {
     /// `65536 / (65536 - threshold)`.
     pub scale: f32,
     /// Padding that is written, so that equal settings are equal bytes.
+    pub reserved: u32,
+}
+
+/// `struct Attention` of `attention.cuh`, passed by value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Attention {
+    /// Elements between rows of qkv.
+    pub qkv_stride: u64,
+    /// H.
+    pub heads: u32,
+    /// D.
+    pub head_size: u32,
+    /// Rows of the output: T, or B if `first_only`.
+    pub rows: u32,
+    /// 1 if only each sequence's first row asks, else 0.
+    pub first_only: u32,
+    /// What scores are multiplied by.
+    pub softmax_scale: f32,
+    /// Padding that is written.
     pub reserved: u32,
 }
 

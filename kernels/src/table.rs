@@ -1,13 +1,14 @@
 //! The kernels of every module with their parameters; `tests/ptx.rs` compares the table with the PTX.
 //!
-//! P is a device address, W a `uint32_t`, L a `uint64_t`, F a `float`, D a [`Dropout`] by value.
+//! P is a device address, W a `uint32_t`, L a `uint64_t`, F a `float`, A an [`Attention`] and D a [`Dropout`] by value.
 
-use crate::{Dropout, Kernel, Module, Parameter};
+use crate::{Attention, Dropout, Kernel, Module, Parameter};
 
 const P: Parameter = Parameter::Pointer;
 const W: Parameter = Parameter::U32;
 const L: Parameter = Parameter::U64;
 const F: Parameter = Parameter::F32;
+const A: Parameter = Parameter::Struct(size_of::<Attention>());
 const D: Parameter = Parameter::Struct(size_of::<Dropout>());
 
 /// Defines modules; `each` kernel exists as `.._f32` and `.._bf16`, a `single` one under its own name.
@@ -45,6 +46,36 @@ modules! {
             "adamw_norm" [P, W, P, P]
             "adamw_update" [P, P, P, P]
         }
+    }
+    /// Attention on tensor cores, head sizes 32 and 64. Grid (ceil(longest / 64), H, B), block 128.
+    /// - `forward(qkv, offsets, out, lse, attention, dropout)`.
+    /// - `backward_dq` and `backward_dkv(qkv, offsets, dout, lse, delta, dqkv, attention, dropout)`, after
+    ///   `attention_delta`; together they write all of dqkv `[T, 3 C]`.
+    ATTENTION = "attention" {
+        each {}
+        single {
+            "attention_32_forward_bf16" [P, P, P, P, A, D]
+            "attention_32_backward_dq_bf16" [P, P, P, P, P, P, A, D]
+            "attention_32_backward_dkv_bf16" [P, P, P, P, P, P, A, D]
+            "attention_64_forward_bf16" [P, P, P, P, A, D]
+            "attention_64_backward_dq_bf16" [P, P, P, P, P, P, A, D]
+            "attention_64_backward_dkv_bf16" [P, P, P, P, P, P, A, D]
+        }
+    }
+    /// Attention for head sizes D up to 128 in plain FMAs, and what both kinds share. Grid (ceil(longest / 32), H, B), block
+    /// 128, shared `4 (96 (D + 1) + 1056)` bytes forward, `4 (128 (D + 1) + 2176)` backward; arguments as in [`ATTENTION`].
+    /// - `delta(out, dout, delta [H, rows], attention)`: grid ceil(rows H / 4), block 128.
+    /// - `probabilities(qkv, offsets, lse, chosen heads, starts [B] u64, out, attention)`: grid (longest or 1, chosen, B),
+    ///   block 128.
+    ATTENTION_GENERAL = "attention_general" {
+        each {
+            "attention_general_forward" [P, P, P, P, A, D]
+            "attention_delta" [P, P, P, A]
+            "attention_general_backward_dq" [P, P, P, P, P, P, A, D]
+            "attention_general_backward_dkv" [P, P, P, P, P, P, A, D]
+            "attention_probabilities" [P, P, P, P, P, P, A]
+        }
+        single {}
     }
     /// Mean cross entropy.
     /// - `forward(logits, stride, labels, probabilities, losses, classes)`: grid rows, block whole warps.

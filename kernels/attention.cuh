@@ -1,0 +1,53 @@
+// What the attention kernels share: the rows of a sequence, and the dropout of one probability.
+#pragma once
+#include "primitives.cuh"
+
+// Arguments of every kernel. qkv [T, 3C] (query | key | value, C = H D) with qkv_stride elements between rows; out, dout
+// [rows, C]; lse, delta [H, rows] f32; rows = T, or B if first_only (each sequence's first row asks alone).
+struct Attention {
+  uint64_t qkv_stride;
+  uint32_t heads;
+  uint32_t head_size;
+  uint32_t rows;
+  uint32_t first_only;
+  float softmax_scale;
+  uint32_t reserved;
+};
+
+// One head of one sequence: blockIdx.y and blockIdx.z.
+struct Span {
+  uint32_t sequence, head;
+  uint32_t begin;     // first row in qkv
+  uint32_t length;    // keys
+  uint32_t queries;   // rows of the output
+  uint32_t asking;    // of these, the ones with a query (an empty sequence has none, but a row under first_only)
+  uint32_t out_row;   // first row in out
+  uint32_t width;     // C
+};
+DEVICE Span span_of(const Attention& a, const uint32_t* offsets) {
+  Span s;
+  s.sequence = blockIdx.z;
+  s.head = blockIdx.y;
+  s.begin = offsets[s.sequence];
+  s.length = offsets[s.sequence + 1] - s.begin;
+  s.queries = a.first_only ? 1 : s.length;
+  s.asking = min(s.queries, s.length);
+  s.out_row = a.first_only ? s.sequence : s.begin;
+  s.width = a.heads * a.head_size;
+  return s;
+}
+
+DEVICE float keep_scale(const Dropout& dropout) { return dropout.threshold ? dropout.scale : 1.0f; }
+
+// Whether (query, key) is kept: the readable definition, one call of Philox for one draw.
+DEVICE bool is_kept(const Dropout& dropout, const Span& s, uint32_t query, uint32_t key) {
+  if (!dropout.threshold) return true;
+  const uint32_t row = query % 16, column = key % 16;
+  const uint4 r = attention_draws(dropout, s.head, s.sequence, query, key, (row % 8) * 4 + (column % 8) / 2);
+  const uint32_t words[4] = {r.x, r.y, r.z, r.w};
+  uint32_t word = words[0];
+#pragma unroll
+  for (uint32_t i = 1; i < 4; i++)
+    if (i == row / 8 * 2 + column / 8) word = words[i];
+  return draw(word, column % 2) >= dropout.threshold;
+}

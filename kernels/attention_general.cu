@@ -1,0 +1,214 @@
+// Attention for any head size up to 128, f32 or bf16, in plain FMAs: the readable version of attention.cu, and the one that
+// runs for f32. Formulas, shapes and options: crates/tensor/src/ops/attention/mod.rs.
+//
+// Ownership: a block of 128 threads has 32 rows (queries; keys in backward_dkv) of one head of one sequence, grid
+// (ceil(longest / 32), H, B). Thread (r, s) = (threadIdx / 4, threadIdx % 4) has row r and of the other side's 32 rows, and
+// of the D channels, every fourth from s on; the four threads of a row are neighbours in a warp.
+// Shared memory (dynamic): forward (96 (D + 1) + 32 * 33) floats, backward (128 (D + 1) + 2 * 32 * 33 + 64) floats.
+// FLOPs: 4 D a pair forward, 14 D backward (scores are computed in both backward kernels: no atomics on dQ).
+#include "attention.cuh"
+
+constexpr uint32_t TILE = 32, THREADS = 128, LD = TILE + 1, MAX_PER_THREAD = 32;
+
+// 32 rows of D channels from row `first` on, as f32; zeros from row `end` on.
+template <typename T>
+DEVICE void load_tile(float* tile, const T* source, uint64_t stride, uint32_t first, uint32_t end, uint32_t size) {
+  for (uint32_t i = threadIdx.x; i < TILE * size; i += THREADS) {
+    const uint32_t row = i / size, d = i % size;
+    tile[row * (size + 1) + d] = first + row < end ? to_float(source[(first + row) * stride + d]) : 0.0f;
+  }
+}
+
+DEVICE float dot(const float* a, const float* b, uint32_t size) {
+  float sum = 0;
+  for (uint32_t d = 0; d < size; d++) sum = fmaf(a[d], b[d], sum);
+  return sum;
+}
+
+// Over the four threads of a row.
+DEVICE float row_sum(float x) { x += __shfl_xor_sync(ALL_LANES, x, 1); return x + __shfl_xor_sync(ALL_LANES, x, 2); }
+DEVICE float row_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
+  return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
+}
+
+// acc[d] += sum over k of weights[k] tile[k][d], for the thread's channels.
+DEVICE void accumulate(float (&acc)[MAX_PER_THREAD], const float* weights, const float* tile, uint32_t size) {
+  const uint32_t s = threadIdx.x % 4;
+  for (uint32_t k = 0; k < TILE; k++) {
+    const float w = weights[k];
+#pragma unroll
+    for (uint32_t i = 0; i < MAX_PER_THREAD; i++)
+      if (s + 4 * i < size) acc[i] = fmaf(w, tile[k * (size + 1) + s + 4 * i], acc[i]);
+  }
+}
+template <typename T> DEVICE void write(T* row, const float (&acc)[MAX_PER_THREAD], float scale, uint32_t size) {
+  const uint32_t s = threadIdx.x % 4;
+#pragma unroll
+  for (uint32_t i = 0; i < MAX_PER_THREAD; i++)
+    if (s + 4 * i < size) row[s + 4 * i] = from_float<T>(acc[i] * scale);
+}
+
+template <typename T>
+DEVICE void forward(const T* qkv, const uint32_t* offsets, T* out, float* lse, const Attention& a, const Dropout& dropout) {
+  extern __shared__ float shared[];
+  const Span s = span_of(a, offsets);
+  const uint32_t first = blockIdx.x * TILE, size = a.head_size, r = threadIdx.x / 4, strand = threadIdx.x % 4;
+  if (first >= s.queries) return;
+  float *query = shared, *key = query + TILE * (size + 1), *value = key + TILE * (size + 1), *score = value + TILE * (size + 1);
+  const T* base = qkv + s.begin * a.qkv_stride + s.head * size;
+  load_tile(query, base, a.qkv_stride, first, s.asking, size);
+  float max = -INFINITY, sum = 0, acc[MAX_PER_THREAD] = {};
+  for (uint32_t start = 0; start < s.length; start += TILE) {
+    __syncthreads();
+    load_tile(key, base + s.width, a.qkv_stride, start, s.length, size);
+    load_tile(value, base + 2 * s.width, a.qkv_stride, start, s.length, size);
+    __syncthreads();
+    float scores[TILE / 4], top = max;
+#pragma unroll
+    for (uint32_t i = 0; i < TILE / 4; i++) {
+      const uint32_t k = strand + 4 * i;
+      const float x = dot(query + r * (size + 1), key + k * (size + 1), size) * a.softmax_scale;
+      scores[i] = start + k < s.length ? x : -INFINITY;
+      top = fmaxf(top, scores[i]);
+    }
+    top = row_max(top);
+    const float shrink = expf(max - top);  // 0 for the first tile; every tile has a key, so top is finite
+    max = top;
+    sum *= shrink;
+#pragma unroll
+    for (uint32_t i = 0; i < MAX_PER_THREAD; i++) acc[i] *= shrink;
+#pragma unroll
+    for (uint32_t i = 0; i < TILE / 4; i++) {
+      const uint32_t k = strand + 4 * i;
+      const float p = expf(scores[i] - max);
+      sum += p;
+      score[r * LD + k] = is_kept(dropout, s, first + r, start + k) ? p : 0.0f;
+    }
+    __syncwarp();
+    accumulate(acc, score + r * LD, value, size);
+    __syncwarp();
+  }
+  sum = row_sum(sum);
+  if (first + r >= s.queries) return;
+  const uint64_t row = s.out_row + first + r;
+  write(out + row * s.width + s.head * size, acc, sum > 0 ? keep_scale(dropout) / sum : 0.0f, size);
+  if (strand == 0) lse[static_cast<uint64_t>(s.head) * a.rows + row] = max + logf(sum);
+}
+
+// delta[h, i] = O_i . dO_i. A warp has a (row, head): block 128, grid ceil(rows H / 4).
+template <typename T> DEVICE void delta(const T* out, const T* dout, float* delta, const Attention& a) {
+  const uint64_t item = static_cast<uint64_t>(blockIdx.x) * (blockDim.x / WARP) + warp_index();
+  if (item >= static_cast<uint64_t>(a.rows) * a.heads) return;
+  const uint64_t row = item / a.heads, head = item % a.heads, at = (row * a.heads + head) * a.head_size;
+  float sum = 0;
+  for (uint32_t d = lane_index(); d < a.head_size; d += WARP) sum = fmaf(to_float(out[at + d]), to_float(dout[at + d]), sum);
+  sum = warp_sum(sum);
+  if (lane_index() == 0) delta[head * a.rows + row] = sum;
+}
+
+// Both gradients of the scores' sides: with DKV the block has keys and loops over queries, else the reverse.
+template <bool DKV, typename T>
+DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, const float* delta, T* dqkv,
+                     const Attention& a, const Dropout& dropout) {
+  extern __shared__ float shared[];
+  const Span s = span_of(a, offsets);
+  const uint32_t mine = blockIdx.x * TILE, size = a.head_size, r = threadIdx.x / 4, strand = threadIdx.x % 4;
+  if (mine >= s.length) return;
+  const uint32_t tile = TILE * (size + 1);
+  float *query = shared, *key = query + tile, *value = key + tile, *dz = value + tile;
+  float *p_kept = dz + tile, *ds = p_kept + TILE * LD, *row_lse = ds + TILE * LD, *row_delta = row_lse + TILE;
+  const T* base = qkv + s.begin * a.qkv_stride + s.head * size;
+  const T* dbase = dout + static_cast<uint64_t>(s.out_row) * s.width + s.head * size;
+  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_row;
+  const auto load_queries = [&](uint32_t start) {
+    load_tile(query, base, a.qkv_stride, start, s.asking, size);
+    load_tile(dz, dbase, s.width, start, s.asking, size);
+    if (threadIdx.x < TILE) {
+      const bool asks = start + threadIdx.x < s.asking;
+      row_lse[threadIdx.x] = asks ? lse[statistic + start + threadIdx.x] : INFINITY;  // probabilities of 0
+      row_delta[threadIdx.x] = asks ? delta[statistic + start + threadIdx.x] : 0.0f;
+    }
+  };
+  const auto load_keys = [&](uint32_t start) {
+    load_tile(key, base + s.width, a.qkv_stride, start, s.length, size);
+    load_tile(value, base + 2 * s.width, a.qkv_stride, start, s.length, size);
+  };
+  if (DKV) load_keys(mine); else load_queries(mine);
+  float first_acc[MAX_PER_THREAD] = {}, second_acc[MAX_PER_THREAD] = {};
+  const float scale = keep_scale(dropout);
+  for (uint32_t start = 0; start < (DKV ? s.asking : s.length); start += TILE) {
+    __syncthreads();
+    if (DKV) load_queries(start); else load_keys(start);
+    __syncthreads();
+#pragma unroll
+    for (uint32_t i = 0; i < TILE / 4; i++) {
+      const uint32_t other = strand + 4 * i, q = DKV ? other : r, k = DKV ? r : other;
+      const uint32_t query_index = (DKV ? start : mine) + q, key_index = (DKV ? mine : start) + k;
+      const float x = dot(query + q * (size + 1), key + k * (size + 1), size) * a.softmax_scale;
+      const float p = key_index < s.length ? expf(x - row_lse[q]) : 0.0f;
+      const float keep = is_kept(dropout, s, query_index, key_index) ? scale : 0.0f;
+      const float dp = keep * dot(dz + q * (size + 1), value + k * (size + 1), size);
+      p_kept[r * LD + other] = keep * p;
+      ds[r * LD + other] = p * (dp - row_delta[q]);
+    }
+    __syncwarp();
+    if (DKV) {
+      accumulate(first_acc, ds + r * LD, query, size);
+      accumulate(second_acc, p_kept + r * LD, dz, size);
+    } else {
+      accumulate(first_acc, ds + r * LD, key, size);
+    }
+    __syncwarp();
+  }
+  if (mine + r >= s.length) return;
+  T* row = dqkv + static_cast<uint64_t>(s.begin + mine + r) * 3 * s.width + s.head * size;
+  write(row + (DKV ? s.width : 0), first_acc, a.softmax_scale, size);
+  if (DKV) write(row + 2 * s.width, second_acc, 1.0f, size);
+}
+
+// Probabilities before dropout of chosen heads, f32: for sequence b [chosen, queries, length] from starts[b] on. A block
+// of 128 has a query: grid (longest or 1, chosen heads, B).
+template <typename T>
+DEVICE void probabilities(const T* qkv, const uint32_t* offsets, const float* lse, const uint32_t* chosen,
+                          const uint64_t* starts, float* out, const Attention& a) {
+  const Span s = span_of(a, offsets);
+  const uint32_t query = blockIdx.x, head = chosen[blockIdx.y];
+  if (query >= s.asking) return;
+  const T* q = qkv + (s.begin + query) * a.qkv_stride + head * a.head_size;
+  const T* keys = qkv + s.begin * a.qkv_stride + s.width + head * a.head_size;
+  const float shift = lse[static_cast<uint64_t>(head) * a.rows + s.out_row + query];
+  out += starts[s.sequence] + (static_cast<uint64_t>(blockIdx.y) * s.queries + query) * s.length;
+  for (uint32_t k = threadIdx.x; k < s.length; k += blockDim.x) {
+    float sum = 0;
+    for (uint32_t d = 0; d < a.head_size; d++) sum = fmaf(to_float(q[d]), to_float(keys[k * a.qkv_stride + d]), sum);
+    out[k] = expf(sum * a.softmax_scale - shift);
+  }
+}
+
+#define ATTENTION(T, suffix)                                                                                        \
+  extern "C" __global__ void __launch_bounds__(128) attention_general_forward_##suffix(                             \
+      const T* qkv, const uint32_t* offsets, T* out, float* lse, Attention a, Dropout dropout) {                    \
+    forward(qkv, offsets, out, lse, a, dropout);                                                                    \
+  }                                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(128) attention_delta_##suffix(                                       \
+      const T* out, const T* dout, float* result, Attention a) {                                                    \
+    delta(out, dout, result, a);                                                                                    \
+  }                                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(128) attention_general_backward_dq_##suffix(                         \
+      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, const float* delta, T* dqkv,          \
+      Attention a, Dropout dropout) {                                                                               \
+    backward<false>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                              \
+  }                                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(128) attention_general_backward_dkv_##suffix(                        \
+      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, const float* delta, T* dqkv,          \
+      Attention a, Dropout dropout) {                                                                               \
+    backward<true>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                               \
+  }                                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(128) attention_probabilities_##suffix(                               \
+      const T* qkv, const uint32_t* offsets, const float* lse, const uint32_t* chosen, const uint64_t* starts,      \
+      float* out, Attention a) {                                                                                    \
+    probabilities(qkv, offsets, lse, chosen, starts, out, a);                                                       \
+  }
+ATTENTION(float, f32)
+ATTENTION(bf16, bf16)
