@@ -5,8 +5,10 @@
 // them; the other side passes in tiles of 64 rows, two in flight. Grid (ceil(longest / 64), H, B), blocks past the end of
 // their sequence return. Scores and their gradients stay in registers: an accumulator of one product is the left operand of
 // the next. Static shared memory (D = 64): forward 45 KiB, backward 37 KiB; rows are padded by 16 bytes against conflicts.
-// Preconditions: rows of qkv, out and dout 16-byte aligned (qkv_stride a multiple of 8); attention_delta first in backward.
-// FLOPs: 4 D a pair forward; 14 D backward, 4 D more than with atomics on dQ, which would not be deterministic.
+// Preconditions: rows of qkv, out and dout 16-byte aligned (qkv_stride a multiple of 8); backward_dq before
+// backward_dkv, and before it attention_delta unless sum_delta.
+// FLOPs: 4 D a pair forward; 14 D backward, 4 D more than with atomics on dQ, which would not be deterministic;
+// sum_delta adds another 4 D.
 #include "attention.cuh"
 
 constexpr uint32_t TILE = 64, THREADS = 128, NT = TILE / 8;
@@ -202,7 +204,7 @@ DEVICE void forward(const bf16* qkv, const uint32_t* offsets, bf16* out, float* 
 
 // A block has 64 queries and passes over the keys. Rows that do not ask get zeros.
 template <uint32_t D>
-DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, const float* delta,
+DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta,
                         bf16* dqkv, const Attention& a, const Dropout& dropout) {
   __shared__ __align__(16) Tile<D> key[2], value[2];
   const Span s = span_of(a, offsets);
@@ -227,7 +229,7 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
   for (uint32_t half = 0; half < 2; half++) {
     const uint32_t row = my_query + g + half * 8;
     shift[half] = row < s.asking ? lse[statistic + row] * LOG2_E : INFINITY;  // probabilities of 0
-    row_delta[half] = row < s.asking ? delta[statistic + row] : 0.0f;
+    row_delta[half] = row < s.asking && !a.sum_delta ? delta[statistic + row] : 0.0f;
   }
   const auto fill = [&](uint32_t start, uint32_t stage) {
     key[stage].fill(base + s.width + start * a.qkv_stride, a.qkv_stride, below(s.length, start));
@@ -235,7 +237,9 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
     copy_commit();
   };
   const float scale = a.softmax_scale * LOG2_E, keep = keep_scale(dropout);
-  float acc[D / 8][4] = {};
+  float acc[D / 8][4] = {}, delta_sum[2] = {};
+  // A pass before the pass, if delta is to be summed here.
+  for (uint32_t pass = a.sum_delta ? 0 : 1; pass < 2; pass++) {
   fill(0, 0);
   for (uint32_t start = 0, stage = 0; start < s.length; start += TILE, stage ^= 1) {
     if (start + TILE < s.length) {
@@ -255,12 +259,25 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
       for (uint32_t i = 0; i < 4; i++) {
         const bool exists = start + n * 8 + 2 * t + i % 2 < s.length;
         const float p = exists ? ex2(x[n][i] * scale - shift[i / 2]) : 0.0f;
-        x[n][i] = p * ((kept >> (n * 4 + i) & 1 ? keep * dp[n][i] : 0.0f) - row_delta[i / 2]);
+        const float dprobability = kept >> (n * 4 + i) & 1 ? keep * dp[n][i] : 0.0f;
+        x[n][i] = p * (dprobability - row_delta[i / 2]);  // row_delta is 0 while it is summed
+        delta_sum[i / 2] += x[n][i];
       }
-    uint32_t ds[NT / 2][4];
-    pack(ds, x);
-    accumulate<D>(acc, ds, key[stage]);
+    if (pass == 1) {
+      uint32_t ds[NT / 2][4];
+      pack(ds, x);
+      accumulate<D>(acc, ds, key[stage]);
+    }
     __syncthreads();
+  }
+    if (pass == 1) break;
+#pragma unroll
+    for (uint32_t half = 0; half < 2; half++) {
+      delta_sum[half] += __shfl_xor_sync(ALL_LANES, delta_sum[half], 1);
+      row_delta[half] = delta_sum[half] + __shfl_xor_sync(ALL_LANES, delta_sum[half], 2);
+      const uint32_t row = my_query + g + half * 8;
+      if (t == 0 && row < s.asking) delta[statistic + row] = row_delta[half];
+    }
   }
   const float scales[2] = {a.softmax_scale, a.softmax_scale};
   bf16* row = dqkv + static_cast<uint64_t>(s.begin + my_query) * 3 * s.width + s.head * D;
@@ -270,7 +287,7 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
 // A block has 64 keys and passes over the queries. Scores are transposed (keys x queries), so that P^T and dS^T are left
 // operands as they stand.
 template <uint32_t D>
-DEVICE void backward_dkv(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, const float* delta,
+DEVICE void backward_dkv(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta,
                          bf16* dqkv, const Attention& a, const Dropout& dropout) {
   __shared__ __align__(16) Tile<D> query[2], dz[2];
   __shared__ float row_shift[2][TILE], row_delta[2][TILE];
@@ -345,12 +362,12 @@ DEVICE void backward_dkv(const bf16* qkv, const uint32_t* offsets, const bf16* d
     forward<D>(qkv, offsets, out, lse, a, dropout);                                                                 \
   }                                                                                                                 \
   extern "C" __global__ void __launch_bounds__(128) attention_##D##_backward_dq_bf16(                               \
-      const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, const float* delta, bf16* dqkv, \
+      const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta, bf16* dqkv, \
       Attention a, Dropout dropout) {                                                                               \
     backward_dq<D>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                               \
   }                                                                                                                 \
   extern "C" __global__ void __launch_bounds__(128) attention_##D##_backward_dkv_bf16(                              \
-      const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, const float* delta, bf16* dqkv, \
+      const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta, bf16* dqkv, \
       Attention a, Dropout dropout) {                                                                               \
     backward_dkv<D>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                              \
   }

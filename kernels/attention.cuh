@@ -11,7 +11,7 @@ struct Attention {
   uint32_t rows;
   uint32_t first_only;
   float softmax_scale;
-  uint32_t reserved;
+  uint32_t sum_delta;  // backward_dq sums delta_i = sum_j P_ij dP_ij itself and writes it; else attention_delta has: O_i . dO_i
 };
 
 // One head of one sequence: blockIdx.y and blockIdx.z.

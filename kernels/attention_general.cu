@@ -5,7 +5,8 @@
 // (ceil(longest / 32), H, B). Thread (r, s) = (threadIdx / 4, threadIdx % 4) has row r and of the other side's 32 rows, and
 // of the D channels, every fourth from s on; the four threads of a row are neighbours in a warp.
 // Shared memory (dynamic): forward (96 (D + 1) + 32 * 33) floats, backward (128 (D + 1) + 2 * 32 * 33 + 64) floats.
-// FLOPs: 4 D a pair forward, 14 D backward (scores are computed in both backward kernels: no atomics on dQ).
+// FLOPs: 4 D a pair forward, 14 D backward (scores are computed in both backward kernels: no atomics on dQ), 4 D more with
+// sum_delta. backward_dq runs before backward_dkv.
 #include "attention.cuh"
 
 constexpr uint32_t TILE = 32, THREADS = 128, LD = TILE + 1, MAX_PER_THREAD = 32;
@@ -109,7 +110,7 @@ template <typename T> DEVICE void delta(const T* out, const T* dout, float* delt
 
 // Both gradients of the scores' sides: with DKV the block has keys and loops over queries, else the reverse.
 template <bool DKV, typename T>
-DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, const float* delta, T* dqkv,
+DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, float* delta, T* dqkv,
                      const Attention& a, const Dropout& dropout) {
   extern __shared__ float shared[];
   const Span s = span_of(a, offsets);
@@ -127,7 +128,7 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
     if (threadIdx.x < TILE) {
       const bool asks = start + threadIdx.x < s.asking;
       row_lse[threadIdx.x] = asks ? lse[statistic + start + threadIdx.x] : INFINITY;  // probabilities of 0
-      row_delta[threadIdx.x] = asks ? delta[statistic + start + threadIdx.x] : 0.0f;
+      row_delta[threadIdx.x] = asks && (DKV || !a.sum_delta) ? delta[statistic + start + threadIdx.x] : 0.0f;
     }
   };
   const auto load_keys = [&](uint32_t start) {
@@ -137,7 +138,11 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
   if (DKV) load_keys(mine); else load_queries(mine);
   float first_acc[MAX_PER_THREAD] = {}, second_acc[MAX_PER_THREAD] = {};
   const float scale = keep_scale(dropout);
-  for (uint32_t start = 0; start < (DKV ? s.asking : s.length); start += TILE) {
+  const uint32_t end = DKV ? s.asking : s.length;
+  float delta_sum = 0;
+  // A pass before the pass, if delta is to be summed here.
+  for (uint32_t pass = !DKV && a.sum_delta ? 0 : 1; pass < 2; pass++)
+  for (uint32_t start = 0; start < end; start += TILE) {
     __syncthreads();
     if (DKV) load_queries(start); else load_keys(start);
     __syncthreads();
@@ -149,8 +154,21 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
       const float p = key_index < s.length ? expf(x - row_lse[q]) : 0.0f;
       const float keep = is_kept(dropout, s, query_index, key_index) ? scale : 0.0f;
       const float dp = keep * dot(dz + q * (size + 1), value + k * (size + 1), size);
+      if (pass == 0) {
+        delta_sum = fmaf(p, dp, delta_sum);
+        continue;
+      }
       p_kept[r * LD + other] = keep * p;
       ds[r * LD + other] = p * (dp - row_delta[q]);
+    }
+    if (pass == 0) {
+      if (start + TILE >= end) {
+        const float sum = row_sum(delta_sum);
+        if (strand == 0) row_delta[r] = sum;
+        if (strand == 0 && mine + r < s.asking) delta[statistic + mine + r] = sum;
+        __syncwarp();
+      }
+      continue;
     }
     __syncwarp();
     if (DKV) {
@@ -195,13 +213,13 @@ DEVICE void probabilities(const T* qkv, const uint32_t* offsets, const float* ls
       const T* out, const T* dout, float* result, Attention a) {                                                    \
     delta(out, dout, result, a);                                                                                    \
   }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_general_backward_dq_##suffix(                         \
-      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, const float* delta, T* dqkv,          \
+  extern "C" __global__ void __launch_bounds__(128, 4) attention_general_backward_dq_##suffix(                         \
+      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, float* delta, T* dqkv,          \
       Attention a, Dropout dropout) {                                                                               \
     backward<false>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                              \
   }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_general_backward_dkv_##suffix(                        \
-      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, const float* delta, T* dqkv,          \
+  extern "C" __global__ void __launch_bounds__(128, 4) attention_general_backward_dkv_##suffix(                        \
+      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, float* delta, T* dqkv,          \
       Attention a, Dropout dropout) {                                                                               \
     backward<true>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                               \
   }                                                                                                                 \

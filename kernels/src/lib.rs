@@ -9,8 +9,8 @@ mod table;
 
 pub use table::MODULES;
 pub use table::{
-    ADAMW, ATTENTION, ATTENTION_GENERAL, CROSS_ENTROPY, DROPOUT, DROPOUT_ADD_LAYER_NORM, GELU, LAYER_NORM,
-    REDUCE, SOFTMAX,
+    ADAMW, ATTENTION, ATTENTION_GENERAL, CAST, CROSS_ENTROPY, DROPOUT, DROPOUT_ADD_LAYER_NORM, ELEMENTWISE,
+    EMBEDDING, GELU, GEMM, GEMM_SIMT, LAYER_NORM, REDUCE, ROWS, SOFTMAX,
 };
 
 /// What the driver passes for one argument of a kernel.
@@ -84,8 +84,9 @@ pub struct Attention {
     pub first_only: u32,
     /// What scores are multiplied by.
     pub softmax_scale: f32,
-    /// Padding that is written.
-    pub reserved: u32,
+    /// 1: `backward_dq` sums `delta_i = sum_j P_ij dP_ij` itself, as the CPU does, at `4 D` FLOPs a pair; 0: it reads
+    /// `O_i . dO_i` from `attention_delta`, which in bf16 leaves the keys' bias a gradient of rounding errors.
+    pub sum_delta: u32,
 }
 
 /// A row of `adamw.cu`'s table of tensors; addresses are the device's.
@@ -136,4 +137,74 @@ pub struct AdamwSettings {
     pub correction2: f64,
     /// Gradients with a larger global norm are scaled down to it; 0 for no clipping.
     pub max_grad_norm: f64,
+}
+
+/// `struct Gemm` of `gemm_simt.cu`, passed by value; strides in elements.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GemmSimt {
+    /// Between rows of A (M x K).
+    pub a_row: u64,
+    /// Between columns of A.
+    pub a_column: u64,
+    /// Between matrices of A.
+    pub a_batch: u64,
+    /// Between rows of B (K x N).
+    pub b_row: u64,
+    /// Between columns of B.
+    pub b_column: u64,
+    /// Between matrices of B.
+    pub b_batch: u64,
+    /// M.
+    pub m: u32,
+    /// N.
+    pub n: u32,
+    /// K.
+    pub k: u32,
+    /// 1 to add to C, else 0.
+    pub accumulate: u32,
+}
+
+/// `struct Shape` of `gemm.cu`, passed by value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GemmShape {
+    /// M.
+    pub m: u32,
+    /// N.
+    pub n: u32,
+    /// K.
+    pub k: u32,
+    /// Elements between the stored rows of A: a multiple of 8.
+    pub lda: u32,
+    /// Elements between the stored rows of B: a multiple of 8.
+    pub ldb: u32,
+    /// Elements between rows of C.
+    pub ldc: u32,
+    /// 1 to add to C (`gemm_tn` without splits), else 0.
+    pub accumulate: u32,
+    /// Padding that is written.
+    pub reserved: u32,
+}
+
+/// `struct View` of `elementwise.cu`, passed by value: a tensor of up to six dimensions, leading ones of length 1.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The result's dimensions.
+    pub dims: [u64; 6],
+    /// The source's strides, in elements; 0 repeats.
+    pub strides: [u64; 6],
+}
+
+/// `struct Piece` of `rows.cu`: `y[row]` becomes the sum over `begin..end`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The row that is written.
+    pub row: u32,
+    /// The first place in the index.
+    pub begin: u32,
+    /// One past the last.
+    pub end: u32,
 }

@@ -1,14 +1,17 @@
 //! The kernels of every module with their parameters; `tests/ptx.rs` compares the table with the PTX.
 //!
-//! P is a device address, W a `uint32_t`, L a `uint64_t`, F a `float`, A an [`Attention`] and D a [`Dropout`] by value.
+//! P is a device address, W a `uint32_t`, L a `uint64_t`, F a `float`, other letters a structure by value.
 
-use crate::{Attention, Dropout, Kernel, Module, Parameter};
+use crate::{Attention, Dropout, GemmShape, GemmSimt, Kernel, Module, Parameter, View};
 
 const P: Parameter = Parameter::Pointer;
 const W: Parameter = Parameter::U32;
 const L: Parameter = Parameter::U64;
 const F: Parameter = Parameter::F32;
 const A: Parameter = Parameter::Struct(size_of::<Attention>());
+const G: Parameter = Parameter::Struct(size_of::<GemmSimt>());
+const S: Parameter = Parameter::Struct(size_of::<GemmShape>());
+const V: Parameter = Parameter::Struct(size_of::<View>());
 const D: Parameter = Parameter::Struct(size_of::<Dropout>());
 
 /// Defines modules; `each` kernel exists as `.._f32` and `.._bf16`, a `single` one under its own name.
@@ -49,8 +52,8 @@ modules! {
     }
     /// Attention on tensor cores, head sizes 32 and 64. Grid (ceil(longest / 64), H, B), block 128.
     /// - `forward(qkv, offsets, out, lse, attention, dropout)`.
-    /// - `backward_dq` and `backward_dkv(qkv, offsets, dout, lse, delta, dqkv, attention, dropout)`, after
-    ///   `attention_delta`; together they write all of dqkv `[T, 3 C]`.
+    /// - `backward_dq` and `backward_dkv(qkv, offsets, dout, lse, delta, dqkv, attention, dropout)`, in this
+    ///   order, after `attention_delta` unless `sum_delta`; together they write all of dqkv `[T, 3 C]`.
     ATTENTION = "attention" {
         each {}
         single {
@@ -76,6 +79,14 @@ modules! {
             "attention_probabilities" [P, P, P, P, P, P, A]
         }
         single {}
+    }
+    /// `f32_to_bf16(x, y, n)` and back: grid ceil(n / 2048), block 256.
+    CAST = "cast" {
+        each {}
+        single {
+            "cast_f32_to_bf16" [P, P, L]
+            "cast_bf16_to_f32" [P, P, L]
+        }
     }
     /// Mean cross entropy.
     /// - `forward(logits, stride, labels, probabilities, losses, classes)`: grid rows, block whole warps.
@@ -104,6 +115,51 @@ modules! {
             "dropout_add_layer_norm_backward" [P, P, P, P, P, P, P, P, P, W, W, W, D]
         }
         single {}
+    }
+    /// Arithmetic on contiguous arrays: `(a, b, y, n)`, `(x, y, n)`, `affine(x, y, n, factor, term)`, `fill(y, n, value)`: grid
+    /// ceil(n / 2048), block 256; `strided_copy(x, y, n, view)`: grid ceil(n / 256), block 256.
+    ELEMENTWISE = "elementwise" {
+        each {
+            "add" [P, P, P, L]
+            "sub" [P, P, P, L]
+            "mul" [P, P, P, L]
+            "div" [P, P, P, L]
+            "neg" [P, P, L]
+            "exp_forward" [P, P, L]
+            "ln_forward" [P, P, L]
+            "sqrt_forward" [P, P, L]
+            "sqrt_backward" [P, P, P, L]
+            "affine" [P, P, L, F, F]
+            "fill" [P, L, F]
+            "strided_copy" [P, P, L, V]
+        }
+        single {}
+    }
+    /// `embed_layer_norm_forward(ids, token_types, positions, word, token_type, position, weight, bias, y, sum, mean, rstd,
+    /// rows, width, eps)`: grid ceil(T / 4), block 128. Backward: `layer_norm_backward`, then `segment_sum` for each table.
+    EMBEDDING = "embedding" {
+        each { "embed_layer_norm_forward" [P, P, P, P, P, P, P, P, P, P, P, P, W, W, F] }
+        single {}
+    }
+    /// bf16 products on tensor cores: grid (ceil(N / 128), ceil(M / 128), splits of K), block 256.
+    /// - `nt(x, weight, bias or null, y, shape)`, with GELU `(x, weight, bias or null, pre or null, y, shape)`; splits 1.
+    /// - `nn(dy, weight, dx, shape)`; splits 1.
+    /// - `tn(dy, x, dweight f32 [splits, M, ldc], shape)`.
+    GEMM = "gemm" {
+        each {}
+        single {
+            "gemm_nt_bf16" [P, P, P, P, S]
+            "gemm_nt_gelu_erf_bf16" [P, P, P, P, P, S]
+            "gemm_nt_gelu_tanh_bf16" [P, P, P, P, P, S]
+            "gemm_nn_bf16" [P, P, P, S]
+            "gemm_tn_bf16_f32" [P, P, P, S]
+        }
+    }
+    /// Exact f32 products of any strides: `(a, b, bias or null, c, gemm)`: grid (ceil(N / 64), ceil(M / 64), batch), block
+    /// 256; `_bf16` takes and gives bf16, `_bf16_f32` takes bf16 and gives f32.
+    GEMM_SIMT = "gemm_simt" {
+        each { "gemm_simt" [P, P, P, P, G] }
+        single { "gemm_simt_bf16_f32" [P, P, P, P, G] }
     }
     /// Activations: `forward(x, y, n)`, `backward(dy, x or y, dx, n)`: grid ceil(n / 2048), block 256;
     /// `bias_..(product, bias, pre or null, y, width)`: grid (ceil(N / 2048), rows), block 256.
@@ -140,6 +196,17 @@ modules! {
     REDUCE = "reduce" {
         each { "row_sums" [P, L, P, W, W] }
         single { "column_sums" [P, P, W, L, W] }
+    }
+    /// Grid (ceil(C / 1024), rows or pieces), block 128.
+    /// - `gather_rows(x, x_stride, indices, y, width)`.
+    /// - `segment_sum(x, x_stride, index or null, pieces, y f32, width)`; `gather_rows_backward` the same into x's dtype.
+    ROWS = "rows" {
+        each {
+            "gather_rows" [P, L, P, P, W]
+            "segment_sum" [P, L, P, P, P, W]
+            "gather_rows_backward" [P, L, P, P, P, W]
+        }
+        single {}
     }
     /// `forward(x, x_stride, y, width, logarithm)`, `backward(dy, y, dx, width, logarithm)`: grid rows, block whole warps.
     SOFTMAX = "softmax" {

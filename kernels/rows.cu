@@ -1,0 +1,53 @@
+// Choosing rows, and the deterministic sum of chosen rows: the gradient of any look-up.
+//
+// gather_rows: y[b] = x[indices[b]]. A thread has eight channels of a row: block 128, grid (ceil(C / 1024), B).
+// segment_sum: for piece (row, begin, end): y[row] = sum over i in begin..end, in order, of x[index[i]] (x[i] if index is
+// null). Rows without a piece are left alone. The host groups tokens by row (a counting sort) and cuts long groups: pieces
+// of at most 64 tokens; a row of one piece goes straight into the table, a row of several into scratch rows, which a second
+// launch (index null, f32) adds into the table. Block 128, grid (ceil(C / 1024), pieces).
+// Layouts: x [.., C] with x_stride between rows, y [.., C] contiguous. Bytes: every chosen row once, every written row once.
+#include "primitives.cuh"
+
+template <typename T>
+DEVICE void gather(const T* x, uint64_t x_stride, const uint32_t* indices, T* y, uint32_t width) {
+  const uint32_t channel = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
+  if (channel >= width) return;
+  float v[VECTOR];
+  load(v, x + indices[blockIdx.y] * x_stride + channel, width - channel);
+  store(y + static_cast<uint64_t>(blockIdx.y) * width + channel, v, width - channel);
+}
+
+struct Piece { uint32_t row, begin, end; };
+
+template <typename X, typename Y>
+DEVICE void sum(const X* x, uint64_t x_stride, const uint32_t* index, const Piece* pieces, Y* y, uint32_t width) {
+  const uint32_t channel = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
+  if (channel >= width) return;
+  const Piece piece = pieces[blockIdx.y];
+  float total[VECTOR] = {};
+  for (uint32_t i = piece.begin; i < piece.end; i++) {
+    float v[VECTOR];
+    load(v, x + (index ? index[i] : i) * x_stride + channel, width - channel);
+#pragma unroll
+    for (uint32_t j = 0; j < VECTOR; j++) total[j] += v[j];
+  }
+  store(y + static_cast<uint64_t>(piece.row) * width + channel, total, width - channel);
+}
+
+#define ROWS(T, suffix)                                                                                             \
+  extern "C" __global__ void gather_rows_##suffix(const T* x, uint64_t x_stride, const uint32_t* indices, T* y,     \
+                                                  uint32_t width) {                                                 \
+    gather(x, x_stride, indices, y, width);                                                                         \
+  }                                                                                                                 \
+  /* y f32: gradients of tables. */                                                                                 \
+  extern "C" __global__ void segment_sum_##suffix(const T* x, uint64_t x_stride, const uint32_t* index,             \
+                                                  const Piece* pieces, float* y, uint32_t width) {                  \
+    sum(x, x_stride, index, pieces, y, width);                                                                      \
+  }                                                                                                                 \
+  /* y of x's dtype: gradients of activations. */                                                                   \
+  extern "C" __global__ void gather_rows_backward_##suffix(const T* x, uint64_t x_stride, const uint32_t* index,    \
+                                                           const Piece* pieces, T* y, uint32_t width) {             \
+    sum(x, x_stride, index, pieces, y, width);                                                                      \
+  }
+ROWS(float, f32)
+ROWS(bf16, bf16)
