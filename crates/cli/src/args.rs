@@ -175,7 +175,7 @@ pub struct Train {
     /// Rows in an optimizer step.
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub batch_size: Option<usize>,
-    /// Rows in an evaluation batch.
+    /// Rows in an evaluation batch; default: as many as have 4,096 tokens together.
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub eval_batch_size: Option<usize>,
     /// Peak learning rate.
@@ -249,9 +249,9 @@ pub struct Eval {
     /// Longest input, in tokens; default: the model's limit.
     #[arg(long, value_name = "TOKENS", help_heading = "Data")]
     pub max_length: Option<usize>,
-    /// Rows in a batch.
-    #[arg(long, value_parser = count, default_value_t = 16, value_name = "N")]
-    pub batch_size: usize,
+    /// Rows in a batch; default: as many as have 4,096 tokens together.
+    #[arg(long, value_parser = count, value_name = "N")]
+    pub batch_size: Option<usize>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

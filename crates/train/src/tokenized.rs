@@ -1,7 +1,7 @@
 //! Rows as token ids: what training and evaluation read.
 
 use crate::data::Dataset;
-use crate::data::batching::{epoch_order, grouped_order};
+use crate::data::batching::{EvalBatch, epoch_order, eval_batches, grouped_order};
 use crate::{Result, TrainError};
 use vitrine_bert::{BertConfig, TokenBatch, Tokenizer};
 
@@ -64,6 +64,13 @@ impl TokenizedDataset {
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|&row| std::cmp::Reverse(self.ids[row].len()));
         order
+    }
+
+    /// The rows as evaluation batches: in the order of [`by_length`](Self::by_length).
+    pub fn eval_batches(&self, batch: EvalBatch) -> Vec<Vec<usize>> {
+        let order = self.by_length();
+        let ranges = eval_batches(order.iter().map(|&row| self.ids[row].len()), batch);
+        ranges.into_iter().map(|range| order[range].to_vec()).collect()
     }
 
     /// The given rows as one unpadded batch.

@@ -1,5 +1,6 @@
 //! The training loop and the evaluation loop.
 
+use crate::data::batching::EvalBatch;
 use crate::metrics::{Accumulator, Metrics};
 use crate::optimizer::AdamW;
 use crate::schedule::{Schedule, ScheduleKind};
@@ -17,8 +18,8 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// Rows in an optimizer step; the last step of an epoch may have fewer.
     pub batch_size: usize,
-    /// Rows in an evaluation batch.
-    pub eval_batch_size: usize,
+    /// How evaluation batches are cut.
+    pub eval_batch: EvalBatch,
     /// Peak learning rate.
     pub lr: f64,
     /// How the learning rate moves.
@@ -205,17 +206,17 @@ pub struct Evaluation {
 pub fn evaluate(
     model: &BertForSequenceClassification,
     rows: &TokenizedDataset,
-    batch_size: usize,
+    batch: EvalBatch,
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let started = Instant::now();
     let mut metrics = Accumulator::new(model.config().num_labels());
     let (mut done, mut tokens) = (0, 0);
-    for indices in rows.by_length().chunks(batch_size) {
-        let batch = rows.batch(indices, model.config())?;
+    for indices in rows.eval_batches(batch) {
+        let batch = rows.batch(&indices, model.config())?;
         let tape = Tape::inference();
         let logits = model.logits(&tape, &batch)?.value().to_vec::<f32>()?;
-        metrics.add(&logits, &rows.labels_of(indices))?;
+        metrics.add(&logits, &rows.labels_of(&indices))?;
         done += indices.len();
         tokens += batch.offsets().total();
         observer.evaluated(done, rows.len());

@@ -29,6 +29,7 @@ struct Report {
     isa_reason: String,
     cuda: Vec<Library>,
     f32_peak_gflops: f64,
+    bf16_peak_gflops: f64,
     copy_gb_per_second: f64,
     self_test: Vec<Check>,
     passed: bool,
@@ -41,10 +42,11 @@ struct Library {
     path: Option<String>,
 }
 
-/// One instruction set against the f64 reference.
+/// One instruction set and precision against the f64 reference.
 #[derive(Serialize)]
 struct Check {
     isa: String,
+    dtype: String,
     /// Largest error of `gelu(x W^T + b)`, relative to the largest result.
     relative_error: f64,
     limit: f64,
@@ -53,7 +55,8 @@ struct Check {
 
 /// Runs the command.
 pub fn run(arguments: &Doctor) -> Outcome {
-    let self_test = Isa::available().into_iter().map(check).collect::<Outcome<Vec<_>>>()?;
+    let cases = Isa::available().into_iter().flat_map(|isa| [(isa, DType::F32), (isa, DType::BF16)]);
+    let self_test = cases.map(|(isa, dtype)| check(isa, dtype)).collect::<Outcome<Vec<_>>>()?;
     let forced = std::env::var("VITRINE_ISA").ok().filter(|value| !value.is_empty());
     let report = Report {
         machine: Machine::look(),
@@ -61,6 +64,7 @@ pub fn run(arguments: &Doctor) -> Outcome {
         isa_reason: forced.map_or("the best this machine has".into(), |value| format!("VITRINE_ISA={value}")),
         cuda: ["libcuda.so.1", "libcublasLt.so.12", "libcublasLt.so.13"].map(find_library).into(),
         f32_peak_gflops: gemm::peak_gflops(parallel::threads()),
+        bf16_peak_gflops: gemm::peak_gflops_bf16(parallel::threads()),
         copy_gb_per_second: copy_bandwidth(),
         passed: self_test.iter().all(|check| check.passed),
         self_test,
@@ -93,8 +97,8 @@ fn print(report: &Report) -> Outcome {
         report.isa_reason
     ))?;
     line(format!(
-        "peaks        {:.0} GFLOP/s in f32, {:.1} GB/s copying",
-        report.f32_peak_gflops, report.copy_gb_per_second
+        "peaks        {:.0} GFLOP/s in f32, {:.0} in bf16, {:.1} GB/s copying",
+        report.f32_peak_gflops, report.bf16_peak_gflops, report.copy_gb_per_second
     ))?;
     for library in &report.cuda {
         let found = library.path.as_deref().unwrap_or("not found");
@@ -104,7 +108,7 @@ fn print(report: &Report) -> Outcome {
     for check in &report.self_test {
         let verdict = if check.passed { paint(Style::Good, "ok") } else { paint(Style::Error, "FAILED") };
         let error = format!("relative error {:.1e}, limit {:.1e}", check.relative_error, check.limit);
-        line(format!("self-test    {:<12} {verdict}  ({error})", check.isa))?;
+        line(format!("self-test    {:<12} {:<5} {verdict}  ({error})", check.isa, check.dtype))?;
     }
     Ok(())
 }
@@ -116,29 +120,39 @@ fn find_library(name: &'static str) -> Library {
     Library { name, path: path.map(|path| path.display().to_string()) }
 }
 
-/// A fused linear layer of odd sizes on one instruction set, against the scalar f64 reference.
-fn check(isa: Isa) -> Outcome<Check> {
+/// A fused linear layer of odd sizes on one instruction set, against the scalar f64 reference of the same numbers.
+fn check(isa: Isa, dtype: DType) -> Outcome<Check> {
     const M: usize = 37;
     const K: usize = 101;
     const N: usize = 53;
     let tensor =
         |n: usize, dims: &[usize], stream| Tensor::from_slice(&random::normal(n, 1.0, 7, stream), dims);
     let (x, w, b) = (tensor(M * K, &[M, K], 0)?, tensor(N * K, &[N, K], 1)?, tensor(N, &[N], 2)?);
-    let run = |dtype| -> Result<Vec<f64>, vitrine_tensor::Error> {
-        let operand = |tensor: &Tensor| tensor.to_dtype(dtype);
+    let run = |compute: DType| -> Result<Vec<f64>, vitrine_tensor::Error> {
+        let operand = |tensor: &Tensor| tensor.to_dtype(dtype)?.to_dtype(compute);
         let y = linear(&operand(&x)?, &operand(&w)?, Some(&operand(&b)?), Activation::GeluErf, false)?.y;
         y.to_dtype(DType::F64)?.to_vec::<f64>()
     };
     let expected = run(DType::F64)?;
-    let got = isa::with_isa(isa, || run(DType::F32)).map_err(|error| Failure::Run(error.to_string()))??;
+    let got = isa::with_isa(isa, || run(dtype)).map_err(|error| Failure::Run(error.to_string()))??;
     let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
     // `max` would let a NaN pass.
     let error = expected.iter().zip(&got).map(|(a, b)| (a - b).abs());
     let relative_error =
         error.fold(0.0, |largest, e| if e > largest || e.is_nan() { e } else { largest }) / largest;
-    // Rounding of K sums, each within half a unit in the last place of f32.
-    let limit = K as f64 * f64::from(f32::EPSILON);
-    Ok(Check { isa: isa.to_string(), relative_error, limit, passed: relative_error <= limit })
+    let limit = match dtype {
+        // The sum before GELU and the result after it are rounded to 8 bits.
+        DType::BF16 => 3.0 * 2f64.powi(-9),
+        // Rounding of K sums, each within half a unit in the last place of f32.
+        _ => K as f64 * f64::from(f32::EPSILON),
+    };
+    Ok(Check {
+        isa: isa.to_string(),
+        dtype: dtype.to_string(),
+        relative_error,
+        limit,
+        passed: relative_error <= limit,
+    })
 }
 
 /// Bytes read and written a second by an out-of-place copy of 256 MiB on all threads; the best of five.

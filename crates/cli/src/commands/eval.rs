@@ -9,6 +9,7 @@ use crate::report;
 use serde::Serialize;
 use vitrine_bert::BertForSequenceClassification;
 use vitrine_train::data::LoadOptions;
+use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::{Evaluation, TokenizedDataset, evaluate};
 
 /// What `--json` prints: the metrics first, then what they were measured with.
@@ -49,8 +50,9 @@ pub fn run(arguments: &Eval) -> Outcome {
             ));
         }
     }
+    let batch = arguments.batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows);
     let mut progress = report::EvalProgress(Progress::new("eval", tokenized.len()));
-    let eval = evaluate(&model, &tokenized, arguments.batch_size, &mut progress)?;
+    let eval = evaluate(&model, &tokenized, batch, &mut progress)?;
     drop(progress);
     if arguments.json {
         let truncated = tokenized.truncated();

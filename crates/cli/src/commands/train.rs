@@ -12,6 +12,7 @@ use std::io::LineWriter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vitrine_bert::{BertConfig, BertForSequenceClassification, Tokenizer};
+use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::{self, Dataset, LoadOptions, Splits};
 use vitrine_train::schedule::ScheduleKind;
 use vitrine_train::{Evaluation, TokenizedDataset, TrainSettings, TrainSummary, corpus, predict};
@@ -113,7 +114,7 @@ pub fn run(arguments: &Train) -> Outcome {
         .as_ref()
         .map(|rows| {
             let mut progress = EvalProgress(Progress::new("eval", rows.len()));
-            vitrine_train::evaluate(&model, rows, settings.train.eval_batch_size, &mut progress)
+            vitrine_train::evaluate(&model, rows, settings.train.eval_batch, &mut progress)
         })
         .transpose()?;
 
@@ -227,7 +228,7 @@ fn settings(arguments: &Train, defaults: &Defaults, seed: u64, max_length: usize
         train: TrainSettings {
             epochs,
             batch_size,
-            eval_batch_size: arguments.eval_batch_size.unwrap_or(16),
+            eval_batch: arguments.eval_batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows),
             lr: arguments.lr.unwrap_or(defaults.lr),
             schedule: ScheduleKind::Linear,
             warmup_steps,

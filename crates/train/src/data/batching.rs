@@ -59,10 +59,42 @@ pub fn batches(order: &[usize], batch_size: NonZeroUsize) -> impl ExactSizeItera
     order.chunks(batch_size.get())
 }
 
-/// Cuts `rows` rows, in their own order, into evaluation batches.
-pub fn eval_batches(rows: usize, batch_size: NonZeroUsize) -> impl ExactSizeIterator<Item = Range<usize>> {
-    let size = batch_size.get();
-    (0..rows.div_ceil(size)).map(move |batch| batch * size..rows.min((batch + 1) * size))
+/// How evaluation batches are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvalBatch {
+    /// So many rows each.
+    Rows(usize),
+    /// As many rows as have at most so many tokens together, and at least one.
+    Tokens(usize),
+}
+
+impl Default for EvalBatch {
+    /// Enough tokens to keep every core busy with large products, few enough for their activations to stay small.
+    fn default() -> Self {
+        EvalBatch::Tokens(4096)
+    }
+}
+
+/// Cuts rows of these lengths, in their own order, into consecutive evaluation batches.
+pub fn eval_batches(lengths: impl IntoIterator<Item = usize>, batch: EvalBatch) -> Vec<Range<usize>> {
+    let mut batches: Vec<Range<usize>> = Vec::new();
+    let mut tokens = 0;
+    for (row, length) in lengths.into_iter().enumerate() {
+        let full = batches.last().is_none_or(|rows| match batch {
+            EvalBatch::Rows(count) => rows.len() >= count,
+            EvalBatch::Tokens(budget) => tokens + length > budget,
+        });
+        if full {
+            batches.push(row..row);
+            tokens = 0;
+        }
+        tokens += length;
+        if let Some(rows) = batches.last_mut() {
+            rows.end = row + 1;
+        }
+    }
+    batches
 }
 
 #[cfg(test)]
@@ -100,8 +132,9 @@ mod tests {
     fn notebook_has_157_steps_an_epoch() {
         assert_eq!(steps_per_epoch(2500, size(16)), 157);
         assert_eq!(steps_per_epoch(0, size(16)), 0);
-        assert_eq!(eval_batches(5, size(2)).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
-        assert_eq!(eval_batches(0, size(2)).len(), 0);
+        assert_eq!(eval_batches([1; 5], EvalBatch::Rows(2)), [0..2, 2..4, 4..5]);
+        assert!(eval_batches([], EvalBatch::Rows(2)).is_empty());
+        assert_eq!(eval_batches([3, 3, 9, 2, 4], EvalBatch::Tokens(6)), [0..2, 2..3, 3..5]);
     }
 
     proptest! {
@@ -116,8 +149,11 @@ mod tests {
             prop_assert_eq!(cut.len(), steps_per_epoch(rows, size(batch)));
             prop_assert_eq!(&cut.concat(), &order);
             prop_assert!(cut.iter().rev().skip(1).all(|rows| rows.len() == batch));
-            let eval: Vec<usize> = eval_batches(rows, size(batch)).flatten().collect();
-            prop_assert_eq!(eval, (0..rows).collect::<Vec<_>>());
+            for cut in [EvalBatch::Rows(batch), EvalBatch::Tokens(batch)] {
+                let eval = eval_batches(order.iter().copied(), cut);
+                prop_assert!(eval.iter().all(|rows| !rows.is_empty()));
+                prop_assert_eq!(eval.into_iter().flatten().collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
+            }
         }
 
         #[test]
