@@ -123,6 +123,8 @@ pub enum Op {
     GeluTanh { x: Tensor },
     /// Input: x.
     Softmax { y: Tensor },
+    /// Input: x.
+    LogSoftmax { y: Tensor },
     /// Inputs: x, weight, bias.
     LayerNorm { x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor },
     /// Input: the table.
@@ -139,6 +141,10 @@ pub enum Op {
     Narrow { dim: usize, start: usize, length: usize },
     /// Input: x.
     BroadcastTo { from: Vec<usize> },
+    /// Inputs: the pieces, of these lengths along the dimension.
+    Cat { dim: usize, lengths: Vec<usize> },
+    /// Input: x.
+    Max { from: Vec<usize>, dim: usize, indices: Tensor },
     /// Input: x.
     Sum { from: Vec<usize>, dim: usize, keepdim: bool },
 }
@@ -178,6 +184,7 @@ impl Op {
             Op::GeluErf { .. } => "gelu_erf",
             Op::GeluTanh { .. } => "gelu_tanh",
             Op::Softmax { .. } => "softmax",
+            Op::LogSoftmax { .. } => "log_softmax",
             Op::LayerNorm { .. } => "layer_norm",
             Op::Embedding { .. } => "embedding",
             Op::Matmul { .. } => "matmul",
@@ -186,6 +193,8 @@ impl Op {
             Op::Cast { .. } => "cast",
             Op::Narrow { .. } => "narrow",
             Op::BroadcastTo { .. } => "broadcast_to",
+            Op::Cat { .. } => "cat",
+            Op::Max { .. } => "max",
             Op::Sum { .. } => "sum",
         }
     }
@@ -202,7 +211,13 @@ impl Op {
             Op::CrossEntropy { probabilities, .. } => vec![probabilities],
             Op::Mul { a, b } | Op::Matmul { a, b } => vec![a, b],
             Op::Div { b, y, .. } => vec![b, y],
-            Op::Exp { y } | Op::Sqrt { y } | Op::Tanh { y } | Op::Relu { y } | Op::Softmax { y } => vec![y],
+            Op::Exp { y }
+            | Op::Sqrt { y }
+            | Op::Tanh { y }
+            | Op::Relu { y }
+            | Op::Softmax { y }
+            | Op::LogSoftmax { y } => vec![y],
+            Op::Max { indices, .. } => vec![indices],
             Op::Segment { x, .. } | Op::Ln { x } | Op::GeluErf { x } | Op::GeluTanh { x } => vec![x],
             Op::LayerNorm { x, mean, rstd, .. } => vec![x, mean, rstd],
             _ => Vec::new(),

@@ -5,7 +5,7 @@ use vitrine_tensor::Tensor;
 use vitrine_tensor::ops::elementwise::{add, div, mul, neg, relu_backward, scale, tanh_backward};
 use vitrine_tensor::ops::embedding::{EmbedTables, embed_layer_norm_backward, embedding_backward};
 use vitrine_tensor::ops::linear::{LinearNeeds, linear_backward};
-use vitrine_tensor::ops::reduce::reduce_to_shape;
+use vitrine_tensor::ops::reduce::{self, reduce_to_shape};
 use vitrine_tensor::ops::{
     attention, cross_entropy, dropout, dropout_add_layer_norm, gelu, layer_norm, matmul, movement, softmax,
 };
@@ -83,6 +83,7 @@ pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tenso
         Op::GeluErf { x } => one(gelu::gelu_erf_backward(dy, x)?),
         Op::GeluTanh { x } => one(gelu::gelu_tanh_backward(dy, x)?),
         Op::Softmax { y } => one(softmax::softmax_backward(dy, y)?),
+        Op::LogSoftmax { y } => one(softmax::log_softmax_backward(dy, y)?),
         Op::LayerNorm { x, weight, mean, rstd } => {
             let g = layer_norm::layer_norm_backward(dy, x, weight, mean, rstd)?;
             Ok(vec![Some(g.dx), Some(g.dweight), Some(g.dbias)])
@@ -100,6 +101,15 @@ pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tenso
         Op::Cast { from } => one(dy.to_dtype(*from)?),
         Op::Narrow { dim, start, length } => one(movement::narrow_backward(dy, *dim, *start, *length)?),
         Op::BroadcastTo { from } => one(reduce_to_shape(dy, from)?),
+        Op::Cat { dim, lengths } => {
+            let mut start = 0;
+            let mut piece = |&length: &usize| -> Result<_> {
+                start += length;
+                Ok(Some(dy.narrow(*dim, start - length, length)?.contiguous()?))
+            };
+            lengths.iter().map(&mut piece).collect()
+        }
+        Op::Max { from, dim, indices } => one(reduce::max_backward(dy, indices, from, *dim)?),
         Op::Sum { from, dim, keepdim } => {
             let dy = if *keepdim { dy.clone() } else { dy.unsqueeze(*dim)? };
             one(dy.broadcast_to(from)?.contiguous()?)

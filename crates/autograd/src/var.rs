@@ -365,6 +365,14 @@ impl<'t> Var<'t> {
         self.saving_output(softmax::softmax, |y| Op::Softmax { y })
     }
 
+    /// The logarithm of softmax over the last dimension.
+    ///
+    /// # Errors
+    /// As [`softmax::log_softmax`].
+    pub fn log_softmax(&self) -> Result<Var<'t>> {
+        self.saving_output(softmax::log_softmax, |y| Op::LogSoftmax { y })
+    }
+
     /// Layer normalisation of `self: [T, C]`.
     ///
     /// # Errors
@@ -445,6 +453,30 @@ impl<'t> Var<'t> {
     pub fn broadcast_to(&self, dims: &[usize]) -> Result<Var<'t>> {
         self.tape.apply(&[self], || {
             Ok((self.value.broadcast_to(dims)?, Op::BroadcastTo { from: self.dims().to_vec() }))
+        })
+    }
+
+    /// `self` and the others, one after the other along dimension `dim`.
+    ///
+    /// # Errors
+    /// As [`movement::cat`].
+    pub fn cat(&self, others: &[&Var<'t>], dim: usize) -> Result<Var<'t>> {
+        let inputs: Vec<&Var<'t>> = [self].into_iter().chain(others.iter().copied()).collect();
+        self.tape.apply(&inputs, || {
+            let pieces: Vec<&Tensor> = inputs.iter().map(|input| &input.value).collect();
+            let y = movement::cat(&pieces, dim)?;
+            Ok((y, Op::Cat { dim, lengths: pieces.iter().map(|piece| piece.dims()[dim]).collect() }))
+        })
+    }
+
+    /// The largest element along a dimension; its gradient goes to the first place where it was found.
+    ///
+    /// # Errors
+    /// As [`reduce::max`].
+    pub fn max(&self, dim: usize, keepdim: bool) -> Result<Var<'t>> {
+        self.tape.apply(&[self], || {
+            let found = reduce::max(&self.value, dim, keepdim)?;
+            Ok((found.values, Op::Max { from: self.dims().to_vec(), dim, indices: found.indices }))
         })
     }
 

@@ -35,6 +35,7 @@ fn case_of(op: &Op) -> &'static str {
         Op::GeluErf { .. } => "gelu_erf",
         Op::GeluTanh { .. } => "gelu_tanh",
         Op::Softmax { .. } => "softmax",
+        Op::LogSoftmax { .. } => "log_softmax",
         Op::LayerNorm { .. } => "layer_norm",
         Op::Embedding { .. } => "embedding",
         Op::Matmul { .. } => "matmul",
@@ -43,6 +44,8 @@ fn case_of(op: &Op) -> &'static str {
         Op::Cast { .. } => "cast",
         Op::Narrow { .. } => "narrow",
         Op::BroadcastTo { .. } => "broadcast_to",
+        Op::Cat { .. } => "cat",
+        Op::Max { .. } => "max",
         Op::Sum { .. } => "sum",
     }
 }
@@ -179,6 +182,7 @@ fn functions() {
     check("relu", vec![positive(&[7], 0)], |v| v[0].scale(-1.0)?.relu());
     check("gelu_erf", vec![tensor(&[7], 0)], |v| v[0].gelu_erf());
     check("gelu_tanh", vec![tensor(&[7], 0)], |v| v[0].gelu_tanh());
+    check("log_softmax", vec![tensor(&[3, 5], 0)], |v| v[0].log_softmax());
     check("softmax", vec![tensor(&[3, 5], 0)], |v| v[0].softmax());
 }
 
@@ -188,6 +192,10 @@ fn movement_and_reduction() {
     check("reshape", vec![tensor(&[2, 6], 0)], |v| v[0].reshape(&[3, 4]));
     check("narrow", vec![tensor(&[2, 6], 0)], |v| v[0].narrow(1, 2, 3));
     check("broadcast_to", vec![tensor(&[3, 1], 0)], |v| v[0].broadcast_to(&[2, 3, 4]));
+    check("cat", vec![tensor(&[2, 3], 0), tensor(&[2, 1], 1)], |v| v[0].cat(&[&v[1], &v[0]], 1));
+    check("cat", vec![tensor(&[2, 3], 0), tensor(&[1, 3], 1)], |v| v[0].cat(&[&v[1]], 0));
+    check("max", vec![tensor(&[2, 5, 3], 0)], |v| v[0].max(1, false));
+    check("max", vec![tensor(&[4, 5], 0)], |v| v[0].max(1, true));
     check("sum", vec![tensor(&[2, 3, 4], 0)], |v| v[0].sum(1, false));
     check("sum", vec![tensor(&[2, 3], 0)], |v| v[0].sum(1, true));
     check("gather_rows", vec![tensor(&[5, 3], 0)], |v| v[0].gather_rows(&[4, 0, 4]));
