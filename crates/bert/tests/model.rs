@@ -209,16 +209,14 @@ fn minilm() -> Option<(BertForSequenceClassification, Golden)> {
 
 /// The rule for half precision: the distance of a weight matrix's bfloat16 gradient from the f32 one is at most 1.5 times
 /// what PyTorch's autocast has on the same weights and batch.
-#[test]
-fn mixed_precision_is_as_exact_as_autocast() {
-    let Some((mut model, golden)) = minilm() else { return };
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/autocast.json");
+#[track_caller]
+fn compare_with_autocast(name: &str, model: &mut BertForSequenceClassification, batch: &TokenBatch) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
     let file: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let batch = golden.batch();
     let mut gradients = |dtype| {
         model.compute_in(dtype).unwrap();
         let tape = Tape::recording();
-        let id = model.loss(&tape, &batch).unwrap().id();
+        let id = model.loss(&tape, batch).unwrap().id();
         gradients_by_key(model.parameters(), &tape.backward(id, &[]).unwrap())
     };
     let (exact, rounded) = (gradients(DType::F32), gradients(DType::BF16));
@@ -231,7 +229,22 @@ fn mixed_precision_is_as_exact_as_autocast() {
         assert!(ratio <= 1.5, "{key}: {ratio} times autocast's error of {autocast}");
         worst = if ratio > worst.0 { (ratio, key.clone()) } else { worst };
     }
-    println!("the worst is {} of autocast's error, at {}", worst.0, worst.1);
+    println!("{name}: at most {:.2} times autocast's error, at {}", worst.0, worst.1);
+}
+
+#[test]
+fn mixed_precision_is_as_exact_as_autocast() {
+    let Some((mut model, golden)) = minilm() else { return };
+    compare_with_autocast("autocast.json", &mut model, &golden.batch());
+}
+
+/// Of full size: the weights of `vitrine init --config bert-base`, 1.5 GB of gradients.
+#[test]
+fn mixed_precision_of_bert_base_is_as_exact_as_autocast() {
+    let config = BertConfig::bert_base();
+    let golden = Golden::read("minilm.safetensors", Some(config.clone()));
+    let mut model = BertForSequenceClassification::random(config, 42).unwrap();
+    compare_with_autocast("autocast_random_base.json", &mut model, &golden.batch());
 }
 
 #[test]
