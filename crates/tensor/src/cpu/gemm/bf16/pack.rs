@@ -15,6 +15,8 @@ const TASK_PANELS: usize = 8;
 pub(crate) const TASK_ROWS: usize = 64;
 /// Pairs that are gathered before they are transposed.
 const PAIRS: usize = STEP / 2;
+/// Pairs of rows of B that are packed into one panel after the other.
+const BLOCK_PAIRS: usize = 32;
 /// The side of a block that is transposed in registers.
 const SIDE: usize = 8;
 
@@ -136,18 +138,19 @@ impl Kernel<f32> for PackPanels<'_> {
         let by_columns = b.row_stride() == 1
             && b.column_stride().is_multiple_of(2)
             && b.pointer.cast::<u32>().is_aligned();
-        for index in 0..whole_pairs {
-            if by_columns && index < whole_pairs - whole_pairs % SIDE {
-                continue;
-            }
+        let one_by_one = if by_columns { whole_pairs - whole_pairs % SIDE } else { 0 };
+        // Some pairs of one panel, then of the next: the rows stay in the cache, and a panel is written as one stream.
+        for first in (one_by_one..whole_pairs).step_by(BLOCK_PAIRS) {
             for (panel, out) in out.chunks_mut(panel_len).enumerate() {
                 let columns = panel * PANEL..columns.min((panel + 1) * PANEL);
-                let out = &mut out[index * PANEL..][..columns.len()];
-                if by_rows {
-                    interleave(row(b, 2 * index, columns.clone()), row(b, 2 * index + 1, columns), out);
-                } else {
-                    for (out, column) in out.iter_mut().zip(columns) {
-                        *out = pair(at(b, 2 * index, column), at(b, 2 * index + 1, column));
+                for index in first..whole_pairs.min(first + BLOCK_PAIRS) {
+                    let (columns, out) = (columns.clone(), &mut out[index * PANEL..][..columns.len()]);
+                    if by_rows {
+                        interleave(row(b, 2 * index, columns.clone()), row(b, 2 * index + 1, columns), out);
+                    } else {
+                        for (out, column) in out.iter_mut().zip(columns) {
+                            *out = pair(at(b, 2 * index, column), at(b, 2 * index + 1, column));
+                        }
                     }
                 }
             }
@@ -240,7 +243,9 @@ impl PackedRows {
     /// Copies `a`, which may have any strides, on all threads.
     pub(super) fn new(isa: Isa, a: MatrixRef<'_, bf16>) -> Self {
         let (rows, columns) = (a.rows(), a.columns());
+        // An odd number of cache lines, so that the rows of a tile do not share the few places of one set.
         let row_stride = columns.next_multiple_of(STEP);
+        let row_stride = if (row_stride / STEP).is_multiple_of(2) { row_stride + STEP } else { row_stride };
         let mut data = Block::new(rows * row_stride * size_of::<bf16>());
         if row_stride > 0 {
             parallel::for_each(
