@@ -18,6 +18,7 @@ import glob
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def wrong_packages(python):
 def python_with_packages(given):
     """The interpreter that runs the other systems' scripts: the given one, or that of an environment of its own."""
     if given:
+        # Not resolved further: an environment's python is a link, and is what it is by its place.
+        given = os.path.abspath(shutil.which(given) or given)
         if wrong := wrong_packages(given):
             sys.exit(f"{given} lacks what requirements.txt pins: {wrong}; install it there, or leave --python out")
         return given
@@ -93,10 +96,10 @@ def python_with_packages(given):
     return python
 
 
-def built(command, what):
+def built(command, what, flags=None):
     """Runs cargo; false if it is absent or fails, after a line that says so."""
     try:
-        done = subprocess.run(command, cwd=ROOT)
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | (flags or {}))
     except FileNotFoundError:
         note(f"{what} is not built: cargo is not on the PATH")
         return False
@@ -114,10 +117,11 @@ def vitrine_binary(given):
 
 
 def candle_binary():
-    """candle's program, or None, visibly, where there is no source yet or cargo cannot build it."""
+    """candle's program, built with its project's own flags; None, visibly, where cargo cannot build it."""
     manifest = HERE / "candle" / "Cargo.toml"
     command = ["cargo", "build", "--release", "--locked", "--manifest-path", manifest, "--target-dir", CANDLE]
-    return CANDLE / "release" / "candle-forward" if built(command, "candle (skipped)") else None
+    flags = {"RUSTFLAGS": "-C target-cpu=native"}
+    return CANDLE / "release" / "candle-forward" if built(command, "candle (skipped)", flags) else None
 
 
 def tcmalloc():
