@@ -23,7 +23,7 @@ pub use normalization::{
 pub use optimizer::adamw;
 pub use rows::{all, of};
 
-use crate::{DType, Result, Tensor, for_float, random};
+use crate::{DType, Device, Result, Tensor, for_float, random};
 
 /// How the numbers of an input are made, before they are rounded to a dtype.
 #[derive(Clone, Copy, Debug)]
@@ -112,10 +112,10 @@ impl Input {
     }
 
     /// Numbers as this input's tensor.
-    fn tensor(&self, values: &[f64], dtype: DType) -> Result<Tensor> {
+    fn tensor(&self, values: &[f64], dtype: DType, device: Device) -> Result<Tensor> {
         let dtype = self.dtype(dtype);
         let Some((&width, rows)) = self.dims.split_last() else {
-            return Tensor::from_slice(values, &self.dims)?.to_dtype(dtype);
+            return Tensor::from_slice(values, &self.dims)?.to_dtype(dtype)?.to_device(device);
         };
         // What lies in the gaps must not be read: NaN would show.
         let mut wide = vec![f64::NAN; rows.iter().product::<usize>() * (width + self.gap)];
@@ -123,7 +123,7 @@ impl Input {
             wide[..width].copy_from_slice(row);
         }
         let dims: Vec<usize> = rows.iter().copied().chain([width + self.gap]).collect();
-        Tensor::from_slice(&wide, &dims)?.to_dtype(dtype)?.narrow(rows.len(), 0, width)
+        Tensor::from_slice(&wide, &dims)?.to_dtype(dtype)?.to_device(device)?.narrow(rows.len(), 0, width)
     }
 }
 
@@ -227,9 +227,10 @@ impl OpCase {
     ///
     /// # Errors
     /// Those of making tensors.
-    pub fn tensors(&self, exact_in: DType, dtype: DType) -> Result<Vec<Tensor>> {
+    pub fn tensors(&self, exact_in: DType, dtype: DType, device: Device) -> Result<Vec<Tensor>> {
         let numbers = self.numbers(exact_in)?;
-        self.inputs.iter().zip(&numbers).map(|(input, numbers)| input.tensor(numbers, dtype)).collect()
+        let tensor = |(input, numbers): (&Input, &Vec<f64>)| input.tensor(numbers, dtype, device);
+        self.inputs.iter().zip(&numbers).map(tensor).collect()
     }
 
     /// The numbers of the inputs, rounded to `exact_in`.
@@ -248,7 +249,7 @@ impl OpCase {
     pub fn output_gradients(&self, outputs: &[Tensor], exact_in: DType) -> Result<Vec<Tensor>> {
         let gradient = |(seed, output): (u64, &Tensor)| {
             let numbers = rounded(&Values::STANDARD.generate(output.numel(), 2000 + seed), exact_in)?;
-            Tensor::from_slice(&numbers, output.dims())?.to_dtype(output.dtype())
+            Tensor::from_slice(&numbers, output.dims())?.to_dtype(output.dtype())?.to_device(output.device())
         };
         (0..).zip(outputs).map(gradient).collect()
     }
@@ -257,8 +258,8 @@ impl OpCase {
     ///
     /// # Errors
     /// The operation's.
-    pub fn run(&self, exact_in: DType, dtype: DType) -> Result<Results> {
-        let inputs = self.tensors(exact_in, dtype)?;
+    pub fn run(&self, exact_in: DType, dtype: DType, device: Device) -> Result<Results> {
+        let inputs = self.tensors(exact_in, dtype, device)?;
         let Forwarded { outputs, saved } = (self.forward)(&inputs)?;
         let gradients = match &self.backward {
             Some(backward) => backward(&inputs, &saved, &self.output_gradients(&outputs, exact_in)?)?,
@@ -267,13 +268,13 @@ impl OpCase {
         Ok(Results { outputs, gradients })
     }
 
-    /// Compares F32 on the current instruction set with F64, outputs and gradients.
+    /// Compares F32 on a device (and the current instruction set) with F64, outputs and gradients.
     ///
     /// # Errors
     /// A [`Mismatch`] for the first element that differs by more than `roundings`, or for the operation's error.
-    pub fn check_f32(&self) -> std::result::Result<(), Mismatch> {
-        let expected = self.name_results(self.run(DType::F32, DType::F64)?);
-        let got = self.name_results(self.run(DType::F32, DType::F32)?);
+    pub fn check_f32(&self, device: Device) -> std::result::Result<(), Mismatch> {
+        let expected = self.name_results(self.run(DType::F32, DType::F64, Device::Cpu)?);
+        let got = self.name_results(self.run(DType::F32, DType::F32, device)?);
         check_count(got.len(), expected.len())?;
         for ((name, got), (_, expected)) in got.iter().zip(&expected) {
             let expected = numbers_of(expected)?;
@@ -281,6 +282,45 @@ impl OpCase {
             compare(|| name.clone(), &numbers_of(got)?, &expected, tolerance)?;
         }
         Ok(())
+    }
+
+    /// Compares half precision on a device with F64: at most twice the error of the textbook version in the same
+    /// precision. Where that is exact by luck, half a unit in the last place, which every result must be granted, counts
+    /// instead.
+    ///
+    /// # Errors
+    /// As [`OpCase::check_f32`].
+    pub fn check_half(&self, dtype: DType, device: Device) -> std::result::Result<(), Mismatch> {
+        let expected = self.name_results(self.run(dtype, DType::F64, Device::Cpu)?);
+        let got = self.name_results(self.run(dtype, dtype, device)?);
+        let naive = self.naive_numbers(dtype, dtype)?;
+        check_count(got.len(), expected.len())?;
+        check_count(naive.len(), expected.len())?;
+        let half_unit = if dtype == DType::BF16 { 2f64.powi(-9) } else { 2f64.powi(-12) };
+        for (((name, got), (_, expected)), naive) in got.iter().zip(&expected).zip(&naive) {
+            let expected = numbers_of(expected)?;
+            let errors: Vec<f64> = naive.iter().zip(&expected).map(|(naive, exact)| naive - exact).collect();
+            // A textbook version that overflowed bounds nothing; NaN in the result fails anyway.
+            let naive_error = if errors.iter().all(|e| e.is_finite()) { largest(&errors) } else { f64::MAX };
+            let tolerance = 2.0 * naive_error.max(half_unit * largest(&expected));
+            compare(|| name.clone(), &numbers_of(got)?, &expected, tolerance)?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`OpCase::check_half`] has something to say: nothing is in half precision where all inputs are parameters.
+    pub fn has_half(&self) -> bool {
+        self.naive.is_some() && self.inputs.iter().any(|input| !input.parameter)
+    }
+
+    /// The textbook version's numbers, in the order of [`OpCase::name_results`].
+    ///
+    /// # Errors
+    /// Those of making tensors.
+    pub fn naive_numbers(&self, exact_in: DType, dtype: DType) -> Result<Vec<Vec<f64>>> {
+        let naive = self.run_naive(exact_in, dtype)?.unwrap_or_default();
+        let all = naive.outputs.into_iter().chain(naive.gradients.into_iter().flatten());
+        Ok(all.map(|numbers| numbers.into_iter().map(Low::get).collect()).collect())
     }
 
     /// Outputs and then gradients, with names for reports.
@@ -299,7 +339,7 @@ impl OpCase {
         let Some(naive) = &self.naive else { return Ok(None) };
         let inputs: Vec<_> =
             self.numbers(exact_in)?.iter().map(|numbers| Low::from_slice(numbers, dtype)).collect();
-        let outputs = (self.forward)(&self.tensors(exact_in, DType::F64)?)?.outputs;
+        let outputs = (self.forward)(&self.tensors(exact_in, DType::F64, Device::Cpu)?)?.outputs;
         let douts: Result<Vec<_>> =
             self.output_gradients(&outputs, exact_in)?.iter().map(numbers_of).collect();
         let douts: Vec<_> = douts?.iter().map(|numbers| Low::from_slice(numbers, dtype)).collect();
@@ -313,7 +353,7 @@ impl OpCase {
     pub fn check_gradients(&self) -> std::result::Result<(), Mismatch> {
         let Some(backward) = &self.backward else { return Ok(()) };
         let numbers = self.numbers(DType::F32)?;
-        let inputs = self.tensors(DType::F32, DType::F64)?;
+        let inputs = self.tensors(DType::F32, DType::F64, Device::Cpu)?;
         let Forwarded { outputs, saved } = (self.forward)(&inputs)?;
         let douts = self.output_gradients(&outputs, DType::F32)?;
         let gradients = backward(&inputs, &saved, &douts)?;
@@ -327,7 +367,7 @@ impl OpCase {
             let loss = |element: usize, step: f64| -> Result<(f64, f64)> {
                 let (mut inputs, mut moved) = (inputs.clone(), numbers[i].clone());
                 moved[element] += step;
-                inputs[i] = input.tensor(&moved, DType::F64)?;
+                inputs[i] = input.tensor(&moved, DType::F64, Device::Cpu)?;
                 dot(&(self.forward)(&inputs)?.outputs, &douts)
             };
             let largest = largest(&gradient);

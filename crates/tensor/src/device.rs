@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// A run-time device. `Cuda` is part of every signature from the start; until its backend lands, allocating there
-/// answers [`Error::NotSupported`](crate::Error::NotSupported).
+/// A run-time device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Device {
     /// The host processor and its memory.

@@ -82,6 +82,38 @@ pub enum Error {
         /// What it was.
         got: String,
     },
+    /// A CUDA device that was asked for cannot be used.
+    #[error("{device}: {why}; or use --device cpu")]
+    CudaUnavailable {
+        /// The device asked for.
+        device: Device,
+        /// Why it cannot be used, and what to do.
+        why: String,
+    },
+    /// A call of the CUDA driver failed.
+    #[error("{device}: {what}: {message}")]
+    Cuda {
+        /// The device.
+        device: Device,
+        /// What was being done, or the kernel.
+        what: &'static str,
+        /// The driver's words.
+        message: String,
+    },
+    /// The device has no room.
+    #[error(
+        "{device}: out of memory: {asked} bytes asked for, {free} of {total} free; a smaller --batch-size or --max-length, or --checkpoint-layers, needs less"
+    )]
+    OutOfMemory {
+        /// The device.
+        device: Device,
+        /// Bytes asked for.
+        asked: usize,
+        /// Bytes free.
+        free: usize,
+        /// Bytes of the device.
+        total: usize,
+    },
     /// Mutable access to storage that something else still holds.
     #[error("internal: {op}: the storage is shared, so it cannot be changed in place")]
     SharedStorage {

@@ -1,11 +1,13 @@
-//! Tensors of the Vitrine framework: [`Tensor`], its operations with their gradients, and the CPU backend.
+//! Tensors of the Vitrine framework: [`Tensor`], its operations with their gradients, and the CPU and CUDA backends.
 //!
 //! Reading order: [`tensor`](Tensor) and `shape` for what a tensor is, one file of [`ops`] for how an operation
-//! travels from its formula to a vector loop, [`cpu::simd`] for that loop's mechanism, [`cpu::gemm`] for the matrix product.
+//! travels from its formula to a vector loop, [`cpu::simd`] for that loop's mechanism, [`cpu::gemm`] for the matrix product,
+//! [`cuda`] for the same on a GPU.
 
 #[cfg(feature = "cases")]
 pub mod cases;
 pub mod cpu;
+pub mod cuda;
 mod device;
 mod dtype;
 mod error;

@@ -1,18 +1,35 @@
 //! [`Offsets`]: where each sequence of an unpadded batch begins and ends.
 
+use crate::cuda::{Block, Context};
 use crate::{Error, Result};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The boundaries of `B` sequences that lie one after the other in `T` rows, without padding.
 ///
 /// Sequence `b` is rows `offsets[b]..offsets[b + 1]`. This is `cu_seqlens` of FlashAttention's variable-length
 /// interface. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Offsets {
     /// `B + 1` positions, from 0 to `T`, never decreasing.
     host: Arc<[u32]>,
     longest: usize,
+    /// The same on the CUDA device that asked first, shared by all clones.
+    device: Arc<OnceLock<Arc<Block>>>,
+}
+
+impl PartialEq for Offsets {
+    fn eq(&self, other: &Self) -> bool {
+        self.host == other.host
+    }
+}
+
+impl Eq for Offsets {}
+
+impl std::fmt::Debug for Offsets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Offsets").field(&self.host).finish()
+    }
 }
 
 impl Offsets {
@@ -30,7 +47,7 @@ impl Offsets {
             });
         }
         let longest = positions.windows(2).map(|pair| (pair[1] - pair[0]) as usize).max().unwrap_or(0);
-        Ok(Offsets { host: positions.into(), longest })
+        Ok(Offsets { host: positions.into(), longest, device: Arc::default() })
     }
 
     /// The offsets of sequences with these lengths.
@@ -93,6 +110,19 @@ impl Offsets {
     /// The first row of each sequence, `B` of them.
     pub fn firsts(&self) -> &[u32] {
         &self.host[..self.sequences()]
+    }
+
+    /// The `B + 1` positions in a device's memory: uploaded once.
+    pub(crate) fn on_device(&self, context: &Arc<Context>) -> Result<Arc<Block>> {
+        if let Some(block) = self.device.get()
+            && Arc::ptr_eq(block.context(), context)
+        {
+            return Ok(block.clone());
+        }
+        let block = Arc::new(Block::upload(context, &self.host)?);
+        // Of two devices, the second uploads each time.
+        let _ = self.device.set(block.clone());
+        Ok(block)
     }
 
     /// Sum over the sequences of length squared: what attention costs.

@@ -2,18 +2,21 @@
 
 use crate::cpu::gemm::{PackedB, PackedPairs};
 use crate::cpu::memory::{ALIGNMENT, Block};
-use crate::{Device, Element, Error, Result};
+use crate::{Device, Element, Result, cuda};
 use memmap2::Mmap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// The bytes behind one or more tensors, shared through an `Arc`. One device, one allocation, no interior mutability.
-///
-/// A CUDA variant joins with the CUDA backend.
 pub enum Storage {
     /// Host memory.
     Cpu(CpuStorage),
+    /// Memory of a CUDA device.
+    Cuda(CudaStorage),
 }
+
+/// Memory of a CUDA device.
+pub struct CudaStorage(pub(crate) cuda::Block);
 
 /// Host memory: a pooled block, a range of a mapped file, or bytes in the executable.
 pub struct CpuStorage {
@@ -72,11 +75,14 @@ impl Storage {
     /// `len` bytes with unspecified contents.
     ///
     /// # Errors
-    /// `NotSupported` for devices without a backend.
-    pub(crate) fn empty(len: usize, dtype: crate::DType, device: Device) -> Result<Self> {
+    /// `CudaUnavailable`, `OutOfMemory`.
+    pub(crate) fn empty(len: usize, device: Device) -> Result<Self> {
         match device {
             Device::Cpu => Ok(Storage::Cpu(CpuStorage::new(CpuBytes::Pooled(Block::new(len))))),
-            Device::Cuda(_) => Err(Error::NotSupported { op: "allocate", device, dtype }),
+            Device::Cuda(ordinal) => {
+                let context = cuda::Context::get(ordinal)?;
+                Ok(Storage::Cuda(CudaStorage(cuda::Block::new(&context, len)?)))
+            }
         }
     }
 
@@ -99,6 +105,7 @@ impl Storage {
     pub fn device(&self) -> Device {
         match self {
             Storage::Cpu(_) => Device::Cpu,
+            Storage::Cuda(storage) => Device::Cuda(storage.0.context().ordinal),
         }
     }
 
@@ -106,6 +113,7 @@ impl Storage {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Storage::Cpu(storage) => storage.bytes().len(),
+            Storage::Cuda(storage) => storage.0.len(),
         }
     }
 
@@ -114,6 +122,23 @@ impl Storage {
     pub(crate) fn packed(&self) -> &PackedForms {
         match self {
             Storage::Cpu(storage) => &storage.packed,
+            Storage::Cuda(_) => unreachable!("internal: packed forms are the CPU's"),
+        }
+    }
+
+    /// The device's block.
+    pub(crate) fn block(&self) -> &cuda::Block {
+        match self {
+            Storage::Cpu(_) => unreachable!("internal: the CUDA backend has only its own tensors"),
+            Storage::Cuda(storage) => &storage.0,
+        }
+    }
+
+    /// The device's block, to be written.
+    pub(crate) fn block_mut(&mut self) -> &mut cuda::Block {
+        match self {
+            Storage::Cpu(_) => unreachable!("internal: the CUDA backend has only its own tensors"),
+            Storage::Cuda(storage) => &mut storage.0,
         }
     }
 
@@ -127,6 +152,7 @@ impl Storage {
                 // the length is rounded down to whole elements; every bit pattern of an `Element` is valid.
                 unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<E>()) }
             }
+            Storage::Cuda(_) => unreachable!("internal: a device's elements cannot be seen from the host"),
         }
     }
 
@@ -141,6 +167,7 @@ impl Storage {
                     std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len() / size_of::<E>())
                 }
             }
+            Storage::Cuda(_) => unreachable!("internal: a device's elements cannot be seen from the host"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! [`Tensor`]: a shaped, strided view of shared storage. Views and access only; the mathematics is in [`ops`](crate::ops).
 
+use crate::ops::cast::for_dtype;
 use crate::shape::{Layout, Shape};
 use crate::storage::Storage;
 use crate::{DType, Device, Element, Error, Result};
@@ -22,10 +23,10 @@ impl Tensor {
     /// Memory for a tensor, contents unspecified (but initialised): for results that are written in full.
     ///
     /// # Errors
-    /// `NotSupported` for a device without a backend; `ShapeMismatch` for an impossible shape.
+    /// `ShapeMismatch` for an impossible shape; `CudaUnavailable`, `OutOfMemory`.
     pub fn empty(dims: &[usize], dtype: DType, device: Device) -> Result<Self> {
         let shape = Shape::new(dims)?;
-        let storage = Arc::new(Storage::empty(shape.numel() * dtype.size(), dtype, device)?);
+        let storage = Arc::new(Storage::empty(shape.numel() * dtype.size(), device)?);
         Ok(Tensor { storage, layout: Layout::contiguous(shape), dtype })
     }
 
@@ -44,6 +45,10 @@ impl Tensor {
     /// # Errors
     /// `SharedStorage` when another tensor holds the storage.
     pub fn zero_(&mut self) -> Result<()> {
+        if self.device() != Device::Cpu {
+            let (start, len) = (self.layout.offset() * self.dtype.size(), self.bytes());
+            return self.storage_mut("zero_")?.block_mut().zero(start, len);
+        }
         fn fill<E: Element>(tensor: &mut Tensor) -> Result<()> {
             crate::cpu::parallel::for_each_chunk_mut(tensor.as_mut_slice::<E>()?, 1 << 18, |_, chunk| {
                 chunk.fill(E::default());
@@ -250,6 +255,17 @@ impl Tensor {
         Err(Error::DTypeMismatch { op, expected: E::DTYPE.to_string(), got: self.dtype })
     }
 
+    fn check_host(&self, op: &'static str) -> Result<()> {
+        match self.device() {
+            Device::Cpu => Ok(()),
+            left => Err(Error::DeviceMismatch { op, left, right: Device::Cpu }),
+        }
+    }
+
+    fn storage_mut(&mut self, op: &'static str) -> Result<&mut Storage> {
+        Arc::get_mut(&mut self.storage).ok_or(Error::SharedStorage { op })
+    }
+
     fn not_contiguous(&self, op: &'static str) -> Error {
         Error::NotContiguous { op, shape: self.dims().to_vec(), strides: self.strides().to_vec() }
     }
@@ -257,9 +273,10 @@ impl Tensor {
     /// The elements, in order.
     ///
     /// # Errors
-    /// `DTypeMismatch`; `NotContiguous`.
+    /// `DTypeMismatch`; `NotContiguous`; `DeviceMismatch` for a tensor of a CUDA device, here and below.
     pub fn as_slice<E: Element>(&self) -> Result<&[E]> {
         self.check_dtype::<E>("as_slice")?;
+        self.check_host("as_slice")?;
         if !self.is_contiguous() {
             return Err(self.not_contiguous("as_slice"));
         }
@@ -273,12 +290,12 @@ impl Tensor {
     /// As [`Tensor::as_slice`]; `SharedStorage` when another tensor holds the storage.
     pub fn as_mut_slice<E: Element>(&mut self) -> Result<&mut [E]> {
         self.check_dtype::<E>("as_mut_slice")?;
+        self.check_host("as_mut_slice")?;
         if !self.is_contiguous() {
             return Err(self.not_contiguous("as_mut_slice"));
         }
         let range = self.layout.offset()..self.layout.offset() + self.numel();
-        let storage = Arc::get_mut(&mut self.storage).ok_or(Error::SharedStorage { op: "as_mut_slice" })?;
-        Ok(&mut storage.elements_mut()[range])
+        Ok(&mut self.storage_mut("as_mut_slice")?.elements_mut()[range])
     }
 
     /// Seen as a matrix of rows: all elements from the first one on, and the distance between rows in elements.
@@ -288,7 +305,8 @@ impl Tensor {
     /// `DTypeMismatch`; `NotContiguous` when rows themselves have gaps.
     pub fn as_rows<E: Element>(&self, op: &'static str) -> Result<Rows<'_, E>> {
         self.check_dtype::<E>(op)?;
-        let stride = self.layout.row_stride().ok_or_else(|| self.not_contiguous(op))?;
+        self.check_host(op)?;
+        let stride = self.row_stride(op)?;
         let width = self.shape().last_dim();
         let count = self.numel().checked_div(width).unwrap_or(0);
         let start = self.layout.offset();
@@ -296,12 +314,15 @@ impl Tensor {
         Ok(Rows { data: &self.storage.elements()[start..start + len], count, width, stride })
     }
 
-    /// A copy of the elements in row-major order, for any layout.
+    /// A copy of the elements in row-major order, for any layout and from any device.
     ///
     /// # Errors
     /// `DTypeMismatch`.
     pub fn to_vec<E: Element>(&self) -> Result<Vec<E>> {
         self.check_dtype::<E>("to_vec")?;
+        if self.device() != Device::Cpu {
+            return self.to_device(Device::Cpu)?.to_vec();
+        }
         if self.is_contiguous() {
             return Ok(self.as_slice::<E>()?.to_vec());
         }
@@ -321,18 +342,64 @@ impl Tensor {
                 got: self.dims().to_vec(),
             });
         }
-        self.to_dtype(DType::F64)?.as_slice::<f64>().map(|values| values[0])
+        self.to_device(Device::Cpu)?.to_dtype(DType::F64)?.as_slice::<f64>().map(|values| values[0])
     }
 
-    /// Moves to a device; a cheap clone when already there.
+    /// Moves to a device; a cheap clone when already there. From a CUDA device it waits for all work before.
     ///
     /// # Errors
-    /// `NotSupported` for devices without a backend.
+    /// `CudaUnavailable`, `OutOfMemory`, `Cuda`; `NotSupported` between two CUDA devices.
     pub fn to_device(&self, device: Device) -> Result<Self> {
-        if device == self.device() {
-            return Ok(self.clone());
+        match (self.device(), device) {
+            (from, to) if from == to => Ok(self.clone()),
+            (Device::Cpu, Device::Cuda(_)) => {
+                let source = self.contiguous()?;
+                let mut target = Tensor::empty(self.dims(), self.dtype, device)?;
+                for_dtype!(self.dtype, E => {
+                    target.storage_mut("to_device")?.block_mut().write(source.as_slice::<E>()?)?;
+                });
+                Ok(target)
+            }
+            (Device::Cuda(_), Device::Cpu) => {
+                let source = self.contiguous()?;
+                let mut target = Tensor::empty(self.dims(), self.dtype, Device::Cpu)?;
+                let start = source.layout.offset() * self.dtype.size();
+                for_dtype!(self.dtype, E => {
+                    source.storage.block().read(start, target.as_mut_slice::<E>()?)?;
+                });
+                Ok(target)
+            }
+            _ => Err(Error::NotSupported { op: "to_device", device, dtype: self.dtype }),
         }
-        Err(Error::NotSupported { op: "to_device", device, dtype: self.dtype })
+    }
+
+    // ---- For the CUDA backend ----
+
+    /// Elements between rows, when rows have no gaps inside.
+    pub(crate) fn row_stride(&self, op: &'static str) -> Result<usize> {
+        self.layout.row_stride().ok_or_else(|| self.not_contiguous(op))
+    }
+
+    /// The device address of the first element. Kernels that write it get a tensor that nothing else holds.
+    pub(crate) fn device_address(&self) -> u64 {
+        self.storage.block().address() + (self.layout.offset() * self.dtype.size()) as u64
+    }
+
+    /// The same of a contiguous tensor that is changed in place.
+    pub(crate) fn device_address_mut(&mut self) -> Result<u64> {
+        if !self.is_contiguous() {
+            return Err(self.not_contiguous("device_address_mut"));
+        }
+        self.storage_mut("device_address_mut")?;
+        Ok(self.device_address())
+    }
+
+    /// Copies all elements of a contiguous tensor to the elements from `start` on of this contiguous one.
+    pub(crate) fn device_copy_from(&mut self, start: usize, source: &Tensor) -> Result<()> {
+        let size = self.dtype.size();
+        let to = (self.layout.offset() + start) * size;
+        let (from, len) = (source.layout.offset() * size, source.bytes());
+        self.storage_mut("device_copy_from")?.block_mut().copy_from(to, source.storage.block(), from, len)
     }
 }
 
@@ -362,6 +429,9 @@ impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 8;
         write!(f, "Tensor[{:?} {} {}]", self.dims(), self.dtype, self.device())?;
+        if self.device() != Device::Cpu {
+            return Ok(()); // Looking would wait for the device.
+        }
         let positions: Vec<usize> = self.layout.positions().take(SHOWN).collect();
         let dots = if self.numel() > SHOWN { ", .." } else { "" };
         macro_rules! values {

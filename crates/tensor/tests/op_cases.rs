@@ -4,10 +4,10 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::sync::Arc;
-use vitrine_tensor::cases::{self, Low, Mismatch, OpCase, check_count, compare, largest, numbers_of};
+use vitrine_tensor::cases::{self, Mismatch, OpCase, check_count, compare, largest, numbers_of};
 use vitrine_tensor::cpu::isa::{Isa, with_isa};
 use vitrine_tensor::cpu::parallel;
-use vitrine_tensor::{DType, Tensor};
+use vitrine_tensor::{DType, Device, Tensor};
 
 type Outcome = Result<(), Mismatch>;
 
@@ -32,28 +32,20 @@ fn main() {
         }
         add("threads".into(), Isa::detect(), threads);
         for isa in Isa::available() {
-            add(format!("f32/{isa}"), isa, OpCase::check_f32);
-            // Nothing is in half precision where all inputs are parameters.
-            if case.naive.is_some() && case.inputs.iter().any(|input| !input.parameter) {
-                add(format!("bf16/{isa}"), isa, |case| half_precision(case, DType::BF16));
-                add(format!("f16/{isa}"), isa, |case| half_precision(case, DType::F16));
+            add(format!("f32/{isa}"), isa, |case| case.check_f32(Device::Cpu));
+            if case.has_half() {
+                add(format!("bf16/{isa}"), isa, |case| case.check_half(DType::BF16, Device::Cpu));
+                add(format!("f16/{isa}"), isa, |case| case.check_half(DType::F16, Device::Cpu));
             }
         }
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-/// The textbook version's numbers, in the order of [`OpCase::name_results`].
-fn naive_numbers(case: &OpCase, exact_in: DType, dtype: DType) -> Result<Vec<Vec<f64>>, Mismatch> {
-    let naive = case.run_naive(exact_in, dtype)?.unwrap_or_default();
-    let all = naive.outputs.into_iter().chain(naive.gradients.into_iter().flatten());
-    Ok(all.map(|numbers| numbers.into_iter().map(Low::get).collect()).collect())
-}
-
 /// F64 against the textbook version: both are the formula, so only their order of summation differs.
 fn textbook(case: &OpCase) -> Outcome {
-    let naive = naive_numbers(case, DType::F32, DType::F64)?;
-    let results = case.name_results(case.run(DType::F32, DType::F64)?);
+    let naive = case.naive_numbers(DType::F32, DType::F64)?;
+    let results = case.name_results(case.run(DType::F32, DType::F64, Device::Cpu)?);
     check_count(naive.len(), results.len())?;
     for ((name, tensor), expected) in results.iter().zip(&naive) {
         let tolerance = 1e-12 * largest(expected).max(1e-3);
@@ -62,29 +54,9 @@ fn textbook(case: &OpCase) -> Outcome {
     Ok(())
 }
 
-/// Half precision: at most twice the error of the textbook version in the same precision, both against F64. Where the
-/// textbook version is exact by luck, half a unit in the last place, which every result must be granted, counts instead.
-fn half_precision(case: &OpCase, dtype: DType) -> Outcome {
-    let expected = case.name_results(case.run(dtype, DType::F64)?);
-    let got = case.name_results(case.run(dtype, dtype)?);
-    let naive = naive_numbers(case, dtype, dtype)?;
-    check_count(got.len(), expected.len())?;
-    check_count(naive.len(), expected.len())?;
-    let half_unit = if dtype == DType::BF16 { 2f64.powi(-9) } else { 2f64.powi(-12) };
-    for (((name, got), (_, expected)), naive) in got.iter().zip(&expected).zip(&naive) {
-        let expected = numbers_of(expected)?;
-        let errors: Vec<f64> = naive.iter().zip(&expected).map(|(naive, exact)| naive - exact).collect();
-        // A textbook version that overflowed bounds nothing; NaN in the result fails anyway.
-        let naive_error = if errors.iter().all(|e| e.is_finite()) { largest(&errors) } else { f64::MAX };
-        let tolerance = 2.0 * naive_error.max(half_unit * largest(&expected));
-        compare(|| name.clone(), &numbers_of(got)?, &expected, tolerance)?;
-    }
-    Ok(())
-}
-
 /// The same bits on one thread and on three.
 fn threads(case: &OpCase) -> Outcome {
-    let run = |count| parallel::with_threads(count, || case.run(DType::F32, DType::F32));
+    let run = |count| parallel::with_threads(count, || case.run(DType::F32, DType::F32, Device::Cpu));
     let (one, three) = (case.name_results(run(1)?), case.name_results(run(3)?));
     for ((name, one), (_, three)) in one.iter().zip(&three) {
         compare(|| format!("{name} on three threads"), &numbers_of(three)?, &numbers_of(one)?, 0.0)?;

@@ -4,12 +4,13 @@
 //! a step that is not larger.
 
 use super::{Cost, Forwarded, Input, Low, NaiveResults, OpCase, Values};
-use crate::ops::adamw::{AdamW, adamw_step};
+use crate::ops::adamw::{AdamW, Update, adamw_step};
 
 /// One update of `len` elements at a step where both bias corrections matter.
 pub fn adamw(len: usize) -> OpCase {
     const GRAD_SCALE: f64 = 0.5;
-    let settings = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, step: 3 };
+    const WEIGHT_DECAY: f64 = 0.1;
+    let settings = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 3 };
     let input = |name| Input::new(name, &[len]).parameter();
     OpCase {
         op: "adamw",
@@ -23,14 +24,16 @@ pub fn adamw(len: usize) -> OpCase {
         roundings: 16.0,
         forward: Box::new(move |inputs| {
             let mut outputs = vec![inputs[0].copy()?, inputs[2].copy()?, inputs[3].copy()?];
-            if let [param, first, second] = &mut outputs[..] {
-                adamw_step(param, None, &inputs[1], first, second, &settings, GRAD_SCALE)?;
+            if let [param, first_moment, second_moment] = &mut outputs[..] {
+                let (grad, weight_decay) = (&inputs[1], WEIGHT_DECAY);
+                let update = Update { param, compute: None, grad, first_moment, second_moment, weight_decay };
+                adamw_step(&mut [update], &settings, GRAD_SCALE)?;
             }
             Ok(Forwarded { outputs, saved: vec![] })
         }),
         backward: None,
         naive: Some(Box::new(move |inputs, _| {
-            let AdamW { lr, beta1, beta2, eps, weight_decay, step } = settings;
+            let AdamW { lr, beta1, beta2, eps, step } = settings;
             let mut outputs = vec![Vec::new(); 3];
             let elements = inputs[0].iter().zip(&inputs[1]).zip(inputs[2].iter().zip(&inputs[3]));
             for ((param, grad), (first, second)) in elements {
@@ -39,7 +42,7 @@ pub fn adamw(len: usize) -> OpCase {
                 let v = beta2 * second.get() + (1.0 - beta2) * g * g;
                 let m_hat = m / (1.0 - beta1.powi(step as i32));
                 let v_hat = v / (1.0 - beta2.powi(step as i32));
-                let p = p - lr * (m_hat / (v_hat.sqrt() + eps) + weight_decay * p);
+                let p = p - lr * (m_hat / (v_hat.sqrt() + eps) + WEIGHT_DECAY * p);
                 for (output, value) in outputs.iter_mut().zip([p, m, v]) {
                     output.push(param.like(value));
                 }

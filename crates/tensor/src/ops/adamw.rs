@@ -1,4 +1,4 @@
-//! One AdamW update of one parameter, in one pass over memory; and the global norm of gradients.
+//! One AdamW update of parameters, in one pass over memory; and the global norm of gradients.
 //!
 //! With `g` the scaled gradient and `t` the step from 1: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
 //! `p = p (1 - lr wd) - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`.
@@ -8,7 +8,7 @@ use super::check;
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes, Real};
-use crate::{DType, Error, Float, Result, Tensor, for_float};
+use crate::{DType, Device, Error, Float, Result, Tensor, cuda, for_float};
 use half::bf16;
 
 /// Elements in one piece of parallel work: four arrays of 64 KiB each.
@@ -25,49 +25,65 @@ pub struct AdamW {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
     /// The step, from 1.
     pub step: u32,
 }
 
-/// Updates `param` and its moments in place from `grad * grad_scale`; all of one shape, all F32 or all F64. `compute`, if
-/// there is one, is a BF16 copy of an F32 parameter that is refreshed in the same pass.
+/// One parameter of an update.
+#[derive(Debug)]
+pub struct Update<'a> {
+    /// The parameter, changed in place: F32, or F64 in the reference.
+    pub param: &'a mut Tensor,
+    /// A BF16 copy of an F32 parameter that is refreshed in the same pass.
+    pub compute: Option<&'a mut Tensor>,
+    /// The gradient, of the parameter's dtype.
+    pub grad: &'a Tensor,
+    /// The mean of gradients, changed in place.
+    pub first_moment: &'a mut Tensor,
+    /// The mean of their squares, changed in place.
+    pub second_moment: &'a mut Tensor,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+/// Updates parameters and their moments in place from `grad * grad_scale`. On a CUDA device it is one launch for all.
 ///
 /// # Errors
-/// `ShapeMismatch`, `DTypeMismatch`, `SharedStorage` when something else still holds a parameter.
-pub fn adamw_step(
-    param: &mut Tensor,
-    compute: Option<&mut Tensor>,
-    grad: &Tensor,
-    first_moment: &mut Tensor,
-    second_moment: &mut Tensor,
-    settings: &AdamW,
-    grad_scale: f64,
-) -> Result<()> {
+/// `ShapeMismatch`, `DTypeMismatch`, `DeviceMismatch`; `SharedStorage` when something else still holds a parameter.
+pub fn adamw_step(updates: &mut [Update<'_>], settings: &AdamW, grad_scale: f64) -> Result<()> {
     const OP: &str = "adamw_step";
-    check::on_cpu(OP, param)?;
-    for tensor in [grad, first_moment, second_moment] {
-        check::shape(OP, "parameter, gradient and moments", tensor, param.dims())?;
-        check::dtype(OP, tensor, param.dtype())?;
-    }
-    match (param.dtype(), compute) {
-        (DType::F32, Some(compute)) => {
-            check::shape(OP, "compute", compute, param.dims())?;
+    let Some(device) = updates.first().map(|update| update.param.device()) else { return Ok(()) };
+    for update in updates.iter() {
+        for tensor in [update.grad, &*update.first_moment, &*update.second_moment] {
+            check::shape(OP, "parameter, gradient and moments", tensor, update.param.dims())?;
+            check::same_type(OP, update.param, tensor)?;
+        }
+        if let Some(compute) = &update.compute {
+            check::shape(OP, "compute", compute, update.param.dims())?;
             check::dtype(OP, compute, DType::BF16)?;
-            let copies = compute.as_mut_slice::<bf16>()?.chunks_mut(PIECE).map(Some);
-            update::<f32, bf16>(param, copies, grad, first_moment, second_moment, settings, grad_scale)
+            check::device(OP, update.param, compute)?;
         }
-        (DType::F32, None) => {
-            let copies = no_copies::<f32>(param.numel());
-            update::<f32, f32>(param, copies, grad, first_moment, second_moment, settings, grad_scale)
+        if update.param.device() != device {
+            return Err(Error::DeviceMismatch { op: OP, left: device, right: update.param.device() });
         }
-        (DType::F64, None) => {
-            let copies = no_copies::<f64>(param.numel());
-            update::<f64, f64>(param, copies, grad, first_moment, second_moment, settings, grad_scale)
-        }
-        (got, _) => Err(Error::DTypeMismatch { op: OP, expected: "f32 or f64 (the masters)".into(), got }),
     }
+    if device != Device::Cpu {
+        return cuda::adamw_step(updates, settings, grad_scale);
+    }
+    updates.iter_mut().try_for_each(|update| {
+        let len = update.param.numel();
+        match (update.param.dtype(), update.compute.take()) {
+            (DType::F32, Some(compute)) => {
+                let copies = compute.as_mut_slice::<bf16>()?.chunks_mut(PIECE).map(Some);
+                update_one::<f32, bf16>(update, copies, settings, grad_scale)
+            }
+            (DType::F32, None) => update_one::<f32, f32>(update, no_copies(len), settings, grad_scale),
+            (DType::F64, None) => update_one::<f64, f64>(update, no_copies(len), settings, grad_scale),
+            (got, _) => {
+                Err(Error::DTypeMismatch { op: OP, expected: "f32 or f64 (the masters)".into(), got })
+            }
+        }
+    })
 }
 
 /// A place for nothing beside each piece of a parameter.
@@ -75,49 +91,47 @@ fn no_copies<'a, E: 'a>(len: usize) -> impl ExactSizeIterator<Item = Option<&'a 
     (0..len.div_ceil(PIECE)).map(|_| None)
 }
 
-fn update<'a, R: Real, C: Float<Real = R> + 'a>(
-    param: &mut Tensor,
+fn update_one<'a, R: Real, C: Float<Real = R> + 'a>(
+    update: &mut Update<'_>,
     copies: impl ExactSizeIterator<Item = Option<&'a mut [C]>> + Send,
-    grad: &Tensor,
-    first_moment: &mut Tensor,
-    second_moment: &mut Tensor,
     settings: &AdamW,
     grad_scale: f64,
 ) -> Result<()> {
-    let isa = Isa::current();
-    let grads = grad.as_slice::<R>()?.chunks(PIECE);
-    let params = param.as_mut_slice::<R>()?.chunks_mut(PIECE);
-    let firsts = first_moment.as_mut_slice::<R>()?.chunks_mut(PIECE);
-    let seconds = second_moment.as_mut_slice::<R>()?.chunks_mut(PIECE);
+    let (isa, weight_decay) = (Isa::current(), update.weight_decay);
+    let grads = update.grad.as_slice::<R>()?.chunks(PIECE);
+    let params = update.param.as_mut_slice::<R>()?.chunks_mut(PIECE);
+    let firsts = update.first_moment.as_mut_slice::<R>()?.chunks_mut(PIECE);
+    let seconds = update.second_moment.as_mut_slice::<R>()?.chunks_mut(PIECE);
     parallel::for_each(
         params.zip(copies).zip(grads).zip(firsts).zip(seconds),
         |_, ((((p, copy), g), m), v)| {
-            simd::run(isa, Update { p, copy, g, m, v, settings, grad_scale });
+            simd::run(isa, Pass { p, copy, g, m, v, settings, weight_decay, grad_scale });
         },
     );
     Ok(())
 }
 
-struct Update<'a, 'b, R, C> {
+struct Pass<'a, 'b, R, C> {
     p: &'a mut [R],
     copy: Option<&'b mut [C]>,
     g: &'a [R],
     m: &'a mut [R],
     v: &'a mut [R],
     settings: &'a AdamW,
+    weight_decay: f64,
     grad_scale: f64,
 }
 
-impl<R: Real, C: Float<Real = R>> Kernel<R> for Update<'_, '_, R, C> {
+impl<R: Real, C: Float<Real = R>> Kernel<R> for Pass<'_, '_, R, C> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
-        let AdamW { lr, beta1, beta2, eps, weight_decay, step } = *self.settings;
+        let AdamW { lr, beta1, beta2, eps, step } = *self.settings;
         let correction1 = 1.0 - beta1.powi(step as i32);
         let correction2 = (1.0 - beta2.powi(step as i32)).sqrt();
         let [scale, b1, b2] = [self.grad_scale, beta1, beta2].map(L::constant);
         let [rest1, rest2] = [1.0 - beta1, 1.0 - beta2].map(L::constant);
-        let [keep, rate] = [1.0 - lr * weight_decay, lr / correction1].map(L::constant);
+        let [keep, rate] = [1.0 - lr * self.weight_decay, lr / correction1].map(L::constant);
         let [root_scale, eps] = [1.0 / correction2, eps].map(L::constant);
         let (lanes, zero) = (L::LANES, R::default());
         let state = self.m.chunks_mut(lanes).zip(self.v.chunks_mut(lanes));
@@ -142,6 +156,9 @@ impl<R: Real, C: Float<Real = R>> Kernel<R> for Update<'_, '_, R, C> {
 /// # Errors
 /// `DTypeMismatch`, `NotContiguous`.
 pub fn global_norm(grads: &[&Tensor]) -> Result<f64> {
+    if grads.first().is_some_and(|grad| grad.device() != Device::Cpu) {
+        return cuda::global_norm(grads);
+    }
     let mut total = 0.0;
     for grad in grads {
         total += for_float!("global_norm", grad.dtype(), E => {

@@ -3,7 +3,7 @@
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
-use crate::{DType, Element, Error, Float, Result, Tensor, for_float};
+use crate::{DType, Device, Element, Error, Float, Result, Tensor, cuda, for_float};
 use half::{bf16, f16};
 
 /// Elements converted by one piece of parallel work.
@@ -74,12 +74,15 @@ impl Tensor {
     /// The result is contiguous unless nothing had to be converted.
     ///
     /// # Errors
-    /// `NotSupported` off the CPU.
+    /// `NotSupported` on a CUDA device but for F32 and BF16.
     pub fn to_dtype(&self, dtype: DType) -> Result<Tensor> {
         if self.dtype() == dtype {
             return Ok(self.clone());
         }
         let source = self.contiguous()?;
+        if self.device() != Device::Cpu {
+            return cuda::cast(&source, dtype);
+        }
         match (self.dtype(), dtype) {
             (DType::F32, DType::BF16) => return round::<f32, bf16>(&source),
             (DType::BF16, DType::F32) => return round::<bf16, f32>(&source),
@@ -93,19 +96,22 @@ impl Tensor {
     /// The same elements in row-major order without gaps; a cheap clone when they already are.
     ///
     /// # Errors
-    /// `NotSupported` off the CPU.
+    /// `NotSupported` on a CUDA device but for F32 and BF16.
     pub fn contiguous(&self) -> Result<Tensor> {
         if self.is_contiguous() {
             return Ok(self.clone());
         }
-        for_dtype!(self.dtype(), E => copy::<E>(self))
+        self.copy()
     }
 
     /// A deep copy with storage of its own.
     ///
     /// # Errors
-    /// `NotSupported` off the CPU.
+    /// `NotSupported` on a CUDA device but for F32 and BF16.
     pub fn copy(&self) -> Result<Tensor> {
+        if self.device() != Device::Cpu {
+            return cuda::copy(self);
+        }
         for_dtype!(self.dtype(), E => copy::<E>(self))
     }
 
@@ -113,8 +119,12 @@ impl Tensor {
     ///
     /// # Errors
     /// `DTypeMismatch` for integer dtypes; as [`Tensor::empty`].
-    pub fn full(dims: &[usize], value: f64, dtype: DType, device: crate::Device) -> Result<Tensor> {
+    pub fn full(dims: &[usize], value: f64, dtype: DType, device: Device) -> Result<Tensor> {
         let mut out = Tensor::empty(dims, dtype, device)?;
+        if device != Device::Cpu {
+            cuda::fill(&mut out, value)?;
+            return Ok(out);
+        }
         for_float!("full", dtype, E => {
             out.as_mut_slice::<E>()?.fill(<E as Float>::from_f64(value));
             Ok::<(), Error>(())

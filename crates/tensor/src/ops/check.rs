@@ -1,21 +1,19 @@
 //! Checks of operands that the operations share.
 
-use crate::{DType, Device, Error, Result, Tensor};
-
-/// `NotSupported` unless the operand is on the CPU.
-pub(super) fn on_cpu(op: &'static str, tensor: &Tensor) -> Result<()> {
-    match tensor.device() {
-        Device::Cpu => Ok(()),
-        device => Err(Error::NotSupported { op, device, dtype: tensor.dtype() }),
-    }
-}
+use crate::{DType, Error, Result, Tensor};
 
 /// `DeviceMismatch` or `DTypeMismatch` unless two operands agree.
 pub(super) fn same_type(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
-    if a.device() != b.device() {
-        return Err(Error::DeviceMismatch { op, left: a.device(), right: b.device() });
-    }
+    device(op, a, b)?;
     dtype(op, b, a.dtype())
+}
+
+/// `DeviceMismatch` unless two operands are on one device.
+pub(super) fn device(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+    if a.device() == b.device() {
+        return Ok(());
+    }
+    Err(Error::DeviceMismatch { op, left: a.device(), right: b.device() })
 }
 
 /// `ShapeMismatch` unless the operand has exactly this shape.

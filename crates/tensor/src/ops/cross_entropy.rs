@@ -8,7 +8,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::tensor::Rows;
-use crate::{Error, Float, Result, Tensor, for_float};
+use crate::{Device, Error, Float, Result, Tensor, cuda, for_float};
 
 /// Rows in one piece of parallel work.
 const ROWS: usize = 4;
@@ -30,6 +30,9 @@ pub struct CrossEntropy {
 pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<CrossEntropy> {
     const OP: &str = "cross_entropy";
     let classes = check_labels(OP, "logits [B, K]", logits, labels)?;
+    if logits.device() != Device::Cpu {
+        return cuda::cross_entropy(logits, labels);
+    }
     let mut probabilities = Tensor::empty(logits.dims(), logits.dtype(), logits.device())?;
     let mut losses = vec![0.0; labels.len()];
     for_float!(OP, logits.dtype(), E => {
@@ -47,7 +50,6 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<CrossEntropy> {
 
 /// Checks `[B, K]` against B labels, and returns K.
 fn check_labels(op: &'static str, what: &str, x: &Tensor, labels: &[u32]) -> Result<usize> {
-    check::on_cpu(op, x)?;
     let (rows, classes) = check::matrix(op, what, x)?;
     if rows == 0 || rows != labels.len() {
         let expected = format!("{what} with a row for each of {} labels, at least one", labels.len());
@@ -87,6 +89,9 @@ impl<E: Float> Kernel<E::Real> for Forward<'_, E> {
 pub fn cross_entropy_backward(dloss: &Tensor, probabilities: &Tensor, labels: &[u32]) -> Result<Tensor> {
     const OP: &str = "cross_entropy_backward";
     let classes = check_labels(OP, "probabilities [B, K]", probabilities, labels)?;
+    if probabilities.device() != Device::Cpu {
+        return cuda::cross_entropy_backward(dloss, probabilities, labels);
+    }
     let scale = dloss.item()? / labels.len() as f64;
     let mut dlogits = Tensor::empty(probabilities.dims(), probabilities.dtype(), probabilities.device())?;
     for_float!(OP, probabilities.dtype(), E => {

@@ -10,7 +10,7 @@ use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::random::{key, philox_many};
 use crate::tensor::Rows;
-use crate::{Dropout, Float, Offsets, Result, Tensor, for_float};
+use crate::{Device, Dropout, Float, Offsets, Result, Tensor, cuda, for_float};
 
 /// Drops elements of `x: [T, C]` (rows may be strided), whose rows are the tokens of `offsets`.
 ///
@@ -18,10 +18,12 @@ use crate::{Dropout, Float, Offsets, Result, Tensor, for_float};
 /// `ShapeMismatch`, `InvalidArgument` for a probability outside [0, 1), `NotContiguous`.
 pub fn dropout(x: &Tensor, dropout: &Dropout, offsets: &Offsets) -> Result<Tensor> {
     const OP: &str = "dropout";
-    check::on_cpu(OP, x)?;
     dropout.check(OP)?;
     let (rows, width) = check::matrix(OP, "x [T, C]", x)?;
     check::shape(OP, "one row a token,", x, &[offsets.total(), width])?;
+    if x.device() != Device::Cpu {
+        return cuda::dropout(x, dropout, offsets);
+    }
     let mut y = Tensor::empty(&[rows, width], x.dtype(), x.device())?;
     for_float!(OP, x.dtype(), E => {
         let x = x.as_rows::<E>(OP)?;
@@ -135,8 +137,7 @@ mod tests {
         let settings = Dropout { dropout_p: 0.3, seed: 99, step: 5, site: 7, first_sequence: 11 };
         for isa in Isa::available() {
             for width in [1, 8, 20, 136] {
-                let x = Tensor::full(&[offsets.total(), width], 2.0, crate::DType::F32, crate::Device::Cpu)
-                    .unwrap();
+                let x = Tensor::full(&[offsets.total(), width], 2.0, crate::DType::F32, Device::Cpu).unwrap();
                 let y = isa::with_isa(isa, || dropout(&x, &settings, &offsets)).unwrap().unwrap();
                 let y = y.to_vec::<f32>().unwrap();
                 for (b, range) in offsets.ranges().enumerate() {
@@ -161,7 +162,7 @@ mod tests {
     fn the_expectation_is_kept() {
         let offsets = Offsets::from_lengths([1000]).unwrap();
         let settings = Dropout { dropout_p: 0.1, seed: 1, step: 0, site: 0, first_sequence: 0 };
-        let x = Tensor::full(&[1000, 256], 1.0, crate::DType::F64, crate::Device::Cpu).unwrap();
+        let x = Tensor::full(&[1000, 256], 1.0, crate::DType::F64, Device::Cpu).unwrap();
         let y = dropout(&x, &settings, &offsets).unwrap().to_vec::<f64>().unwrap();
         let mean = y.iter().sum::<f64>() / y.len() as f64;
         // Four standard errors of a mean of 256,000 draws of variance p / (1 - p).

@@ -12,7 +12,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::tensor::Rows;
-use crate::{Dropout, Error, Float, Offsets, Result, Tensor, for_float};
+use crate::{Device, Dropout, Error, Float, Offsets, Result, Tensor, cuda, for_float};
 
 /// What [`dropout_add_layer_norm`] returns; backward needs all but `y`.
 #[derive(Debug)]
@@ -64,12 +64,14 @@ pub fn dropout_add_layer_norm(
     offsets: &Offsets,
 ) -> Result<DropoutAddLayerNorm> {
     const OP: &str = "dropout_add_layer_norm";
-    check::on_cpu(OP, x)?;
     let (rows, width) = check::matrix(OP, "x [T, C]", x)?;
     check::shape(OP, "residual", residual, &[rows, width])?;
-    check::dtype(OP, residual, x.dtype())?;
+    check::same_type(OP, x, residual)?;
     check_parameters(OP, x, width, [weight, bias])?;
     check_dropout(OP, dropout, offsets, rows)?;
+    if x.device() != Device::Cpu {
+        return cuda::dropout_add_layer_norm(x, residual, weight, bias, eps, dropout, offsets);
+    }
     let like_x = || Tensor::empty(&[rows, width], x.dtype(), x.device());
     let statistic = || Tensor::empty(&[rows], x.dtype().accumulator(), x.device());
     let mut out =
@@ -148,13 +150,15 @@ pub fn dropout_add_layer_norm_backward(
     offsets: &Offsets,
 ) -> Result<DropoutAddLayerNormGradients> {
     const OP: &str = "dropout_add_layer_norm_backward";
-    check::on_cpu(OP, dy)?;
     let (rows, width) = check::matrix(OP, "sum [T, C]", sum)?;
     check::shape(OP, "dy", dy, &[rows, width])?;
-    check::dtype(OP, dy, sum.dtype())?;
+    check::same_type(OP, sum, dy)?;
     check_parameters(OP, sum, width, [weight, weight])?;
     check_statistics(OP, sum, [mean, rstd])?;
     check_dropout(OP, dropout, offsets, rows)?;
+    if sum.device() != Device::Cpu {
+        return cuda::dropout_add_layer_norm_backward(dy, sum, weight, mean, rstd, dropout, offsets);
+    }
     let mut dresidual = Tensor::empty(&[rows, width], dy.dtype(), dy.device())?;
     // Without dropout the two gradients are one tensor.
     let mut dx = dropout.map(|_| Tensor::empty(&[rows, width], dy.dtype(), dy.device())).transpose()?;

@@ -8,7 +8,8 @@ use super::check;
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
-use crate::{Error, Float, Result, Shape, Tensor, for_float};
+use crate::cuda;
+use crate::{Device, Error, Float, Result, Shape, Tensor, for_float};
 use std::ops::Range;
 
 /// Elements in a piece of parallel work: small enough for the second-level cache.
@@ -28,6 +29,9 @@ pub(crate) trait Binary: Copy + Send + Sync {
 
 /// `y[i] = f(x[i])` for a float tensor of any layout.
 pub(crate) fn unary(op: &'static str, x: &Tensor, f: impl Unary) -> Result<Tensor> {
+    if x.device() != Device::Cpu {
+        return cuda::unary(op, x);
+    }
     let operand = Operand::new(x, x.dims())?;
     let mut y = Tensor::empty(x.dims(), x.dtype(), x.device())?;
     let isa = Isa::current();
@@ -41,6 +45,9 @@ pub(crate) fn unary(op: &'static str, x: &Tensor, f: impl Unary) -> Result<Tenso
 pub(crate) fn binary(op: &'static str, a: &Tensor, b: &Tensor, f: impl Binary) -> Result<Tensor> {
     check::same_type(op, a, b)?;
     let shape = broadcast_shape(op, a.dims(), b.dims())?;
+    if a.device() != Device::Cpu {
+        return cuda::binary(op, a, b, &shape);
+    }
     let mut y = Tensor::empty(&shape, a.dtype(), a.device())?;
     let (a, b) = (Operand::new(a, &shape)?, Operand::new(b, &shape)?);
     let isa = Isa::current();
@@ -283,12 +290,19 @@ impl Unary for Affine {
     }
 }
 
+fn affine(op: &'static str, x: &Tensor, f: Affine) -> Result<Tensor> {
+    if x.device() != Device::Cpu {
+        return cuda::affine(op, x, f.factor, f.term);
+    }
+    unary(op, x, f)
+}
+
 /// `factor * x`. `dx = factor * dy`.
 ///
 /// # Errors
 /// `DTypeMismatch` for integers; `NotSupported` off the CPU.
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
-    unary("scale", x, Affine { factor, term: 0.0 })
+    affine("scale", x, Affine { factor, term: 0.0 })
 }
 
 /// `x + term`. `dx = dy`.
@@ -296,5 +310,5 @@ pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
 /// # Errors
 /// As [`scale`].
 pub fn add_scalar(x: &Tensor, term: f64) -> Result<Tensor> {
-    unary("add_scalar", x, Affine { factor: 1.0, term })
+    affine("add_scalar", x, Affine { factor: 1.0, term })
 }

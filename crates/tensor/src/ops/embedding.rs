@@ -11,7 +11,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::tensor::Rows;
-use crate::{Error, Float, Result, Tensor, for_float};
+use crate::{Device, Error, Float, Result, Tensor, cuda, for_float};
 
 /// Tokens in one piece of parallel work.
 const TOKENS: usize = 64;
@@ -27,9 +27,11 @@ const PARTIAL_TOKENS: usize = 512;
 /// `IndexOutOfRange` for an id, `ShapeMismatch`, `DTypeMismatch` for integers, `NotContiguous`, `NotSupported` off the CPU.
 pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     const OP: &str = "embedding";
-    check::on_cpu(OP, table)?;
     let (len, width) = check::matrix(OP, "table [V, C]", table)?;
     check::ids(OP, ids, len)?;
+    if table.device() != Device::Cpu {
+        return cuda::gather_rows(OP, table, ids);
+    }
     let mut y = Tensor::empty(&[ids.len(), width], table.dtype(), table.device())?;
     for_float!(OP, table.dtype(), E => {
         let table = table.as_rows::<E>(OP)?;
@@ -51,10 +53,12 @@ pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
 /// As [`embedding`].
 pub fn embedding_backward(dy: &Tensor, ids: &[u32], vocabulary: usize) -> Result<Tensor> {
     const OP: &str = "embedding_backward";
-    check::on_cpu(OP, dy)?;
     let (_, width) = check::matrix(OP, "dy [T, C]", dy)?;
     check::shape(OP, "one row a token,", dy, &[ids.len(), width])?;
     check::ids(OP, ids, vocabulary)?;
+    if dy.device() != Device::Cpu {
+        return cuda::embedding_backward(dy, ids, vocabulary);
+    }
     let mut dtable = Tensor::empty(&[vocabulary, width], dy.dtype().accumulator(), dy.device())?;
     if dtable.numel() == 0 {
         return Ok(dtable);
@@ -172,14 +176,17 @@ pub fn embed_layer_norm(
     eps: f64,
 ) -> Result<EmbedLayerNorm> {
     const OP: &str = "embed_layer_norm";
-    check::on_cpu(OP, word)?;
     let (_, width) = check::matrix(OP, "a word table [V, C]", word)?;
     for (indices, table) in [(ids, word), (token_types, token_type), (positions, position)] {
         let (rows, _) = check::matrix(OP, "a table [rows, C]", table)?;
         check::shape(OP, "a table", table, &[rows, width])?;
-        check::dtype(OP, table, word.dtype())?;
+        check::same_type(OP, word, table)?;
         check_count(OP, ids, indices)?;
         check::ids(OP, indices, rows)?;
+    }
+    if word.device() != Device::Cpu {
+        let tables = [word, token_type, position];
+        return cuda::embed_layer_norm([ids, token_types, positions], tables, weight, bias, eps);
     }
     let mut sum = Tensor::empty(&[ids.len(), width], word.dtype(), word.device())?;
     for_float!(OP, word.dtype(), E => {

@@ -11,7 +11,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes, Real};
 use crate::tensor::Rows;
-use crate::{Error, Float, Result, Tensor, for_float};
+use crate::{Device, Error, Float, Result, Tensor, cuda, for_float};
 
 /// Rows in one piece of parallel work; also the granularity of the partial sums of `dweight` and `dbias`.
 pub(super) const BLOCK: usize = 32;
@@ -44,9 +44,11 @@ pub struct LayerNormGradients {
 /// `ShapeMismatch`, `DTypeMismatch`, `NotContiguous`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<LayerNorm> {
     const OP: &str = "layer_norm";
-    check::on_cpu(OP, x)?;
     let (rows, width) = check::matrix(OP, "x [T, C]", x)?;
     check_parameters(OP, x, width, [weight, bias])?;
+    if x.device() != Device::Cpu {
+        return cuda::layer_norm(x, weight, bias, eps);
+    }
     let statistic = || Tensor::empty(&[rows], x.dtype().accumulator(), x.device());
     let mut out = LayerNorm {
         y: Tensor::empty(&[rows, width], x.dtype(), x.device())?,
@@ -83,6 +85,7 @@ pub(super) fn check_parameters(
     for (parameter, what) in parameters.into_iter().zip(["weight", "bias"]) {
         check::shape(op, what, parameter, &[width])?;
         check::dtype(op, parameter, x.dtype().accumulator())?;
+        check::device(op, x, parameter)?;
     }
     Ok(())
 }
@@ -91,6 +94,7 @@ pub(super) fn check_statistics(op: &'static str, x: &Tensor, statistics: [&Tenso
     for (statistic, what) in statistics.into_iter().zip(["mean", "rstd"]) {
         check::shape(op, what, statistic, &x.dims()[..1])?;
         check::dtype(op, statistic, x.dtype().accumulator())?;
+        check::device(op, x, statistic)?;
     }
     Ok(())
 }
@@ -161,12 +165,14 @@ pub fn layer_norm_backward(
     rstd: &Tensor,
 ) -> Result<LayerNormGradients> {
     const OP: &str = "layer_norm_backward";
-    check::on_cpu(OP, dy)?;
     let (rows, width) = check::matrix(OP, "x [T, C]", x)?;
     check::shape(OP, "dy", dy, &[rows, width])?;
-    check::dtype(OP, dy, x.dtype())?;
+    check::same_type(OP, x, dy)?;
     check_parameters(OP, x, width, [weight, weight])?;
     check_statistics(OP, x, [mean, rstd])?;
+    if x.device() != Device::Cpu {
+        return cuda::layer_norm_backward(dy, x, weight, mean, rstd);
+    }
     let mut dx = Tensor::empty(&[rows, width], dy.dtype(), dy.device())?;
     let (dweight, dbias) = for_float!(OP, x.dtype(), E => {
         type R = <E as Float>::Real;
@@ -192,7 +198,7 @@ pub(super) struct Partials<R: Real> {
 
 impl<R: Real> Partials<R> {
     pub(super) fn new(rows: usize, width: usize) -> Result<Self> {
-        let sums = Tensor::empty(&[rows.div_ceil(BLOCK), 2, width], R::DTYPE, crate::Device::Cpu)?;
+        let sums = Tensor::empty(&[rows.div_ceil(BLOCK), 2, width], R::DTYPE, Device::Cpu)?;
         Ok(Partials { sums, width, real: std::marker::PhantomData })
     }
 
@@ -206,7 +212,7 @@ impl<R: Real> Partials<R> {
         const COLUMNS: usize = 256;
         let partials = self.sums.as_slice::<R>()?;
         let width = self.width;
-        let mut total = Tensor::zeros(&[2, width], R::DTYPE, crate::Device::Cpu)?;
+        let mut total = Tensor::zeros(&[2, width], R::DTYPE, Device::Cpu)?;
         parallel::for_each_chunk_mut(total.as_mut_slice::<R>()?, COLUMNS, |piece, total| {
             for block in partials.chunks(2 * width) {
                 let x = &block[piece * COLUMNS..][..total.len()];

@@ -14,7 +14,7 @@ use super::reduce::sum_rows;
 use crate::cpu::gemm::{Epilogue, MatrixMut, MatrixRef, PackedB, PackedPairs, Rhs, gemm, gemm_bf16};
 use crate::cpu::isa::Isa;
 use crate::cpu::simd::{self, Kernel, Lanes};
-use crate::{DType, Error, Float, Result, Tensor};
+use crate::{DType, Device, Error, Float, Result, Tensor, cuda};
 use half::bf16;
 
 /// In inference, products of at most this many rows keep and use the weight's packed form: it makes one row 6 times as
@@ -85,7 +85,7 @@ pub fn linear(
     activation: Activation,
     save: bool,
 ) -> Result<Linear> {
-    let (_, [n, _]) = check_operands("linear", x, weight)?;
+    let (rows, [n, k]) = check_operands("linear", x, weight)?;
     if let Some(bias) = bias
         && bias.dims() != [n]
     {
@@ -95,6 +95,12 @@ pub fn linear(
     let compute = x.dtype().accumulator();
     let bias = bias.map(|bias| bias.to_dtype(compute)?.contiguous()).transpose()?;
     let dims = with_last(x, n);
+    if x.device() != Device::Cpu {
+        let save_pre = save && activation.needs_pre_activation();
+        let out = cuda::linear(&as_matrix(x, rows, k)?, weight, bias.as_ref(), activation, save_pre)?;
+        let pre_activation = out.pre_activation.map(|pre| pre.reshape(&dims)).transpose()?;
+        return Ok(Linear { y: out.y.reshape(&dims)?, pre_activation });
+    }
     match x.dtype() {
         DType::F32 => linear_fused::<f32>(x, weight, bias.as_ref(), activation, save, &dims),
         DType::F64 => linear_f64(x, weight, bias.as_ref(), activation, save, &dims),
@@ -146,6 +152,9 @@ pub fn linear_backward(
 
 /// `a b` of two matrices, with sums in the accumulator's type, as a tensor of dtype `out`.
 fn product(a: &Tensor, b: &Tensor, out: DType) -> Result<Tensor> {
+    if a.device() != Device::Cpu {
+        return cuda::product("linear_backward", a, b, out);
+    }
     if a.dtype() != DType::BF16 {
         return matmul(a, b)?.to_dtype(out);
     }
@@ -167,6 +176,9 @@ fn product_bf16<E: Float<Real = f32>>(a: &Tensor, b: &PackedPairs) -> Result<Ten
 /// The sums of the columns of a matrix, in the accumulator's type: the gradient of a bias.
 fn column_sums(x: &Tensor) -> Result<Tensor> {
     const OP: &str = "linear_backward";
+    if x.device() != Device::Cpu {
+        return cuda::column_sums(OP, x);
+    }
     let dtype = x.dtype();
     let mut sums = Tensor::empty(&x.dims()[1..], dtype.accumulator(), x.device())?;
     match dtype {

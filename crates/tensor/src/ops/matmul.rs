@@ -9,7 +9,7 @@ use super::reduce::reduce_to_shape;
 use crate::cpu::gemm::{self, MatrixMut, MatrixRef, gemm, naive};
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
-use crate::{DType, Element, Error, Result, Tensor};
+use crate::{DType, Device, Element, Error, Result, Tensor, cuda};
 
 /// Products of fewer multiply-adds are handed out whole, one per thread; larger ones are shared by the threads.
 const SHARED_WORK: usize = 1 << 22;
@@ -46,9 +46,16 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         DType::F32 | DType::F64 => {}
         got => return Err(Error::DTypeMismatch { op: "matmul", expected: "a float type".into(), got }),
     }
-    let mut y = Tensor::empty(&dims, a.dtype(), a.device())?;
     let a = a.broadcast_to(&[&batch[..], &[m, k]].concat())?;
     let b = b.broadcast_to(&[&batch[..], &[k, n]].concat())?;
+    if a.device() != Device::Cpu {
+        if batch.is_empty() {
+            return cuda::product("matmul", &a, &b, DType::F32);
+        }
+        let count = batch.iter().product();
+        return cuda::matmul(&a.reshape(&[count, m, k])?, &b.reshape(&[count, k, n])?)?.reshape(&dims);
+    }
+    let mut y = Tensor::empty(&dims, a.dtype(), a.device())?;
     if m * n == 0 {
         return Ok(y);
     }

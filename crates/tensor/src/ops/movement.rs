@@ -5,7 +5,7 @@ use super::check;
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
-use crate::{DType, Error, Float, Result, Tensor, for_float};
+use crate::{DType, Device, Error, Float, Result, Tensor, cuda, for_float};
 
 /// Elements in a piece of parallel work.
 const CHUNK: usize = 1 << 16;
@@ -35,6 +35,9 @@ pub fn cat(tensors: &[&Tensor], dim: usize) -> Result<Tensor> {
         }
         dims[dim] += tensor.dims()[dim];
     }
+    if first.device() != Device::Cpu {
+        return cuda::cat(tensors, dim, &dims);
+    }
     let mut out = Tensor::empty(&dims, first.dtype(), first.device())?;
     for_dtype!(first.dtype(), E => {
         let block: usize = dims[dim..].iter().product();
@@ -59,6 +62,9 @@ pub fn cat(tensors: &[&Tensor], dim: usize) -> Result<Tensor> {
 pub fn gather_rows(x: &Tensor, indices: &[u32]) -> Result<Tensor> {
     let (rows, width) = check::matrix("gather_rows", "rows", x)?;
     check::ids("gather_rows", indices, rows)?;
+    if x.device() != Device::Cpu {
+        return cuda::gather_rows("gather_rows", x, indices);
+    }
     let mut out = Tensor::empty(&[indices.len(), width], x.dtype(), x.device())?;
     for_dtype!(x.dtype(), E => {
         let (x, width) = (x.as_rows::<E>("gather_rows")?, width.max(1));
@@ -85,6 +91,9 @@ pub fn gather_rows_backward(dy: &Tensor, indices: &[u32], rows: usize) -> Result
         return Err(Error::ShapeMismatch { op: "gather_rows_backward", expected, got: dy.dims().to_vec() });
     }
     check::ids("gather_rows_backward", indices, rows)?;
+    if dy.device() != Device::Cpu {
+        return cuda::gather_rows_backward(dy, indices, rows);
+    }
     let mut dx = Tensor::zeros(&[rows, width], dy.dtype(), dy.device())?;
     for_float!("gather_rows_backward", dy.dtype(), E => {
         let (dy, isa) = (dy.as_rows::<E>("gather_rows_backward")?, Isa::current());

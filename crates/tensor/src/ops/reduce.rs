@@ -7,7 +7,7 @@ use super::elementwise::scale;
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
-use crate::{DType, Error, Float, Result, Rows, Tensor, for_float};
+use crate::{DType, Device, Error, Float, Result, Rows, Tensor, cuda, for_float};
 
 /// Elements of a piece of a sum along contiguous elements.
 const PIECE: usize = 1 << 13;
@@ -21,6 +21,9 @@ const PIECE_ROWS: usize = 64;
 pub fn sum(x: &Tensor, dim: usize, keepdim: bool) -> Result<Tensor> {
     let [outer, len, inner] = around("sum", x, dim)?;
     let dims = reduced(x, dim, keepdim);
+    if x.device() != Device::Cpu {
+        return cuda::sum(x, [outer, len, inner], &dims);
+    }
     let source = x.contiguous()?;
     for_float!("sum", x.dtype(), E => {
         let mut y = Tensor::empty(&dims, x.dtype(), x.device())?;

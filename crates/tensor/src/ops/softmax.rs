@@ -9,7 +9,7 @@ use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::tensor::Rows;
-use crate::{Float, Result, Tensor, for_float};
+use crate::{Device, Float, Result, Tensor, cuda, for_float};
 
 /// Elements in one piece of parallel work, as whole rows.
 const PIECE: usize = 1 << 14;
@@ -51,7 +51,9 @@ fn rows_a_piece(width: usize) -> usize {
 }
 
 fn forward(op: &'static str, x: &Tensor, logarithm: bool) -> Result<Tensor> {
-    check::on_cpu(op, x)?;
+    if x.device() != Device::Cpu {
+        return cuda::softmax(op, x, logarithm);
+    }
     let mut y = Tensor::empty(x.dims(), x.dtype(), x.device())?;
     for_float!(op, x.dtype(), E => {
         let (x, isa) = (x.as_rows::<E>(op)?, Isa::current());
@@ -115,9 +117,11 @@ pub(super) fn exponentials<L: Lanes, E: Float<Real = L::Real>>(x: &[E], y: &mut 
 }
 
 fn backward(op: &'static str, dy: &Tensor, y: &Tensor, logarithm: bool) -> Result<Tensor> {
-    check::on_cpu(op, dy)?;
     check::shape(op, "dy like y", dy, y.dims())?;
-    check::dtype(op, dy, y.dtype())?;
+    check::same_type(op, y, dy)?;
+    if y.device() != Device::Cpu {
+        return cuda::softmax_backward(op, dy, y, logarithm);
+    }
     let mut dx = Tensor::empty(y.dims(), y.dtype(), y.device())?;
     for_float!(op, y.dtype(), E => {
         let (dy, y, isa) = (dy.as_rows::<E>(op)?, y.as_rows::<E>(op)?, Isa::current());

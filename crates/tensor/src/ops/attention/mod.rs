@@ -26,10 +26,11 @@ mod scores;
 #[cfg(test)]
 mod tests;
 
+use super::check;
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::isa::Isa;
 use crate::cpu::{parallel, simd};
-use crate::{DType, Device, Dropout, Error, Float, Offsets, Result, Rows, Tensor, for_float};
+use crate::{DType, Device, Dropout, Error, Float, Offsets, Result, Rows, Tensor, cuda, for_float};
 use backward::Gradients;
 use half::{bf16, f16};
 use pack::Part;
@@ -83,10 +84,70 @@ pub fn attention(
     queries: Queries,
     options: &AttentionOptions,
 ) -> Result<Attention> {
-    for_float!("attention", qkv.dtype(), E => {
-        let problem = Problem::<E>::new("attention", qkv, heads, softmax_scale, offsets, queries, options)?;
+    const OP: &str = "attention";
+    let width = check_problem(OP, qkv, heads, offsets, options)?;
+    if qkv.device() != Device::Cpu {
+        let dropout = options.dropout.as_ref();
+        let problem = cuda::Problem { op: OP, qkv, heads, softmax_scale, offsets, queries, dropout };
+        return cuda::attention(&problem, &options.probabilities_for);
+    }
+    for_float!(OP, qkv.dtype(), E => {
+        let problem = Problem::<E>::new(OP, qkv, heads, width, softmax_scale, offsets, queries, options)?;
         attention_cpu(&problem, &options.probabilities_for)
     })
+}
+
+/// Checks what both passes are given; C.
+fn check_problem(
+    op: &'static str,
+    qkv: &Tensor,
+    heads: usize,
+    offsets: &Offsets,
+    options: &AttentionOptions,
+) -> Result<usize> {
+    let total = offsets.total();
+    let width = match *qkv.dims() {
+        [rows, width] if rows == total && heads > 0 && width.is_multiple_of(3 * heads) => width / 3,
+        _ => {
+            let expected = format!("qkv [{total}, 3 x {heads} heads x head size]");
+            return Err(Error::ShapeMismatch { op, expected, got: qkv.dims().to_vec() });
+        }
+    };
+    if let Some(&head) = options.probabilities_for.iter().find(|&&head| head >= heads) {
+        return Err(Error::IndexOutOfRange { op, index: head, len: heads });
+    }
+    if let Some(dropout) = &options.dropout {
+        dropout.check(op)?;
+        // Positions and heads have that many bits in the counter of a draw.
+        let largest = offsets.longest().max(heads);
+        if largest > 1 << 16 {
+            let expected = "at most 65536 rows in a sequence and heads, with dropout";
+            let got = largest.to_string();
+            return Err(Error::InvalidArgument { op, name: "offsets", expected, got });
+        }
+    }
+    Ok(width)
+}
+
+/// Checks an operand of backward against forward's result.
+fn check_result(op: &'static str, name: &str, tensor: &Tensor, dims: [usize; 2], dtype: DType) -> Result<()> {
+    if tensor.dims() != dims {
+        let expected = format!("{name} {dims:?}, as forward's");
+        return Err(Error::ShapeMismatch { op, expected, got: tensor.dims().to_vec() });
+    }
+    if tensor.dtype() != dtype {
+        let expected = format!("{dtype} in {name}, as forward's");
+        return Err(Error::DTypeMismatch { op, expected, got: tensor.dtype() });
+    }
+    Ok(())
+}
+
+/// How many rows the output has.
+pub(crate) fn asked_rows(queries: Queries, offsets: &Offsets) -> usize {
+    match queries {
+        Queries::All => offsets.total(),
+        Queries::First => offsets.sequences(),
+    }
 }
 
 /// The gradient of [`attention`] with respect to `qkv`: `[T, 3C]` in its dtype.
@@ -107,8 +168,19 @@ pub fn attention_backward(
     options: &AttentionOptions,
 ) -> Result<Tensor> {
     const OP: &str = "attention_backward";
+    let width = check_problem(OP, qkv, heads, offsets, options)?;
+    let rows = asked_rows(queries, offsets);
+    check_result(OP, "dout", dout, [rows, width], qkv.dtype())?;
+    check_result(OP, "lse", lse, [heads, rows], qkv.dtype().accumulator())?;
+    check::device(OP, qkv, dout)?;
+    check::device(OP, qkv, lse)?;
+    if qkv.device() != Device::Cpu {
+        let dropout = options.dropout.as_ref();
+        let problem = cuda::Problem { op: OP, qkv, heads, softmax_scale, offsets, queries, dropout };
+        return cuda::attention_backward(&problem, dout, lse);
+    }
     for_float!(OP, qkv.dtype(), E => {
-        let problem = Problem::<E>::new(OP, qkv, heads, softmax_scale, offsets, queries, options)?;
+        let problem = Problem::<E>::new(OP, qkv, heads, width, softmax_scale, offsets, queries, options)?;
         attention_backward_cpu(&problem, dout, lse)
     })
 }
@@ -131,35 +203,12 @@ impl<'a, E: Float> Problem<'a, E> {
         op: &'static str,
         qkv: &'a Tensor,
         heads: usize,
+        width: usize,
         softmax_scale: f64,
         offsets: &'a Offsets,
         queries: Queries,
         options: &AttentionOptions,
     ) -> Result<Self> {
-        if qkv.device() != Device::Cpu {
-            return Err(Error::NotSupported { op, device: qkv.device(), dtype: qkv.dtype() });
-        }
-        let total = offsets.total();
-        let width = match *qkv.dims() {
-            [rows, width] if rows == total && heads > 0 && width.is_multiple_of(3 * heads) => width / 3,
-            _ => {
-                let expected = format!("qkv [{total}, 3 x {heads} heads x head size]");
-                return Err(Error::ShapeMismatch { op, expected, got: qkv.dims().to_vec() });
-            }
-        };
-        if let Some(&head) = options.probabilities_for.iter().find(|&&head| head >= heads) {
-            return Err(Error::IndexOutOfRange { op, index: head, len: heads });
-        }
-        if let Some(dropout) = &options.dropout {
-            dropout.check(op)?;
-            // Positions and heads have that many bits in the counter of a draw.
-            let largest = offsets.longest().max(heads);
-            if largest > 1 << 16 {
-                let expected = "at most 65536 rows in a sequence and heads, with dropout";
-                let got = largest.to_string();
-                return Err(Error::InvalidArgument { op, name: "offsets", expected, got });
-            }
-        }
         Ok(Problem {
             op,
             qkv: qkv.as_rows(op)?,
@@ -183,14 +232,6 @@ impl<'a, E: Float> Problem<'a, E> {
         match self.queries {
             Queries::All => self.offsets.ranges().collect(),
             Queries::First => (0..self.offsets.sequences()).map(|sequence| sequence..sequence + 1).collect(),
-        }
-    }
-
-    /// How many rows the output has.
-    fn asked_rows(&self) -> usize {
-        match self.queries {
-            Queries::All => self.offsets.total(),
-            Queries::First => self.offsets.sequences(),
         }
     }
 
@@ -226,19 +267,6 @@ impl<'a, E: Float> Problem<'a, E> {
         let dropout = *dropout;
         simd::run::<E::Real, _>(self.isa, FillDraws { dropout, head, sequence, first, queries, keys, out });
         Some((dropout, out))
-    }
-
-    /// Checks an operand of backward against forward's result.
-    fn check(&self, name: &str, tensor: &Tensor, dims: [usize; 2], dtype: DType) -> Result<()> {
-        if tensor.dims() != dims {
-            let expected = format!("{name} {dims:?}, as forward's");
-            return Err(Error::ShapeMismatch { op: self.op, expected, got: tensor.dims().to_vec() });
-        }
-        if tensor.dtype() != dtype {
-            let expected = format!("{dtype} in {name}, as forward's");
-            return Err(Error::DTypeMismatch { op: self.op, expected, got: tensor.dtype() });
-        }
-        Ok(())
     }
 }
 
@@ -304,7 +332,7 @@ impl Head for bf16 {
 }
 
 fn attention_cpu<E: Head>(problem: &Problem<'_, E>, probabilities_for: &[usize]) -> Result<Attention> {
-    let (rows, heads) = (problem.asked_rows(), problem.heads);
+    let (rows, heads) = (asked_rows(problem.queries, problem.offsets), problem.heads);
     let mut out = Tensor::empty(&[rows, problem.width()], E::DTYPE, Device::Cpu)?;
     let mut lse = Tensor::empty(&[heads, rows], E::DTYPE.accumulator(), Device::Cpu)?;
     let lens: Vec<usize> = problem.asked().iter().map(ExactSizeIterator::len).collect();
@@ -331,9 +359,7 @@ fn attention_cpu<E: Head>(problem: &Problem<'_, E>, probabilities_for: &[usize])
 }
 
 fn attention_backward_cpu<E: Head>(problem: &Problem<'_, E>, dout: &Tensor, lse: &Tensor) -> Result<Tensor> {
-    let (rows, heads, width) = (problem.asked_rows(), problem.heads, problem.width());
-    problem.check("dout", dout, [rows, width], E::DTYPE)?;
-    problem.check("lse", lse, [heads, rows], E::DTYPE.accumulator())?;
+    let (rows, heads, width) = (asked_rows(problem.queries, problem.offsets), problem.heads, problem.width());
     let dout = dout.as_rows::<E>(problem.op)?;
     let lse = lse.as_slice::<E::Real>()?;
     let total = problem.offsets.total();

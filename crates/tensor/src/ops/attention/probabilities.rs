@@ -1,6 +1,7 @@
 //! Probabilities of chosen heads, to be looked at: computed again from the scores and lse.
 
 use super::Problem;
+use super::asked_rows;
 use super::forward::{QUERIES, score_block};
 use super::pack::{PackPanels, PackRows, Scratch, padded};
 use super::scores::KEYS;
@@ -17,7 +18,7 @@ pub(super) fn probabilities<E: Float>(
     if heads.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = problem.asked_rows();
+    let rows = asked_rows(problem.queries, problem.offsets);
     let lse = lse.as_slice::<E::Real>()?;
     let mut results = Vec::with_capacity(problem.offsets.sequences());
     for (sequence, asked) in problem.asked().into_iter().enumerate() {

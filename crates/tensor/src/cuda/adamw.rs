@@ -1,0 +1,96 @@
+//! AdamW over all parameters in one launch, and the global norm of all gradients in two.
+
+use super::launch::{Grid, context_of, launch, single};
+use super::memory::Block;
+use crate::ops::adamw::{AdamW, Update};
+use crate::{DType, Error, Result, Tensor};
+use vitrine_kernels::{ADAMW, AdamwChunk, AdamwSettings, AdamwTensor};
+
+/// Elements of a chunk: what a block of threads has.
+const CHUNK: usize = 2048;
+
+fn chunks(lens: impl Iterator<Item = usize>) -> Vec<AdamwChunk> {
+    let of = |(tensor, len): (usize, usize)| {
+        (0..len.div_ceil(CHUNK)).map(move |index| AdamwChunk { tensor: tensor as u32, index: index as u32 })
+    };
+    lens.enumerate().flat_map(of).collect()
+}
+
+fn settings(settings: &AdamW) -> AdamwSettings {
+    let AdamW { lr, beta1, beta2, eps, step } = *settings;
+    let correction = |beta: f64| 1.0 - beta.powi(step as i32);
+    AdamwSettings {
+        lr,
+        beta1,
+        beta2,
+        eps,
+        correction1: correction(beta1),
+        correction2: correction(beta2),
+        max_grad_norm: 0.0,
+    }
+}
+
+pub(crate) fn adamw_step(updates: &mut [Update<'_>], adamw: &AdamW, grad_scale: f64) -> Result<()> {
+    let Some(first) = updates.first() else { return Ok(()) };
+    let context = context_of(first.param)?;
+    let mut tensors = Vec::with_capacity(updates.len());
+    for update in updates.iter_mut() {
+        let dtype = update.param.dtype();
+        if dtype != DType::F32 || !update.grad.is_contiguous() {
+            return Err(Error::NotSupported { op: "adamw_step", device: update.param.device(), dtype });
+        }
+        tensors.push(AdamwTensor {
+            param: update.param.device_address_mut()?,
+            grad: update.grad.device_address(),
+            first_moment: update.first_moment.device_address_mut()?,
+            second_moment: update.second_moment.device_address_mut()?,
+            compute: update.compute.as_mut().map_or(Ok(0), |compute| compute.device_address_mut())?,
+            len: update.param.numel() as u64,
+            weight_decay: update.weight_decay,
+        });
+    }
+    let chunks = chunks(updates.iter().map(|update| update.param.numel()));
+    let (tensors, table) = (Block::upload(&context, &tensors)?, Block::upload(&context, &chunks)?);
+    let settings = Block::upload(&context, &[settings(adamw)])?;
+    // The second number is the factor of the gradients.
+    let norm = Block::upload(&context, &[0.0, grad_scale as f32])?;
+    let grid = Grid::new(chunks.len(), 1, 256);
+    launch!(context, ADAMW, single(&ADAMW, "adamw_update"), grid, &tensors, &table, &settings, &norm)
+}
+
+pub(crate) fn global_norm(grads: &[&Tensor]) -> Result<f64> {
+    let Some(first) = grads.first() else { return Ok(0.0) };
+    let context = context_of(first)?;
+    let mut tensors = Vec::with_capacity(grads.len());
+    for grad in grads {
+        if grad.dtype() != DType::F32 || !grad.is_contiguous() {
+            return Err(Error::NotSupported {
+                op: "global_norm",
+                device: grad.device(),
+                dtype: grad.dtype(),
+            });
+        }
+        tensors.push(AdamwTensor {
+            param: 0,
+            grad: grad.device_address(),
+            first_moment: 0,
+            second_moment: 0,
+            compute: 0,
+            len: grad.numel() as u64,
+            weight_decay: 0.0,
+        });
+    }
+    let chunks = chunks(grads.iter().map(|grad| grad.numel()));
+    let (tensors, table) = (Block::upload(&context, &tensors)?, Block::upload(&context, &chunks)?);
+    let partials = Block::new(&context, 8 * chunks.len())?;
+    let adamw = AdamW { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 0.0, step: 1 };
+    let settings = Block::upload(&context, &[settings(&adamw)])?;
+    let norm = Block::new(&context, 8)?;
+    let squares = single(&ADAMW, "adamw_squares");
+    launch!(context, ADAMW, squares, Grid::new(chunks.len(), 1, 256), &tensors, &table, &partials)?;
+    let total = single(&ADAMW, "adamw_norm");
+    launch!(context, ADAMW, total, Grid::new(1, 1, 1024), &partials, chunks.len() as u32, &settings, &norm)?;
+    let mut out = [0.0f32; 2];
+    norm.read(0, &mut out)?;
+    Ok(out[0].into())
+}

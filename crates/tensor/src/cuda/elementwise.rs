@@ -1,0 +1,143 @@
+//! Element by element: functions, conversions, copies of views; and sums over a dimension.
+//!
+//! Kernels work on contiguous arrays of one shape; what is broadcast or strided is copied first.
+
+use super::launch::{Argument, Grid, context_of, kernel, launch, single};
+use super::memory::Block;
+use crate::{DType, Error, Result, Tensor};
+use vitrine_kernels::{CAST, ELEMENTWISE, GELU, Module, REDUCE, View};
+
+/// The module and the kernel family of an operation on elements.
+fn family(op: &'static str) -> (&'static Module, &'static str) {
+    match op {
+        "exp" => (&ELEMENTWISE, "exp_forward"),
+        "ln" => (&ELEMENTWISE, "ln_forward"),
+        "sqrt" => (&ELEMENTWISE, "sqrt_forward"),
+        "gelu_erf" => (&GELU, "gelu_erf_forward"),
+        "gelu_tanh" => (&GELU, "gelu_tanh_forward"),
+        "relu" => (&GELU, "relu_forward"),
+        "tanh" => (&GELU, "tanh_forward"),
+        "gelu_erf_backward" | "gelu_tanh_backward" | "relu_backward" | "tanh_backward" => (&GELU, op),
+        _ => (&ELEMENTWISE, op),
+    }
+}
+
+/// `y = f(x)`.
+pub(crate) fn unary(op: &'static str, x: &Tensor) -> Result<Tensor> {
+    let context = context_of(x)?;
+    let (module, name) = family(op);
+    let kernel = kernel(op, module, name, x)?;
+    let x = x.contiguous()?;
+    let mut y = Tensor::empty(x.dims(), x.dtype(), x.device())?;
+    let n = x.numel();
+    launch!(context, *module, kernel, Grid::elements(n), &x, &mut y, n as u64)?;
+    Ok(y)
+}
+
+/// `y = f(a, b)`, both broadcast to `dims`.
+pub(crate) fn binary(op: &'static str, a: &Tensor, b: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let context = context_of(a)?;
+    let (module, name) = family(op);
+    let kernel = kernel(op, module, name, a)?;
+    let (a, b) = (a.broadcast_to(dims)?.contiguous()?, b.broadcast_to(dims)?.contiguous()?);
+    let mut y = Tensor::empty(dims, a.dtype(), a.device())?;
+    let n = y.numel();
+    launch!(context, *module, kernel, Grid::elements(n), &a, &b, &mut y, n as u64)?;
+    Ok(y)
+}
+
+/// `y = factor x + term`.
+pub(crate) fn affine(op: &'static str, x: &Tensor, factor: f64, term: f64) -> Result<Tensor> {
+    let context = context_of(x)?;
+    let kernel = kernel(op, &ELEMENTWISE, "affine", x)?;
+    let x = x.contiguous()?;
+    let mut y = Tensor::empty(x.dims(), x.dtype(), x.device())?;
+    let n = x.numel();
+    let grid = Grid::elements(n);
+    launch!(context, ELEMENTWISE, kernel, grid, &x, &mut y, n as u64, factor as f32, term as f32)?;
+    Ok(y)
+}
+
+/// Sets every element to `value`.
+pub(crate) fn fill(y: &mut Tensor, value: f64) -> Result<()> {
+    let context = context_of(y)?;
+    let kernel = kernel("full", &ELEMENTWISE, "fill", y)?;
+    let n = y.numel();
+    launch!(context, ELEMENTWISE, kernel, Grid::elements(n), y, n as u64, value as f32)
+}
+
+/// A contiguous tensor in the other of F32 and BF16.
+pub(crate) fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    let context = context_of(x)?;
+    let kernel = match (x.dtype(), dtype) {
+        (DType::F32, DType::BF16) => single(&CAST, "cast_f32_to_bf16"),
+        (DType::BF16, DType::F32) => single(&CAST, "cast_bf16_to_f32"),
+        (_, to) => return Err(Error::NotSupported { op: "to_dtype", device: x.device(), dtype: to }),
+    };
+    let mut y = Tensor::empty(x.dims(), dtype, x.device())?;
+    let n = x.numel();
+    launch!(context, CAST, kernel, Grid::elements(n), x, &mut y, n as u64)?;
+    Ok(y)
+}
+
+/// A contiguous copy in storage of its own.
+pub(crate) fn copy(x: &Tensor) -> Result<Tensor> {
+    let context = context_of(x)?;
+    let mut y = Tensor::empty(x.dims(), x.dtype(), x.device())?;
+    if x.is_contiguous() {
+        y.device_copy_from(0, x)?;
+        return Ok(y);
+    }
+    // Elements are moved, not computed with: those of four bytes can go as F32, those of two as BF16.
+    let kernel = match x.dtype().size() {
+        4 => single(&ELEMENTWISE, "strided_copy_f32"),
+        2 => single(&ELEMENTWISE, "strided_copy_bf16"),
+        _ => return Err(Error::NotSupported { op: "contiguous", device: x.device(), dtype: x.dtype() }),
+    };
+    let mut view = View { dims: [1; 6], strides: [0; 6] };
+    let lead = 6 - x.rank();
+    for (d, (&len, &stride)) in x.dims().iter().zip(x.strides()).enumerate() {
+        (view.dims[lead + d], view.strides[lead + d]) = (len as u64, stride as u64);
+    }
+    let n = x.numel();
+    launch!(context, ELEMENTWISE, kernel, Grid::new(n.div_ceil(256), 1, 256), x, &mut y, n as u64, view)?;
+    Ok(y)
+}
+
+/// The sums of the columns of a matrix (rows may be strided), in F32: pieces of 64 rows, and the pieces in order.
+pub(crate) fn column_sums(op: &'static str, x: &Tensor) -> Result<Tensor> {
+    let context = context_of(x)?;
+    let kernel = kernel(op, &REDUCE, "row_sums", x)?;
+    let (rows, width) = (x.dims()[0], x.dims()[1]);
+    let mut sums = Tensor::empty(&[width], DType::F32, x.device())?;
+    let pieces = rows.div_ceil(64);
+    if pieces == 0 {
+        sums.zero_()?;
+        return Ok(sums);
+    }
+    let stride = x.row_stride(op)? as u64;
+    let partials = Block::new(&context, 4 * pieces * width)?;
+    let grid = Grid::new(width.div_ceil(256), pieces, 32);
+    launch!(context, REDUCE, kernel, grid, x, stride, &partials, rows as u32, width as u32)?;
+    add_partials((&partials).into(), &mut sums, pieces)?;
+    Ok(sums)
+}
+
+/// `y` = the rows of partials `[rows, numel of y]` added up.
+pub(super) fn add_partials(partials: Argument, y: &mut Tensor, rows: usize) -> Result<()> {
+    let context = context_of(y)?;
+    let width = y.numel();
+    let (kernel, grid) = (single(&REDUCE, "column_sums"), Grid::new(width.div_ceil(32), 1, 256));
+    launch!(context, REDUCE, kernel, grid, partials, y, rows as u32, width as u64, 0u32)
+}
+
+/// The sum over the middle of `[outer, length, inner]`, as `dims`.
+pub(crate) fn sum(x: &Tensor, [outer, len, inner]: [usize; 3], dims: &[usize]) -> Result<Tensor> {
+    let x = x.contiguous()?.reshape(&[outer, len, inner])?;
+    let mut y = Tensor::empty(dims, x.dtype(), x.device())?;
+    for o in 0..outer {
+        let sums = column_sums("sum", &x.select(0, o)?)?.to_dtype(x.dtype())?;
+        y.device_copy_from(o * inner, &sums)?;
+    }
+    Ok(y)
+}

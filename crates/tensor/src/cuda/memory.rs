@@ -1,0 +1,179 @@
+//! Device memory: blocks that come from a pool and go back to it, and copies between host and device.
+//!
+//! A freed block may be given out at once, although kernels that use it may not have run yet: all work is in one stream, so
+//! whoever gets it comes after them. Sizes are rounded up to classes (2^k times 1, 1.25, 1.5 or 1.75), so that batches of
+//! varying length find blocks; a steady training step asks the driver for nothing.
+
+use super::context::{Context, failed};
+use crate::{Device, Element, Error, Result};
+use cudarc::driver::{result, sys};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+/// Blocks that nobody uses, by their size class.
+#[derive(Default)]
+pub(crate) struct Pool {
+    free: HashMap<usize, Vec<u64>>,
+}
+
+/// The smallest block, and what all starts are multiples of.
+const SMALLEST: usize = 512;
+
+/// The size of the block that holds `len` bytes: wastes at most a fifth of it.
+fn size_class(len: usize) -> usize {
+    if len <= SMALLEST {
+        return SMALLEST;
+    }
+    let step = 1usize << (len - 1).ilog2().saturating_sub(2);
+    len.next_multiple_of(step)
+}
+
+/// Device memory of one owner.
+pub(crate) struct Block {
+    context: Arc<Context>,
+    address: u64,
+    len: usize,
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            let mut pool = self.context.pool.lock().unwrap_or_else(PoisonError::into_inner);
+            pool.free.entry(size_class(self.len)).or_default().push(self.address);
+        }
+    }
+}
+
+impl Block {
+    /// `len` bytes with unspecified contents.
+    pub fn new(context: &Arc<Context>, len: usize) -> Result<Self> {
+        if len == 0 {
+            return Ok(Block { context: context.clone(), address: 0, len });
+        }
+        let size = size_class(len);
+        let mut pool = context.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = pool.free.get_mut(&size).and_then(Vec::pop);
+        let address = match found {
+            Some(address) => address,
+            None => allocate(context, &mut pool, size)?,
+        };
+        Ok(Block { context: context.clone(), address, len })
+    }
+
+    /// A copy of host values.
+    pub fn upload<T: Copy>(context: &Arc<Context>, values: &[T]) -> Result<Self> {
+        let mut block = Block::new(context, size_of_val(values))?;
+        block.write(values)?;
+        Ok(block)
+    }
+
+    /// Copies host values to the start.
+    pub fn write<T: Copy>(&mut self, values: &[T]) -> Result<()> {
+        assert!(size_of_val(values) <= self.len, "internal: more values than the block has room for");
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.context.make_current()?;
+        // SAFETY: the block has room as asserted. From pageable memory the driver has taken the bytes when it returns.
+        unsafe { result::memcpy_htod_async(self.address, values, self.context.stream()) }
+            .map_err(failed(self.context.ordinal, "copying to the device"))
+    }
+
+    /// Copies bytes from `offset` on to the host; waits for everything before.
+    pub fn read<E: Element>(&self, offset: usize, out: &mut [E]) -> Result<()> {
+        assert!(offset + size_of_val(out) <= self.len, "internal: more values than the block holds");
+        if out.is_empty() {
+            return Ok(());
+        }
+        self.context.make_current()?;
+        let ordinal = self.context.ordinal;
+        // SAFETY: the block holds the bytes as asserted, every bit pattern of an `Element` is valid, and `out` is not touched
+        // before the stream is done.
+        unsafe { result::memcpy_dtoh_async(out, self.address + offset as u64, self.context.stream()) }
+            .map_err(failed(ordinal, "copying to the host"))?;
+        self.context.synchronize()
+    }
+
+    /// Copies `len` bytes from another block.
+    pub fn copy_from(&mut self, to: usize, from: &Block, start: usize, len: usize) -> Result<()> {
+        assert!(to + len <= self.len && start + len <= from.len, "internal: a copy outside of a block");
+        if len == 0 {
+            return Ok(());
+        }
+        self.context.make_current()?;
+        let (to, from) = (self.address + to as u64, from.address + start as u64);
+        // SAFETY: both ranges lie inside their blocks, as asserted.
+        unsafe { result::memcpy_dtod_async(to, from, len, self.context.stream()) }
+            .map_err(failed(self.context.ordinal, "copying on the device"))
+    }
+
+    /// Sets bytes to zero.
+    pub fn zero(&mut self, offset: usize, len: usize) -> Result<()> {
+        assert!(offset + len <= self.len, "internal: zeros outside of a block");
+        if len == 0 {
+            return Ok(());
+        }
+        self.context.make_current()?;
+        // SAFETY: the range lies inside the block, as asserted.
+        unsafe { result::memset_d8_async(self.address + offset as u64, 0, len, self.context.stream()) }
+            .map_err(failed(self.context.ordinal, "setting memory to zero"))
+    }
+
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// A new block of the driver's; where the device is full, the pool's blocks are given back first.
+fn allocate(context: &Context, pool: &mut Pool, size: usize) -> Result<u64> {
+    context.make_current()?;
+    let ask = || {
+        // SAFETY: the address is used only through a `Block`.
+        unsafe { result::malloc_sync(size) }
+    };
+    let first = ask();
+    let is_full = |error: &cudarc::driver::DriverError| error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+    match first {
+        Ok(address) => return Ok(address),
+        Err(error) if !is_full(&error) => return Err(failed(context.ordinal, "allocating memory")(error)),
+        Err(_) => {}
+    }
+    context.synchronize()?;
+    for (_, addresses) in pool.free.drain() {
+        for address in addresses {
+            // SAFETY: nobody uses a block of the pool, and the work that did is done.
+            unsafe { result::free_sync(address) }.map_err(failed(context.ordinal, "giving memory back"))?;
+        }
+    }
+    ask().or_else(|error| {
+        if !is_full(&error) {
+            return Err(failed(context.ordinal, "allocating memory")(error));
+        }
+        let (free, total) = context.memory()?;
+        Err(Error::OutOfMemory { device: Device::Cuda(context.ordinal), asked: size, free, total })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_class;
+
+    #[test]
+    fn classes_are_few_and_waste_little() {
+        for len in 1..100_000 {
+            let size = size_class(len);
+            assert!(size >= len && size_class(size) == size);
+            assert!(len < 512 || size * 4 <= len * 5 + 4, "{len} bytes in {size}");
+        }
+        let classes: std::collections::BTreeSet<_> = (1 << 20..1 << 21).step_by(64).map(size_class).collect();
+        assert_eq!(classes.len(), 5);
+    }
+}

@@ -1,0 +1,33 @@
+//! The CUDA backend: storage on the device, and one function per operation that launches kernels of `vitrine-kernels`.
+//!
+//! Reading order: `context` (a device, its stream, its kernels), `memory` (blocks from a caching pool), `launch` (a kernel
+//! with checked arguments), then the operations, in files named as those of [`ops`](crate::ops): they get operands that
+//! those have checked. All work of a device goes to one stream, so operations follow each other without waiting, and a
+//! freed block can be given out again at once. Only what the host reads waits.
+//!
+//! Nothing of CUDA is needed to build or to run on the CPU: the driver is opened when a CUDA device is first asked for.
+
+mod adamw;
+mod attention;
+mod classification;
+mod context;
+mod elementwise;
+mod gemm;
+mod launch;
+mod memory;
+mod normalization;
+mod rows;
+
+pub(crate) use adamw::{adamw_step, global_norm};
+pub(crate) use attention::{Problem, attention, attention_backward};
+pub(crate) use classification::{cross_entropy, cross_entropy_backward, softmax, softmax_backward};
+pub(crate) use context::Context;
+pub use context::{DRIVER_FLOOR, Description, describe, device_count, synchronize};
+pub(crate) use elementwise::{affine, binary, cast, column_sums, copy, fill, sum, unary};
+pub(crate) use gemm::{linear, matmul, product};
+pub(crate) use memory::Block;
+pub(crate) use normalization::{
+    dropout, dropout_add_layer_norm, dropout_add_layer_norm_backward, embed_layer_norm, layer_norm,
+    layer_norm_backward,
+};
+pub(crate) use rows::{cat, embedding_backward, gather_rows, gather_rows_backward};

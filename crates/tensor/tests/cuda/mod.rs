@@ -1,0 +1,159 @@
+//! What the CUDA backend must do, on whatever device there is: shared by `emulated` and `device`.
+
+use libtest_mimic::{Failed, Trial};
+use std::sync::Arc;
+use vitrine_tensor::cases::{self, Mismatch, OpCase, compare, numbers_of};
+use vitrine_tensor::ops::{elementwise, movement, reduce};
+use vitrine_tensor::{DType, Device, Error, Tensor, random};
+
+const CUDA: Device = Device::Cuda(0);
+
+/// Every row of the operations' table in f32 and bfloat16 against the f64 specification, and what has no row.
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("copies", copies),
+        trial("broadcasts", broadcasts),
+        trial("sums", sums),
+        trial("same_bits_again", same_bits_again),
+        trial("the_host_cannot_look", the_host_cannot_look),
+    ];
+    for case in cases::all() {
+        let case = Arc::new(case);
+        let mut add = |dtype: &str, check: fn(&OpCase) -> Result<(), Mismatch>| {
+            let (case, name) = (case.clone(), format!("{}/{dtype}", case.name()));
+            trials.push(Trial::test(name, move || check(&case).map_err(Failed::from)));
+        };
+        add("f32", |case| case.check_f32(CUDA));
+        if case.has_half() {
+            add("bf16", |case| case.check_half(DType::BF16, CUDA));
+        }
+    }
+    trials
+}
+
+fn trial(name: &str, run: fn() -> Result<(), Mismatch>) -> Trial {
+    Trial::test(name, move || run().map_err(Failed::from))
+}
+
+fn numbers(dims: &[usize], seed: u64) -> Tensor {
+    let values = random::normal(dims.iter().product(), 1.0, seed, 0);
+    Tensor::from_slice(&values, dims).expect("as many values as the shape has")
+}
+
+fn same(what: &str, got: &Tensor, expected: &Tensor) -> Result<(), Mismatch> {
+    compare(|| what.into(), &numbers_of(got)?, &numbers_of(expected)?, 0.0)
+}
+
+/// There and back, views of every kind, concatenation, chosen rows.
+fn copies() -> Result<(), Mismatch> {
+    let x = numbers(&[3, 4, 5], 1);
+    let y = x.to_device(CUDA)?;
+    same("there and back", &y, &x)?;
+    same("transposed", &y.transpose(0, 2)?.contiguous()?, &x.transpose(0, 2)?)?;
+    same("narrowed", &y.narrow(1, 1, 2)?.copy()?, &x.narrow(1, 1, 2)?)?;
+    same("reshaped", &y.t()?.reshape(&[15, 4])?, &x.t()?.reshape(&[15, 4])?)?;
+    same(
+        "repeated",
+        &y.narrow(0, 1, 1)?.broadcast_to(&[3, 4, 5])?.contiguous()?,
+        &x.narrow(0, 1, 1)?.broadcast_to(&[3, 4, 5])?,
+    )?;
+    let half = y.to_dtype(DType::BF16)?;
+    same("bfloat16", &half, &x.to_dtype(DType::BF16)?)?;
+    same("bfloat16, transposed", &half.t()?.contiguous()?, &x.to_dtype(DType::BF16)?.t()?)?;
+    same("and back", &half.to_dtype(DType::F32)?, &x.to_dtype(DType::BF16)?)?;
+    same("zeros", &Tensor::zeros(&[7], DType::F32, CUDA)?, &Tensor::zeros(&[7], DType::F32, Device::Cpu)?)?;
+    same(
+        "sevens",
+        &Tensor::full(&[9], 7.0, DType::BF16, CUDA)?,
+        &Tensor::full(&[9], 7.0, DType::BF16, Device::Cpu)?,
+    )?;
+    for dim in 0..3 {
+        same(
+            "cat",
+            &movement::cat(&[&y, &y.narrow(dim, 1, 2)?], dim)?,
+            &movement::cat(&[&x, &x.narrow(dim, 1, 2)?], dim)?,
+        )?;
+        same(
+            "narrow_backward",
+            &movement::narrow_backward(&y, dim, 2, 9)?,
+            &movement::narrow_backward(&x, dim, 2, 9)?,
+        )?;
+    }
+    let (x, y) = (x.reshape(&[12, 5])?, y.reshape(&[12, 5])?);
+    let rows = [3, 3, 0, 11];
+    same("gather_rows", &movement::gather_rows(&y, &rows)?, &movement::gather_rows(&x, &rows)?)?;
+    let (dx, dy) = (x.narrow(0, 0, 4)?, y.narrow(0, 0, 4)?);
+    same(
+        "gather_rows_backward",
+        &movement::gather_rows_backward(&dy, &rows, 12)?,
+        &movement::gather_rows_backward(&dx, &rows, 12)?,
+    )
+}
+
+/// Arithmetic under NumPy's broadcasting.
+fn broadcasts() -> Result<(), Mismatch> {
+    let (a, b) = (numbers(&[3, 1, 5], 1), numbers(&[4, 1], 2));
+    let (x, y) = (a.to_device(CUDA)?, b.to_device(CUDA)?);
+    type Function = fn(&Tensor, &Tensor) -> vitrine_tensor::Result<Tensor>;
+    let functions: [(&str, Function); 4] = [
+        ("add", elementwise::add),
+        ("sub", elementwise::sub),
+        ("mul", elementwise::mul),
+        ("div", elementwise::div),
+    ];
+    for (name, f) in functions {
+        let (expected, got) = (numbers_of(&f(&a, &b)?)?, numbers_of(&f(&x, &y)?)?);
+        compare(|| name.into(), &got, &expected, 1e-6)?;
+    }
+    let got = elementwise::add_scalar(&elementwise::scale(&x.t()?, 2.0)?, 1.0)?;
+    let expected = elementwise::add_scalar(&elementwise::scale(&a.t()?, 2.0)?, 1.0)?;
+    compare(|| "affine".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-6)?;
+    type Unary = fn(&Tensor) -> vitrine_tensor::Result<Tensor>;
+    let functions: [(&str, Unary); 5] = [
+        ("exp", elementwise::exp),
+        ("neg", elementwise::neg),
+        ("tanh", elementwise::tanh),
+        ("relu", elementwise::relu),
+        ("sqrt of exp", |x| elementwise::sqrt(&elementwise::exp(x)?)),
+    ];
+    for (name, f) in functions {
+        compare(|| name.into(), &numbers_of(&f(&x)?)?, &numbers_of(&f(&a)?)?, 1e-5)?;
+    }
+    Ok(())
+}
+
+fn sums() -> Result<(), Mismatch> {
+    let x = numbers(&[3, 70, 5], 1);
+    let y = x.to_device(CUDA)?;
+    for dim in 0..3 {
+        let (expected, got) = (reduce::sum(&x, dim, false)?, reduce::sum(&y, dim, false)?);
+        compare(|| format!("sum over {dim}"), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-4)?;
+        let (expected, got) = (reduce::mean(&x, dim, true)?, reduce::mean(&y, dim, true)?);
+        compare(|| format!("mean over {dim}"), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-5)?;
+    }
+    let (expected, got) = (reduce::sum_all(&x)?, reduce::sum_all(&y)?);
+    compare(|| "sum of all".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-3)?;
+    let (expected, got) = (reduce::reduce_to_shape(&x, &[70, 1])?, reduce::reduce_to_shape(&y, &[70, 1])?);
+    compare(|| "reduce_to_shape".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-4)
+}
+
+/// Twice the same operation: the same bits, though blocks are given out again.
+fn same_bits_again() -> Result<(), Mismatch> {
+    for op in ["attention", "linear", "embed_layer_norm", "cross_entropy"] {
+        let case = cases::of(op).pop().expect("a row");
+        let run = || case.run(DType::BF16, DType::BF16, CUDA);
+        let (first, second) = (case.name_results(run()?), case.name_results(run()?));
+        for ((name, first), (_, second)) in first.iter().zip(&second) {
+            same(name, second, first)?;
+        }
+    }
+    Ok(())
+}
+
+fn the_host_cannot_look() -> Result<(), Mismatch> {
+    let x = numbers(&[3], 1).to_device(CUDA)?;
+    assert!(matches!(x.as_slice::<f32>(), Err(Error::DeviceMismatch { .. })));
+    assert!(matches!(elementwise::add(&x, &numbers(&[3], 1)), Err(Error::DeviceMismatch { .. })));
+    assert!(matches!(x.to_dtype(DType::F64), Err(Error::NotSupported { .. })));
+    Ok(())
+}
