@@ -48,10 +48,10 @@ struct Bench {
 impl Bench {
     /// Verifies the row and makes its tensors.
     fn new(case: OpCase) -> Self {
-        if let Err(mismatch) = case.check_f32() {
+        if let Err(mismatch) = case.check_f32(Device::Cpu) {
             panic!("{}: {mismatch}", case.name());
         }
-        let inputs = case.tensors(DType::F32, DType::F32).expect("inputs");
+        let inputs = case.tensors(DType::F32, DType::F32, Device::Cpu).expect("inputs");
         let forwarded = (case.forward)(&inputs).expect("forward");
         let douts = case.output_gradients(&forwarded.outputs, DType::F32).expect("gradients");
         Bench { case, inputs, saved: forwarded.saved, douts }

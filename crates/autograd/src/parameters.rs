@@ -1,7 +1,7 @@
 //! What is trained: [`Parameter`]s with their Hugging Face keys, masters and moments.
 
 use crate::{AutogradError, Result};
-use vitrine_tensor::{DType, Tensor};
+use vitrine_tensor::{DType, Device, Tensor};
 
 /// A named range of a parameter's rows: what one key of a checkpoint holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,20 @@ impl Parameter {
     /// Errors of the conversion.
     pub fn compute_in(&mut self, dtype: DType) -> Result<()> {
         self.compute = if dtype == self.value.dtype() { None } else { Some(self.value.to_dtype(dtype)?) };
+        Ok(())
+    }
+
+    /// Moves the master, its copy and the moments to a device.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn to_device(&mut self, device: Device) -> Result<()> {
+        self.value = self.value.to_device(device)?;
+        for tensor in
+            [&mut self.compute, &mut self.first_moment, &mut self.second_moment].into_iter().flatten()
+        {
+            *tensor = tensor.to_device(device)?;
+        }
         Ok(())
     }
 

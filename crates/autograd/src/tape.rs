@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 use vitrine_tensor::ops::elementwise::add;
-use vitrine_tensor::{DType, Dropout, Shape, Tensor};
+use vitrine_tensor::{DType, Device, Dropout, Shape, Tensor};
 
 /// A variable's place on its tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +42,8 @@ pub struct Node {
     pub shape: Shape,
     /// dtype of the result.
     pub dtype: DType,
+    /// Where the result is.
+    pub device: Device,
     /// Where in the model, such as `encoder.layer.3.attention`.
     pub scope: Arc<str>,
     /// Wall-clock seconds of forward, on a profiled tape.
@@ -241,8 +243,8 @@ impl Tape {
         let mut state = self.state.borrow_mut();
         let scope = state.scopes.last().map_or("", String::as_str).into();
         let id = VarId(state.nodes.len());
-        let (shape, dtype) = (*value.shape(), value.dtype());
-        state.nodes.push(Node { op, inputs, shape, dtype, scope, seconds, needs_gradient });
+        let (shape, dtype, device) = (*value.shape(), value.dtype(), value.device());
+        state.nodes.push(Node { op, inputs, shape, dtype, device, scope, seconds, needs_gradient });
         Var { tape: self, id, value, needs_gradient }
     }
 
@@ -279,8 +281,11 @@ impl Tape {
         if shape.numel() != 1 {
             return Err(AutogradError::NotScalar { got: shape.to_vec() });
         }
-        let dtype = self.state.borrow().nodes[loss.0].dtype;
-        self.walk(loss, Tensor::full(&shape, 1.0, dtype, vitrine_tensor::Device::Cpu)?, keep)
+        let (dtype, device) = {
+            let node = &self.state.borrow().nodes[loss.0];
+            (node.dtype, node.device)
+        };
+        self.walk(loss, Tensor::full(&shape, 1.0, dtype, device)?, keep)
     }
 
     /// The gradients of `sum(y * dy)` for a recorded variable y.

@@ -9,7 +9,7 @@ use crate::{BertConfig, BertError, CONFIG_FILE, KeyReport, Result, TokenBatch, T
 use std::path::Path;
 use std::sync::Arc;
 use vitrine_autograd::{Parameter, ParameterStore, Tape, Var};
-use vitrine_tensor::DType;
+use vitrine_tensor::{DType, Device};
 
 macro_rules! model {
     ($(#[$doc:meta])* $name:ident { $($part:ident: $type:ty),* } $architecture:literal) => {
@@ -52,6 +52,17 @@ macro_rules! model {
                 };
                 for (_, parameter) in self.parameters.iter_mut().filter(|(_, parameter)| is_mixed(parameter)) {
                     parameter.compute_in(dtype)?;
+                }
+                Ok(())
+            }
+
+            /// Moves all parameters to a device: from then on everything is computed there.
+            ///
+            /// # Errors
+            /// Errors of the device.
+            pub fn to_device(&mut self, device: Device) -> Result<()> {
+                for (_, parameter) in self.parameters.iter_mut() {
+                    parameter.to_device(device)?;
                 }
                 Ok(())
             }

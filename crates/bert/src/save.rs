@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 use vitrine_autograd::ParameterStore;
-use vitrine_tensor::DType;
+use vitrine_tensor::{DType, Device};
 
 /// Elements converted to bytes at a time.
 const CHUNK: usize = 1 << 16;
@@ -37,7 +37,7 @@ pub(crate) fn save(
 fn write_weights(files: &mut StagedFiles, folder: &Path, parameters: &ParameterStore) -> Result<()> {
     let mut tensors = Vec::new();
     for (key, value) in parameters.parts()? {
-        tensors.push((key.to_owned(), value.to_dtype(DType::F32)?));
+        tensors.push((key.to_owned(), value.to_device(Device::Cpu)?.to_dtype(DType::F32)?));
     }
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut end = 0;

@@ -52,7 +52,7 @@ pub struct Compute {
     /// Precision of the arithmetic.
     #[arg(long, value_enum, default_value = "auto", help_heading = "Compute")]
     pub dtype: DTypeChoice,
-    /// Device: auto or cpu.
+    /// Device: auto (a CUDA device where there is one), cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", help_heading = "Compute", value_name = "DEVICE")]
     pub device: String,
     /// Threads; default: every core.

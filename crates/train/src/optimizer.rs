@@ -1,9 +1,9 @@
 //! AdamW over a [`ParameterStore`], with the gradient clipped by its global norm.
 
 use crate::Result;
-use vitrine_autograd::{Gradients, ParameterStore};
-use vitrine_tensor::ops::adamw::{AdamW as Update, adamw_step};
-use vitrine_tensor::{Device, Tensor};
+use vitrine_autograd::{Gradients, Parameter, ParameterStore};
+use vitrine_tensor::Tensor;
+use vitrine_tensor::ops::adamw::{AdamW as Settings, Update, adamw_step};
 
 /// AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101) and bias correction, as
 /// `torch.optim.AdamW`. Biases and LayerNorm parameters do not decay. Moments live in the parameters.
@@ -44,24 +44,22 @@ impl AdamW {
     ) -> Result<()> {
         gradients.audit(parameters)?;
         let clip = self.max_grad_norm.map_or(1.0, |max| (max / (grad_norm + 1e-6)).min(1.0));
+        let mut updates = Vec::new();
         for (id, parameter) in parameters.iter_mut() {
-            let Some(gradient) = gradients.parameter(id).filter(|_| parameter.trainable) else { continue };
-            let update = Update {
-                lr,
-                beta1: self.beta1,
-                beta2: self.beta2,
-                eps: self.eps,
-                weight_decay: if parameter.decay { self.weight_decay } else { 0.0 },
-                step: step as u32 + 1,
-            };
-            let zeros = || Tensor::zeros(gradient.dims(), gradient.dtype(), Device::Cpu);
-            let mut first = parameter.first_moment.take().map_or_else(zeros, Ok)?;
-            let mut second = parameter.second_moment.take().map_or_else(zeros, Ok)?;
-            let compute = parameter.compute.as_mut();
-            adamw_step(&mut parameter.value, compute, gradient, &mut first, &mut second, &update, clip)?;
-            parameter.first_moment = Some(first);
-            parameter.second_moment = Some(second);
+            let Some(grad) = gradients.parameter(id).filter(|_| parameter.trainable) else { continue };
+            let Parameter { value: param, compute, first_moment, second_moment, decay, .. } = parameter;
+            for moment in [&mut *first_moment, &mut *second_moment] {
+                if moment.is_none() {
+                    *moment = Some(Tensor::zeros(grad.dims(), grad.dtype(), grad.device())?);
+                }
+            }
+            let (Some(first_moment), Some(second_moment)) = (first_moment, second_moment) else { continue };
+            let weight_decay = if *decay { self.weight_decay } else { 0.0 };
+            let compute = compute.as_mut();
+            updates.push(Update { param, compute, grad, first_moment, second_moment, weight_decay });
         }
-        Ok(())
+        let settings =
+            Settings { lr, beta1: self.beta1, beta2: self.beta2, eps: self.eps, step: step as u32 + 1 };
+        Ok(adamw_step(&mut updates, &settings, clip)?)
     }
 }

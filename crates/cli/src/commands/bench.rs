@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 use vitrine_autograd::{Profile, Randomness, Tape};
 use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch};
-use vitrine_tensor::DType;
 use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::random::philox;
+use vitrine_tensor::{DType, Device, cuda};
 use vitrine_train::optimizer::AdamW;
 
 /// Weights, token ids and dropout come from this.
@@ -64,6 +64,7 @@ pub fn run(arguments: &BenchStep) -> Outcome {
     }
     let lengths = vec![arguments.seq; arguments.batch];
     let mut model = BertForSequenceClassification::random(config.clone(), SEED)?;
+    model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
     let batch = random_batch(&config, &lengths)?;
 
@@ -74,11 +75,13 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         if step == arguments.warmup {
             cpu_before = cpu_seconds();
         }
+        synchronize(&resolved)?;
         let started = Instant::now();
         let parts = match arguments.mode {
             StepMode::Train => training_step(&mut model, &batch, step, arguments.checkpoint_layers)?,
             StepMode::Infer => inference_step(&model, &batch)?,
         };
+        synchronize(&resolved)?;
         let seconds = started.elapsed().as_secs_f64();
         if step >= arguments.warmup {
             times.push(seconds);
@@ -129,6 +132,14 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         machine: Machine::look(),
     };
     if arguments.json { output::json(&report) } else { print(&report) }
+}
+
+/// Waits for a CUDA device, whose work goes on while the host does other things.
+fn synchronize(resolved: &Resolved) -> Outcome {
+    match resolved.place {
+        Device::Cpu => Ok(()),
+        Device::Cuda(ordinal) => Ok(cuda::synchronize(ordinal)?),
+    }
 }
 
 fn print(report: &Report) -> Outcome {

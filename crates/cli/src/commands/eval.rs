@@ -28,6 +28,7 @@ struct Report<'a> {
 pub fn run(arguments: &Eval) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
     let (mut model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
     let max_length = report::max_length(arguments.max_length, model.config())?;
     let options = LoadOptions {

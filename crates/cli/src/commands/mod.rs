@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use vitrine_bert::{BertConfig, CONFIG_FILE};
 use vitrine_tensor::cpu::{isa, parallel};
-use vitrine_tensor::{DType, Device};
+use vitrine_tensor::{DType, Device, Error, cuda};
 
 /// Runs a command.
 pub fn run(command: Command) -> Outcome {
@@ -65,6 +65,9 @@ pub struct Resolved {
     /// What activations and the encoder's matrices are computed in.
     #[serde(skip)]
     pub compute: DType,
+    /// Where everything is computed.
+    #[serde(skip)]
+    pub place: Device,
     /// Its name.
     pub dtype: String,
     /// Why this one.
@@ -89,10 +92,35 @@ impl Resolved {
     }
 }
 
+/// `--device`: auto, cpu, cuda or cuda:N; and why this one.
+fn resolve_device(asked: &str) -> Outcome<(Device, String)> {
+    let ordinal = match asked {
+        "cpu" => return Ok((Device::Cpu, "as asked".into())),
+        "auto" => {
+            return Ok(match cuda::describe(0) {
+                Ok(found) => (Device::Cuda(0), format!("auto: {}", found.name)),
+                Err(Error::CudaUnavailable { why, .. }) => (Device::Cpu, format!("auto: {why}")),
+                Err(error) => (Device::Cpu, format!("auto: {error}")),
+            });
+        }
+        "cuda" => Some(0),
+        other => other.strip_prefix("cuda:").and_then(|ordinal| ordinal.parse().ok()),
+    };
+    let Some(ordinal) = ordinal else {
+        return Err(Failure::Usage(format!("--device {asked}: use auto, cpu, cuda or cuda:N")));
+    };
+    let found = cuda::describe(ordinal).map_err(|error| Failure::Run(error.to_string()))?;
+    Ok((Device::Cuda(ordinal), found.name))
+}
+
 /// Resolves and applies `--dtype`, `--device` and `--threads`.
 pub fn resolve(compute: &Compute) -> Outcome<Resolved> {
     let isa = isa::Isa::current();
+    let (device, device_reason) = resolve_device(&compute.device)?;
     let (dtype, dtype_reason) = match compute.dtype {
+        DTypeChoice::Auto if device != Device::Cpu => {
+            (DType::BF16, "auto: the device multiplies bfloat16 faster than f32")
+        }
         DTypeChoice::Auto => match isa {
             isa::Isa::Amx | isa::Isa::Avx512Bf16 => {
                 (DType::BF16, "auto: this processor multiplies bfloat16 faster than f32")
@@ -102,23 +130,16 @@ pub fn resolve(compute: &Compute) -> Outcome<Resolved> {
         DTypeChoice::F32 => (DType::F32, "as asked"),
         DTypeChoice::Bf16 => (DType::BF16, "as asked"),
     };
-    let (device, device_reason) = match compute.device.as_str() {
-        "auto" => (Device::Cpu, "auto: the only device of this version"),
-        "cpu" => (Device::Cpu, "as asked"),
-        other => {
-            let message = format!("--device {other} is not supported by this version; use cpu or auto");
-            return Err(Failure::Usage(message));
-        }
-    };
     if let Some(threads) = compute.threads {
         parallel::set_threads(usize::from(threads)).map_err(|error| Failure::Usage(error.to_string()))?;
     }
     Ok(Resolved {
         compute: dtype,
+        place: device,
         dtype: dtype.to_string(),
         dtype_reason: dtype_reason.into(),
         device: device.to_string(),
-        device_reason: device_reason.into(),
+        device_reason,
         isa: isa.to_string(),
         threads: parallel::threads(),
     })

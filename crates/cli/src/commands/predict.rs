@@ -43,6 +43,7 @@ pub fn run(arguments: &Predict) -> Outcome {
         return Err(Failure::Usage("no text to classify".into()));
     }
     let (mut model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
     let names = model.config().label_names();
     for texts in texts.chunks(BATCH) {

@@ -73,6 +73,7 @@ pub fn run(arguments: &Train) -> Outcome {
     let seed = arguments.seed.unwrap_or(42);
     let (train_rows, test_rows) = rows(arguments, &defaults)?;
     let (mut model, tokenizer, notes) = model(arguments, &train_rows, seed)?;
+    model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
     let max_length = report::max_length(arguments.max_length.or(defaults.max_length), model.config())?;
 

@@ -1,0 +1,97 @@
+//! Training on the CUDA backend, emulated: the same losses as on the CPU, the same weights on every run.
+
+use std::path::Path;
+use vitrine_autograd::{Randomness, Tape};
+use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch};
+use vitrine_tensor::{DType, Device};
+use vitrine_train::optimizer::AdamW;
+
+const STEPS: usize = 20;
+const CUDA: Device = Device::Cuda(0);
+
+/// Heads of 32, so that bfloat16 runs on tensor cores.
+fn config() -> BertConfig {
+    let json = r#"{"model_type": "bert", "vocab_size": 120, "hidden_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 128, "max_position_embeddings": 64, "type_vocab_size": 2}"#;
+    BertConfig::parse(json, Path::new("tiny")).unwrap()
+}
+
+/// Four sequences of lengths that differ from step to step.
+fn batch(step: usize, config: &BertConfig) -> TokenBatch {
+    let sequences: Vec<Vec<u32>> = (0..4)
+        .map(|b| (0..5 + (7 * b + 3 * step) % 31).map(|t| ((17 * t + 5 * b + step) % 120) as u32).collect())
+        .collect();
+    let labels: Vec<u32> = sequences.iter().map(|sequence| sequence[0] % 2).collect();
+    TokenBatch::new(sequences.iter().map(Vec::as_slice), Some(&labels), config).unwrap()
+}
+
+struct Run {
+    losses: Vec<f64>,
+    weights: Vec<Vec<f32>>,
+    /// Kernels and allocations of each step.
+    launches: Vec<u64>,
+    allocations: Vec<u64>,
+}
+
+fn train(device: Device, dtype: DType, checkpoint_layers: bool) -> Run {
+    let config = config();
+    let mut model = BertForSequenceClassification::random(config.clone(), 3).unwrap();
+    model.to_device(device).unwrap();
+    model.compute_in(dtype).unwrap();
+    let optimizer = AdamW::new(0.01, Some(1.0));
+    let mut run =
+        Run { losses: Vec::new(), weights: Vec::new(), launches: Vec::new(), allocations: Vec::new() };
+    for step in 0..STEPS {
+        let before = vitrine_emulator::counters();
+        let mut tape = Tape::training(Randomness { seed: 9, step: step as u32, first_sequence: 0 });
+        if checkpoint_layers {
+            tape = tape.checkpointing_layers();
+        }
+        let loss = model.loss(&tape, &batch(step, &config)).unwrap();
+        let (id, value) = (loss.id(), loss.value().item().unwrap());
+        drop(loss);
+        let gradients = tape.backward(id, &[]).unwrap();
+        let norm = gradients.global_norm().unwrap();
+        optimizer.step(model.parameters_mut(), &gradients, step, 1e-3, norm).unwrap();
+        let after = vitrine_emulator::counters();
+        run.losses.push(value);
+        run.launches.push(after.launches - before.launches);
+        run.allocations.push(after.allocations - before.allocations);
+    }
+    let parts = model.parameters().parts().unwrap();
+    run.weights = parts.into_iter().map(|(_, value)| value.to_vec::<f32>().unwrap()).collect();
+    run
+}
+
+/// One test, for the emulated device counts for the whole process.
+#[test]
+fn training_is_the_cpu_s() {
+    vitrine_emulator::install();
+    let cpu = train(Device::Cpu, DType::F32, false);
+    let cuda = train(CUDA, DType::F32, false);
+    for (step, (cuda, cpu)) in cuda.losses.iter().zip(&cpu.losses).enumerate() {
+        assert!((cuda - cpu).abs() <= 1e-4, "loss of step {step}: {cuda} on CUDA, {cpu} on the CPU");
+    }
+
+    // bfloat16: at most twice as far from f32 as the CPU's.
+    let half_cpu = train(Device::Cpu, DType::BF16, false);
+    let half_cuda = train(CUDA, DType::BF16, false);
+    let far = |run: &Run| {
+        let differences = run.losses.iter().zip(&cpu.losses).map(|(a, b)| (a - b).abs());
+        differences.fold(0.0, |most: f64, d| if d.is_nan() { d } else { most.max(d) })
+    };
+    let (cuda_error, cpu_error) = (far(&half_cuda), far(&half_cpu));
+    println!("bfloat16: largest error of a loss {cuda_error:.2e} on CUDA, {cpu_error:.2e} on the CPU");
+    assert!(cuda_error <= 2.0 * cpu_error.max(1e-4), "{cuda_error} on CUDA, {cpu_error} on the CPU");
+
+    // Again: the same bits; and with layers recomputed in backward: the same bits.
+    for checkpoint_layers in [false, true] {
+        let again = train(CUDA, DType::BF16, checkpoint_layers);
+        assert!(again.weights == half_cuda.weights && again.losses == half_cuda.losses);
+    }
+
+    // By now the pool has every block that such steps need.
+    let steady = train(CUDA, DType::BF16, false);
+    println!("kernels of a step: {}", steady.launches[STEPS - 1]);
+    assert_eq!(steady.allocations[1..].iter().sum::<u64>(), 0);
+}
