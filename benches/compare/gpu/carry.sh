@@ -4,7 +4,8 @@
 #     benches/compare/gpu/carry.sh [TOKENIZER_DIR IMDB_DIR]
 #
 # vitrine, every test binary called `device`, these scripts, and run.sh, which runs it all there. With a tokenizer's folder and
-# IMDB's parquet files it carries them too, for the rows on real texts. The whole must stay under 60 MiB.
+# IMDB's parquet files it carries a sample of them too (sample.py: PYTHON, default python3, needs pyarrow and tokenizers for it),
+# for the rows on real texts. The whole must stay under 60 MiB.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 limit_mib=60
@@ -55,9 +56,9 @@ cp benches/compare/gpu/run.sh "$carry/"
 git rev-parse HEAD >"$carry/commit"
 
 if [[ $# == 2 ]]; then
-    mkdir -p "$carry/tokenizer" "$carry/imdb"
+    mkdir "$carry/tokenizer"
     cp "$1"/tokenizer.json "$1"/vocab.txt "$1"/*config.json "$carry/tokenizer/"
-    find "$2" -name '*.parquet' ! -name '*unsupervised*' -exec cp {} "$carry/imdb/" \;
+    "${PYTHON:-python3}" benches/compare/gpu/sample.py "$1/tokenizer.json" "$2" "$carry/imdb"
 else
     echo "skipped: no tokenizer and IMDB folder given, so no rows on real texts" >&2
 fi

@@ -78,7 +78,7 @@ def works(arguments):
         # Vitrine takes the rows as they are, PyTorch padded to the longest of each batch: the tokens counted are the real ones.
         yield training("train real lengths, batch 16", ["--batch", 16, "--lengths", arguments.lengths], [])
     else:
-        note("train real lengths: skipped: no --lengths (lengths.py writes such a file)")
+        note("train real lengths: skipped: no --lengths (sample.py writes such a file)")
     for batch, seq in [(16, 512), (2, 4096)]:
         script = [python, HERE / "attention.py", "--batch", batch, "--seq", seq]
         yield f"attention T {seq}", {"torch sdpa flash": script}, "forward_backward"

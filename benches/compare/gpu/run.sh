@@ -72,9 +72,7 @@ sanitizer() {
 
 compare() {
     local lengths=()
-    if [[ -d imdb ]]; then
-        "$python" compare/gpu/lengths.py tokenizer/tokenizer.json imdb/train*.parquet >lengths.txt && lengths=(--lengths lengths.txt)
-    fi
+    [[ -d imdb ]] && lengths=(--lengths imdb/lengths.txt)
     # The whole comparison has no limit of its own: each of its runs has.
     limit=0 step compare "$python" compare/gpu/run.py --vitrine ./vitrine --rounds "$rounds" --timeout "$limit" \
         "${lengths[@]}" --json "$output/gpu.json" && cat "$output/.last"
@@ -84,8 +82,8 @@ compare() {
 notebook() {
     [[ -d imdb ]] || { skip notebook "no data was carried"; return; }
     step "notebook: init" ./vitrine init --config bert-base --tokenizer tokenizer --output model --overwrite || return
-    step notebook ./vitrine train --recipe notebook --model model --data imdb --device cuda --dtype bf16 \
-        --output trained --overwrite --json && cp trained/run.json "$output/notebook.json"
+    step notebook ./vitrine train --recipe notebook --model model --data imdb --train-samples all --test-samples all \
+        --device cuda --dtype bf16 --output trained --overwrite --json && cp trained/run.json "$output/notebook.json"
 }
 
 for name in $steps; do

@@ -8,7 +8,7 @@ and SDPA attention, backward, clip the global norm to 1, fused AdamW with weight
 `--mode compile` compiles the model (`torch.compile`, default mode). Without padding no mask is given, so that SDPA takes its
 FlashAttention kernel. Batches lie on the device before the clock starts. Weights are random: speed does not depend on them.
 
-LENGTHS has the number of tokens of one sequence a line (`lengths.py` writes it). Its rows are batched in the order of the
+LENGTHS has the number of tokens of one sequence a line (`sample.py` writes it). Its rows are batched in the order of the
 file, and a batch is padded to its longest row, as transformers' default collator does. The second pass over the file is timed,
 so that no compilation for a new shape is; `tokens_per_s` counts real tokens, not padding.
 """
