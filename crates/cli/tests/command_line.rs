@@ -8,6 +8,8 @@ fn vitrine(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vitrine"))
         .args(arguments)
         .env_remove("VITRINE_ISA")
+        // These tests are about the CPU, also where there is a CUDA device.
+        .env("CUDA_VISIBLE_DEVICES", "")
         .output()
         .expect("the binary was built with the tests")
 }
@@ -158,7 +160,8 @@ fn misuse_is_a_usage_error() {
     let model = path(&model);
     refuse(2, &["train", "--max-length", "2"], &["--max-length 2"]);
     refuse(2, &["train", "--max-length", "100000"], &["--max-length 100000", "positions"]);
-    refuse(2, &["train", "--device", "cuda"], &["--device cuda", "cpu"]);
+    refuse(2, &["train", "--device", "gpu"], &["--device gpu", "cuda"]);
+    refuse(1, &["train", "--device", "cuda"], &["cuda:0", "--device cpu"]);
     refuse(2, &["train", "--epochs", "0"], &["--epochs"]);
     refuse(2, &["train", "--lr", "nan"], &["--lr"]);
     refuse(2, &["train", "--train-samples", "0"], &["--train-samples"]);

@@ -10,7 +10,7 @@ use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::isa::{self, Isa};
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::ops::linear::{Activation, linear};
-use vitrine_tensor::{DType, Tensor, random};
+use vitrine_tensor::{DType, Device, Error, Tensor, cuda, random};
 
 /// Folders that dynamic linkers search on the systems that NVIDIA supports.
 const LIBRARY_FOLDERS: [&str; 6] = [
@@ -28,6 +28,9 @@ struct Report {
     memory_available_bytes: Option<u64>,
     isa_reason: String,
     cuda: Vec<Library>,
+    cuda_device: Option<Gpu>,
+    /// Why there is no CUDA device.
+    cuda_reason: Option<String>,
     f32_peak_gflops: f64,
     bf16_peak_gflops: f64,
     copy_gb_per_second: f64,
@@ -42,7 +45,25 @@ struct Library {
     path: Option<String>,
 }
 
-/// One instruction set and precision against the f64 reference.
+/// A CUDA device.
+#[derive(Serialize)]
+struct Gpu {
+    name: String,
+    compute_capability: String,
+    multiprocessors: usize,
+    memory_bytes: usize,
+    memory_free_bytes: usize,
+    driver_cuda: String,
+}
+
+/// Where a check computes.
+#[derive(Clone, Copy)]
+enum Place {
+    Cpu(Isa),
+    Cuda,
+}
+
+/// One instruction set (or device) and precision against the f64 reference.
 #[derive(Serialize)]
 struct Check {
     isa: String,
@@ -55,14 +76,24 @@ struct Check {
 
 /// Runs the command.
 pub fn run(arguments: &Doctor) -> Outcome {
-    let cases = Isa::available().into_iter().flat_map(|isa| [(isa, DType::F32), (isa, DType::BF16)]);
-    let self_test = cases.map(|(isa, dtype)| check(isa, dtype)).collect::<Outcome<Vec<_>>>()?;
+    let found = cuda::describe(0);
+    let mut places: Vec<Place> = Isa::available().into_iter().map(Place::Cpu).collect();
+    places.extend(found.is_ok().then_some(Place::Cuda));
+    let cases = places.into_iter().flat_map(|place| [(place, DType::F32), (place, DType::BF16)]);
+    let self_test = cases.map(|(place, dtype)| check(place, dtype)).collect::<Outcome<Vec<_>>>()?;
+    let (cuda_device, cuda_reason) = match found {
+        Ok(found) => (Some(gpu(found)), None),
+        Err(Error::CudaUnavailable { why, .. }) => (None, Some(why)),
+        Err(error) => (None, Some(error.to_string())),
+    };
     let forced = std::env::var("VITRINE_ISA").ok().filter(|value| !value.is_empty());
     let report = Report {
         machine: Machine::look(),
         memory_available_bytes: available_memory_bytes(),
         isa_reason: forced.map_or("the best this machine has".into(), |value| format!("VITRINE_ISA={value}")),
         cuda: ["libcuda.so.1", "libcublasLt.so.12", "libcublasLt.so.13"].map(find_library).into(),
+        cuda_device,
+        cuda_reason,
         f32_peak_gflops: gemm::peak_gflops(parallel::threads()),
         bf16_peak_gflops: gemm::peak_gflops_bf16(parallel::threads()),
         copy_gb_per_second: copy_bandwidth(),
@@ -104,13 +135,37 @@ fn print(report: &Report) -> Outcome {
         let found = library.path.as_deref().unwrap_or("not found");
         line(format!("cuda         {}: {found}", library.name))?;
     }
-    line("             this version computes on the CPU only")?;
+    if let Some(gpu) = &report.cuda_device {
+        line(format!(
+            "device       cuda:0: {}, compute capability {}, {} multiprocessors, {} ({} free), driver for CUDA {}",
+            gpu.name,
+            gpu.compute_capability,
+            gpu.multiprocessors,
+            output::bytes(gpu.memory_bytes),
+            output::bytes(gpu.memory_free_bytes),
+            gpu.driver_cuda
+        ))?;
+    } else if let Some(why) = &report.cuda_reason {
+        line(format!("device       cuda: none: {why}"))?;
+    }
     for check in &report.self_test {
         let verdict = if check.passed { paint(Style::Good, "ok") } else { paint(Style::Error, "FAILED") };
         let error = format!("relative error {:.1e}, limit {:.1e}", check.relative_error, check.limit);
         line(format!("self-test    {:<12} {:<5} {verdict}  ({error})", check.isa, check.dtype))?;
     }
     Ok(())
+}
+
+fn gpu(found: cuda::Description) -> Gpu {
+    let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+    Gpu {
+        name: found.name,
+        compute_capability: version(found.capability),
+        multiprocessors: found.multiprocessors,
+        memory_bytes: found.total,
+        memory_free_bytes: found.free,
+        driver_cuda: version(found.driver),
+    }
 }
 
 fn find_library(name: &'static str) -> Library {
@@ -120,21 +175,25 @@ fn find_library(name: &'static str) -> Library {
     Library { name, path: path.map(|path| path.display().to_string()) }
 }
 
-/// A fused linear layer of odd sizes on one instruction set, against the scalar f64 reference of the same numbers.
-fn check(isa: Isa, dtype: DType) -> Outcome<Check> {
+/// A fused linear layer of odd sizes on one instruction set or device, against the scalar f64 reference of the same numbers.
+fn check(place: Place, dtype: DType) -> Outcome<Check> {
     const M: usize = 37;
     const K: usize = 101;
     const N: usize = 53;
     let tensor =
         |n: usize, dims: &[usize], stream| Tensor::from_slice(&random::normal(n, 1.0, 7, stream), dims);
     let (x, w, b) = (tensor(M * K, &[M, K], 0)?, tensor(N * K, &[N, K], 1)?, tensor(N, &[N], 2)?);
-    let run = |compute: DType| -> Result<Vec<f64>, vitrine_tensor::Error> {
-        let operand = |tensor: &Tensor| tensor.to_dtype(dtype)?.to_dtype(compute);
+    let run = |compute: DType, device: Device| -> Result<Vec<f64>, Error> {
+        let operand = |tensor: &Tensor| tensor.to_dtype(dtype)?.to_dtype(compute)?.to_device(device);
         let y = linear(&operand(&x)?, &operand(&w)?, Some(&operand(&b)?), Activation::GeluErf, false)?.y;
-        y.to_dtype(DType::F64)?.to_vec::<f64>()
+        y.to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec::<f64>()
     };
-    let expected = run(DType::F64)?;
-    let got = isa::with_isa(isa, || run(dtype)).map_err(|error| Failure::Run(error.to_string()))??;
+    let expected = run(DType::F64, Device::Cpu)?;
+    let got = match place {
+        Place::Cpu(isa) => isa::with_isa(isa, || run(dtype, Device::Cpu))
+            .map_err(|error| Failure::Run(error.to_string()))??,
+        Place::Cuda => run(dtype, Device::Cuda(0))?,
+    };
     let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
     // `max` would let a NaN pass.
     let error = expected.iter().zip(&got).map(|(a, b)| (a - b).abs());
@@ -147,7 +206,10 @@ fn check(isa: Isa, dtype: DType) -> Outcome<Check> {
         _ => K as f64 * f64::from(f32::EPSILON),
     };
     Ok(Check {
-        isa: isa.to_string(),
+        isa: match place {
+            Place::Cpu(isa) => isa.to_string(),
+            Place::Cuda => Device::Cuda(0).to_string(),
+        },
         dtype: dtype.to_string(),
         relative_error,
         limit,

@@ -74,7 +74,10 @@ fn open_driver(ordinal: usize) -> Result<()> {
         let why = format!("no NVIDIA driver (libcuda.so) on this machine: install {DRIVER_FLOOR} or newer");
         return Err(unavailable(ordinal, why));
     }
-    result::init().map_err(failed(ordinal, "starting the driver"))?;
+    result::init().map_err(|error| match error.0 {
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => unavailable(ordinal, "the NVIDIA driver finds no device"),
+        _ => failed(ordinal, "starting the driver")(error),
+    })?;
     let mut version = 0;
     // SAFETY: there is room for the version.
     let status = unsafe { sys::cuDriverGetVersion(&raw mut version) };
