@@ -19,6 +19,7 @@ nvidia-smi -L >/dev/null 2>&1 || { echo "no NVIDIA GPU here (nvidia-smi -L fails
 mkdir -p "$output" || exit 1
 : >"$output/log.txt"
 : >"$output/.steps"
+export VITRINE_REQUIRE_CUDA=1 # a device test that finds no device fails
 
 # cuBLASLt is often not where the loader looks: in a toolkit's folder, or beside PyTorch.
 if ! ldconfig -p 2>/dev/null | grep -q libcublasLt.so; then
