@@ -7,6 +7,8 @@ use vitrine_tensor::{DType, Device, Error, Tensor};
 
 fn main() {
     vitrine_emulator::install();
+    // SAFETY: the only thread so far. A real cuBLASLt cannot read the emulated device.
+    unsafe { std::env::set_var("VITRINE_GEMM", "own") };
     let mut trials = cuda::trials();
     let only_on_the_emulator: [(&str, fn()); 3] = [
         ("out_of_memory", out_of_memory),

@@ -67,6 +67,8 @@ fn train(device: Device, dtype: DType, checkpoint_layers: bool) -> Run {
 #[test]
 fn training_is_the_cpu_s() {
     vitrine_emulator::install();
+    // SAFETY: nothing reads the environment yet. A real cuBLASLt cannot read the emulated device.
+    unsafe { std::env::set_var("VITRINE_GEMM", "own") };
     let cpu = train(Device::Cpu, DType::F32, false);
     let cuda = train(CUDA, DType::F32, false);
     for (step, (cuda, cpu)) in cuda.losses.iter().zip(&cpu.losses).enumerate() {

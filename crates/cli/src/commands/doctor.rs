@@ -54,6 +54,8 @@ struct Gpu {
     memory_bytes: usize,
     memory_free_bytes: usize,
     driver_cuda: String,
+    /// Whether cuBLASLt was found; without it products run on Vitrine's own kernels.
+    cublaslt: bool,
 }
 
 /// Where a check computes.
@@ -145,6 +147,12 @@ fn print(report: &Report) -> Outcome {
             output::bytes(gpu.memory_free_bytes),
             gpu.driver_cuda
         ))?;
+        let products = if gpu.cublaslt {
+            "by cuBLASLt (VITRINE_GEMM=own: by Vitrine's kernels)"
+        } else {
+            "by Vitrine's kernels; with NVIDIA's libcublasLt.so.12 or .13 they are faster (pip install nvidia-cublas-cu12, and its folder in LD_LIBRARY_PATH)"
+        };
+        line(format!("products     {products}"))?;
     } else if let Some(why) = &report.cuda_reason {
         line(format!("device       cuda: none: {why}"))?;
     }
@@ -165,6 +173,7 @@ fn gpu(found: cuda::Description) -> Gpu {
         memory_bytes: found.total,
         memory_free_bytes: found.free,
         driver_cuda: version(found.driver),
+        cublaslt: found.cublaslt,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A CUDA device that is in use: its context, its one stream, its memory, and the kernels loaded so far.
 
+use super::cublaslt::CublasLt;
 use super::memory::Pool;
 use crate::{Device, Error, Result};
 use cudarc::driver::{DriverError, result, sys};
@@ -24,6 +25,8 @@ pub(crate) struct Context {
     functions: Mutex<HashMap<&'static str, Function>>,
     modules: Mutex<HashMap<&'static str, LoadedModule>>,
     pub pool: Mutex<Pool>,
+    /// NVIDIA's matrix product, where it is installed.
+    pub cublaslt: Option<CublasLt>,
     /// How many blocks of threads run at once, roughly: multiprocessors.
     pub multiprocessors: usize,
 }
@@ -117,6 +120,8 @@ pub struct Description {
     pub total: usize,
     /// The driver's CUDA version, major and minor.
     pub driver: (i32, i32),
+    /// Whether cuBLASLt was found and is used.
+    pub cublaslt: bool,
 }
 
 /// What the device of this ordinal says of itself.
@@ -139,6 +144,7 @@ pub fn describe(ordinal: usize) -> Result<Description> {
         free,
         total,
         driver: (version / 1000, version % 1000 / 10),
+        cublaslt: context.cublaslt.is_some(),
     })
 }
 
@@ -219,6 +225,7 @@ impl Context {
             functions: Mutex::default(),
             modules: Mutex::default(),
             pool: Mutex::default(),
+            cublaslt: CublasLt::open(),
             multiprocessors,
         })
     }

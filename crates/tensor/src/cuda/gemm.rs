@@ -1,11 +1,12 @@
-//! Matrix products: tensor cores for bfloat16 whose rows are aligned, plain FMAs for everything else.
+//! Matrix products: cuBLASLt where it is installed, else our own kernels: tensor cores for bfloat16 whose rows are aligned,
+//! plain FMAs for everything else.
 
 use super::elementwise::{add_partials, unary};
-use super::launch::{Grid, context_of, launch, single};
+use super::launch::{Grid, context_of, kernel, launch, single};
 use super::memory::Block;
 use crate::ops::linear::{Activation, Linear};
 use crate::{DType, Error, Result, Tensor};
-use vitrine_kernels::{GEMM, GEMM_SIMT, GemmShape, GemmSimt, Kernel};
+use vitrine_kernels::{GELU, GEMM, GEMM_SIMT, GemmShape, GemmSimt, Kernel};
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,11 @@ pub(crate) fn product(op: &'static str, a: &Tensor, b: &Tensor, out: DType) -> R
         c.zero_()?;
         return Ok(c);
     }
+    if let Some(library) = &context.cublaslt
+        && library.product(&context, a, b, None, &mut c).is_some()
+    {
+        return Ok(c);
+    }
     match (a.dtype(), out, order(a), order(b)) {
         (DType::BF16, DType::BF16, Order::Rows(lda), Order::Rows(ldb)) => {
             let kernel = single(&GEMM, "gemm_nn_bf16");
@@ -119,6 +125,18 @@ pub(crate) fn linear(
     let context = context_of(x)?;
     let sizes @ [rows, n, _] = [x.dims()[0], weight.dims()[0], x.dims()[1]];
     let empty = || Tensor::empty(&[rows, n], x.dtype(), x.device());
+    if let Some(library) = &context.cublaslt {
+        let mut product = empty()?;
+        // The library adds a bias of the result's dtype; with an activation the bias goes to the activation's kernel, in F32.
+        let fused = biased_activation(activation);
+        let rounded = bias.filter(|_| fused.is_none()).map(|bias| bias.to_dtype(x.dtype())).transpose()?;
+        if library.product(&context, x, &weight.t()?, rounded.as_ref(), &mut product).is_some() {
+            return match fused {
+                None => Ok(Linear { y: product, pre_activation: None }),
+                Some(name) => activated_with_bias(name, product, bias, save_pre),
+            };
+        }
+    }
     let gelu = match activation {
         Activation::GeluErf => Some(("gelu_erf", "gemm_nt_gelu_erf_bf16")),
         Activation::GeluTanh => Some(("gelu_tanh", "gemm_nt_gelu_tanh_bf16")),
@@ -141,6 +159,35 @@ pub(crate) fn linear(
         Some((op, _)) => Ok(Linear { y: unary(op, &pre)?, pre_activation: save_pre.then_some(pre) }),
         None => activated(pre, activation),
     }
+}
+
+/// The kernel that adds a bias and applies an activation.
+fn biased_activation(activation: Activation) -> Option<&'static str> {
+    match activation {
+        Activation::None => None,
+        Activation::GeluErf => Some("bias_gelu_erf_forward"),
+        Activation::GeluTanh => Some("bias_gelu_tanh_forward"),
+        Activation::Relu => Some("bias_relu_forward"),
+        Activation::Tanh => Some("bias_tanh_forward"),
+    }
+}
+
+/// `act(product + bias)`, with the sum in the product's place if it is to be kept.
+fn activated_with_bias(
+    name: &'static str,
+    product: Tensor,
+    bias: Option<&Tensor>,
+    save_pre: bool,
+) -> Result<Linear> {
+    let context = context_of(&product)?;
+    let kernel = kernel("linear", &GELU, name, &product)?;
+    let (rows, width) = (product.dims()[0], product.dims()[1]);
+    let zeros = Tensor::zeros(&[if bias.is_some() { 0 } else { width }], DType::F32, product.device())?;
+    let mut y = Tensor::empty(product.dims(), product.dtype(), product.device())?;
+    let pre = save_pre.then_some(&product);
+    let grid = Grid::new(width.div_ceil(2048), rows, 256);
+    launch!(context, GELU, kernel, grid, &product, bias.unwrap_or(&zeros), pre, &mut y, width as u32)?;
+    Ok(Linear { y, pre_activation: save_pre.then_some(product) })
 }
 
 fn activated(pre: Tensor, activation: Activation) -> Result<Linear> {

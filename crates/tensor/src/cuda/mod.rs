@@ -11,6 +11,7 @@ mod adamw;
 mod attention;
 mod classification;
 mod context;
+mod cublaslt;
 mod elementwise;
 mod gemm;
 mod launch;

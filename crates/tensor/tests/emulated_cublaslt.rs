@@ -1,0 +1,25 @@
+//! Products through cuBLASLt, emulated: the rows that multiply matrices, and that the library was really asked.
+
+mod cuda;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use vitrine_tensor::{DType, Device, cases, cuda as backend};
+
+fn main() {
+    vitrine_emulator::install();
+    vitrine_emulator_cublaslt::install();
+    let mut trials: Vec<Trial> = cuda::trials();
+    trials.retain(|trial| trial.name().starts_with("linear/") || trial.name().starts_with("matmul/"));
+    assert!(trials.len() > 20, "the rows of products");
+    trials.push(Trial::test("the_library_is_asked", || {
+        assert!(backend::describe(0)?.cublaslt);
+        let case = cases::of("matmul").pop().ok_or("no rows")?;
+        let before = vitrine_emulator::counters().launches;
+        case.run(DType::F32, DType::F32, Device::Cuda(0))?;
+        // Forward and both gradients are products of the library, and nothing else.
+        let launches = vitrine_emulator::counters().launches - before;
+        if launches == 0 { Ok(()) } else { Err(Failed::from(format!("{launches} kernels of our own"))) }
+    }));
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    libtest_mimic::run(&arguments, trials).exit();
+}
