@@ -321,6 +321,24 @@ pub struct Doctor {
 pub enum Bench {
     /// Time training or inference steps of a whole model.
     Step(BenchStep),
+    /// Time single operations beside the best copy and the best matrix product of the same run.
+    Kernels(BenchKernels),
+}
+
+/// `vitrine bench kernels`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchKernels {
+    /// MiB of the largest array of each memory-bound operation.
+    #[arg(long, value_parser = count, value_delimiter = ',', default_value = "64,256", value_name = "MIB,..")]
+    pub size: Vec<usize>,
+    /// Repetitions of each; the median is reported.
+    #[arg(long, value_parser = count, default_value_t = 7, value_name = "N")]
+    pub repeats: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub compute: Compute,
 }
 
 /// What a benched step does.
@@ -344,6 +362,9 @@ pub struct BenchStep {
     /// Tokens in a sequence.
     #[arg(long, value_parser = count, default_value_t = 512, value_name = "S")]
     pub seq: usize,
+    /// Lengths of real texts instead, one a line: a step for every --batch of them, once through the file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seq", "steps"])]
+    pub lengths: Option<PathBuf>,
     /// train or infer.
     #[arg(long, value_enum, default_value = "train")]
     pub mode: StepMode,

@@ -1,6 +1,6 @@
 //! `vitrine bench step`: times whole training or inference steps, and says where the time goes.
 
-use super::{Resolved, named_config, resolve};
+use super::{Resolved, bench_kernels, named_config, resolve};
 use crate::args::{BenchStep, StepMode};
 use crate::machine::{Machine, cpu_seconds, peak_rss_bytes};
 use crate::output::{self, Align, Failure, Outcome, bytes, line, table};
@@ -23,7 +23,10 @@ struct Report {
     config: String,
     mode: &'static str,
     batch: usize,
-    seq: usize,
+    /// `None` for real lengths.
+    seq: Option<usize>,
+    /// The mean.
+    tokens_per_step: f64,
     steps: usize,
     seconds_per_step: f64,
     seconds_min: f64,
@@ -35,6 +38,8 @@ struct Report {
     f32_peak_tflops: f64,
     /// Of the instruction set's bfloat16 products, or of f32 where there are none.
     bf16_peak_tflops: f64,
+    /// Of the best matrix product on the CUDA device, measured in this run.
+    device_peak_tflops: Option<f64>,
     peak_rss_bytes: Option<u64>,
     /// Share of processor time spent in the kernel during the timed steps.
     system_time_share: Option<f64>,
@@ -55,31 +60,26 @@ struct Row {
 pub fn run(arguments: &BenchStep) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
     let config = named_config("--config", &arguments.config)?;
-    if arguments.seq > config.max_position_embeddings {
-        let limit = config.max_position_embeddings;
-        return Err(Failure::Usage(format!(
-            "--seq {} is more than the model's {limit} positions",
-            arguments.seq
-        )));
-    }
-    let lengths = vec![arguments.seq; arguments.batch];
+    let steps = lengths(arguments, config.max_position_embeddings)?;
     let mut model = BertForSequenceClassification::random(config.clone(), SEED)?;
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
-    let batch = random_batch(&config, &lengths)?;
+    let batches = steps.iter().map(|lengths| random_batch(&config, lengths)).collect::<Outcome<Vec<_>>>()?;
 
     let mut times = Vec::new();
     let mut breakdowns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut cpu_before = cpu_seconds();
-    for step in 0..arguments.warmup + arguments.steps {
+    // Warm-up steps are the first ones over again.
+    let timed = batches.iter().cycle().take(arguments.warmup).chain(&batches);
+    for (step, batch) in timed.enumerate() {
         if step == arguments.warmup {
             cpu_before = cpu_seconds();
         }
         synchronize(&resolved)?;
         let started = Instant::now();
         let parts = match arguments.mode {
-            StepMode::Train => training_step(&mut model, &batch, step, arguments.checkpoint_layers)?,
-            StepMode::Infer => inference_step(&model, &batch)?,
+            StepMode::Train => training_step(&mut model, batch, step, arguments.checkpoint_layers)?,
+            StepMode::Infer => inference_step(&model, batch)?,
         };
         synchronize(&resolved)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -97,12 +97,23 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         system / (user + system).max(f64::MIN_POSITIVE)
     });
 
-    let seconds_per_step = median(&mut times);
-    let cost = config.cost(&lengths);
-    let (mode, nominal, executed) = match arguments.mode {
-        StepMode::Train => ("train", cost.training_flops, cost.executed_training_flops),
-        StepMode::Infer => ("infer", cost.forward_flops, cost.executed_forward_flops),
-    };
+    // Steps of real lengths differ, so they count by their sum; equal ones by their median.
+    let count = times.len() as f64;
+    let seconds_per_step =
+        if arguments.lengths.is_some() { times.iter().sum::<f64>() / count } else { median(&mut times) };
+    times.sort_by(f64::total_cmp);
+    let (mut nominal, mut executed, mut tokens) = (0.0, 0.0, 0.0);
+    for lengths in &steps {
+        let cost = config.cost(lengths);
+        let flops = match arguments.mode {
+            StepMode::Train => (cost.training_flops, cost.executed_training_flops),
+            StepMode::Infer => (cost.forward_flops, cost.executed_forward_flops),
+        };
+        nominal += flops.0 as f64 / count;
+        executed += flops.1 as f64 / count;
+        tokens += lengths.iter().sum::<usize>() as f64 / count;
+    }
+    let mode = if arguments.mode == StepMode::Train { "train" } else { "infer" };
     let mut breakdown: Vec<Row> = breakdowns
         .into_iter()
         .map(|(op, mut seconds)| {
@@ -115,16 +126,21 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         config: arguments.config.clone(),
         mode,
         batch: arguments.batch,
-        seq: arguments.seq,
-        steps: arguments.steps,
+        seq: arguments.lengths.is_none().then_some(arguments.seq),
+        tokens_per_step: tokens,
+        steps: times.len(),
         seconds_per_step,
         seconds_min: times[0],
         seconds_max: times[times.len() - 1],
-        tokens_per_second: batch.offsets().total() as f64 / seconds_per_step,
-        tflops: nominal as f64 / seconds_per_step / 1e12,
-        executed_tflops: executed as f64 / seconds_per_step / 1e12,
+        tokens_per_second: tokens / seconds_per_step,
+        tflops: nominal / seconds_per_step / 1e12,
+        executed_tflops: executed / seconds_per_step / 1e12,
         f32_peak_tflops: gemm::peak_gflops(parallel::threads()) / 1e3,
         bf16_peak_tflops: gemm::peak_gflops_bf16(parallel::threads()) / 1e3,
+        device_peak_tflops: match resolved.place {
+            Device::Cpu => None,
+            place => Some(bench_kernels::product_peak(place, resolved.compute, 5)?),
+        },
         peak_rss_bytes: peak_rss_bytes(),
         system_time_share,
         breakdown,
@@ -145,18 +161,22 @@ fn synchronize(resolved: &Resolved) -> Outcome {
 fn print(report: &Report) -> Outcome {
     line(report.resolved.line())?;
     line(format!(
-        "{} {} step, {} x {} tokens: {:.4} s (median of {}; {:.4} to {:.4})",
+        "{} {} step, {}: {:.4} s ({} of {}; {:.4} to {:.4})",
         report.config,
         report.mode,
-        report.batch,
-        report.seq,
+        report.seq.map_or_else(
+            || format!("{} real texts, {:.0} tokens", report.batch, report.tokens_per_step),
+            |seq| format!("{} x {seq} tokens", report.batch)
+        ),
         report.seconds_per_step,
+        if report.seq.is_some() { "median" } else { "mean" },
         report.steps,
         report.seconds_min,
         report.seconds_max
     ))?;
-    let peak = match report.resolved.compute {
-        DType::BF16 => report.bf16_peak_tflops,
+    let peak = match (report.resolved.place, report.resolved.compute) {
+        (Device::Cuda(_), _) => report.device_peak_tflops.unwrap_or(f64::NAN),
+        (Device::Cpu, DType::BF16) => report.bf16_peak_tflops,
         _ => report.f32_peak_tflops,
     };
     line(format!(
@@ -179,6 +199,34 @@ fn print(report: &Report) -> Outcome {
     line(table(&[("operation", Align::Left), ("seconds", Align::Right), ("share", Align::Right)], &rows))
 }
 
+/// The lengths of the sequences of each step.
+fn lengths(arguments: &BenchStep, limit: usize) -> Outcome<Vec<Vec<usize>>> {
+    let Some(file) = &arguments.lengths else {
+        if arguments.seq > limit {
+            let message = format!("--seq {} is more than the model's {limit} positions", arguments.seq);
+            return Err(Failure::Usage(message));
+        }
+        return Ok(vec![vec![arguments.seq; arguments.batch]; arguments.steps]);
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::Run(format!("cannot read {}: {error}", file.display())))?;
+    let mut lengths = Vec::new();
+    for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+        match text.trim().parse::<usize>() {
+            Ok(length) if (1..=limit).contains(&length) => lengths.push(length),
+            _ => {
+                let (file, line) = (file.display(), line + 1);
+                let message = format!("{file}:{line}: {text:?} is not a length from 1 to {limit}");
+                return Err(Failure::Run(message));
+            }
+        }
+    }
+    if lengths.is_empty() {
+        return Err(Failure::Run(format!("{} has no lengths", file.display())));
+    }
+    Ok(lengths.chunks(arguments.batch).map(<[usize]>::to_vec).collect())
+}
+
 fn random_batch(config: &BertConfig, lengths: &[usize]) -> Outcome<TokenBatch> {
     let sequences: Vec<Vec<u32>> = lengths
         .iter()
@@ -199,7 +247,12 @@ fn training_step(
     step: usize,
     checkpoint_layers: bool,
 ) -> Outcome<Vec<(String, f64)>> {
-    let mut tape = Tape::training(Randomness { seed: SEED, step: step as u32, first_sequence: 0 }).profiled();
+    // On a CUDA device operations only begin here, so their seconds would say nothing.
+    let on_cpu = model.parameters().iter().next().is_none_or(|(_, p)| p.value.device() == Device::Cpu);
+    let mut tape = Tape::training(Randomness { seed: SEED, step: step as u32, first_sequence: 0 });
+    if on_cpu {
+        tape = tape.profiled();
+    }
     if checkpoint_layers {
         tape = tape.checkpointing_layers();
     }
@@ -211,7 +264,9 @@ fn training_step(
     let started = Instant::now();
     let norm = gradients.global_norm()?;
     AdamW::new(0.01, Some(1.0)).step(model.parameters_mut(), &gradients, step, 2e-5, norm)?;
-    parts.push(("clip + adamw".into(), started.elapsed().as_secs_f64()));
+    if on_cpu {
+        parts.push(("clip + adamw".into(), started.elapsed().as_secs_f64()));
+    }
     Ok(parts)
 }
 

@@ -1,6 +1,7 @@
 //! A file per command, and what they share: the resolution of precision, device and threads.
 
 mod bench;
+mod bench_kernels;
 mod doctor;
 mod eval;
 mod init;
@@ -30,6 +31,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),
+        Command::Bench(Bench::Kernels(arguments)) => bench_kernels::run(&arguments),
     }
 }
 

@@ -156,6 +156,41 @@ pub fn synchronize(ordinal: usize) -> Result<()> {
     Context::get(ordinal)?.synchronize()
 }
 
+/// Seconds that a device takes for what `work` asks of it, between two events of its stream: launches that wait for the
+/// host count, what the host does before the first one does not.
+///
+/// # Errors
+/// Those of `work` and of the device.
+pub fn seconds_of(ordinal: usize, work: impl FnOnce() -> Result<()>) -> Result<f64> {
+    struct Event(sys::CUevent);
+    impl Drop for Event {
+        fn drop(&mut self) {
+            // SAFETY: made by `new`, destroyed once. An error here has no one to go to.
+            let _ = unsafe { result::event::destroy(self.0) };
+        }
+    }
+    let context = Context::get(ordinal)?;
+    let new = || {
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        event.map(Event).map_err(failed(ordinal, "making an event"))
+    };
+    let record = |event: &Event| {
+        // SAFETY: the event and the stream are alive.
+        unsafe { result::event::record(event.0, context.stream()) }
+            .map_err(failed(ordinal, "recording an event"))
+    };
+    let (start, end) = (new()?, new()?);
+    record(&start)?;
+    work()?;
+    record(&end)?;
+    // SAFETY: both events are alive and recorded.
+    unsafe {
+        result::event::synchronize(end.0).map_err(failed(ordinal, "waiting for an event"))?;
+        let milliseconds = result::event::elapsed(start.0, end.0);
+        Ok(f64::from(milliseconds.map_err(failed(ordinal, "timing"))?) / 1e3)
+    }
+}
+
 fn attribute(ordinal: usize, device: sys::CUdevice, which: sys::CUdevice_attribute) -> Result<i32> {
     // SAFETY: the device exists.
     unsafe { result::device::get_attribute(device, which) }

@@ -23,7 +23,7 @@ pub(crate) use adamw::{adamw_step, global_norm};
 pub(crate) use attention::{Problem, attention, attention_backward};
 pub(crate) use classification::{cross_entropy, cross_entropy_backward, softmax, softmax_backward};
 pub(crate) use context::Context;
-pub use context::{DRIVER_FLOOR, Description, describe, device_count, synchronize};
+pub use context::{DRIVER_FLOOR, Description, describe, device_count, seconds_of, synchronize};
 pub(crate) use elementwise::{affine, binary, cast, column_sums, copy, fill, sum, unary};
 pub(crate) use gemm::{linear, matmul, product};
 pub(crate) use memory::Block;
