@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use vitrine_bert::{BertConfig, CONFIG_FILE};
 use vitrine_tensor::cpu::{isa, parallel};
-use vitrine_tensor::{DType, Device, Error, cuda};
+use vitrine_tensor::{DType, Device, cuda};
 
 /// Runs a command.
 pub fn run(command: Command) -> Outcome {
@@ -101,8 +101,7 @@ fn resolve_device(asked: &str) -> Outcome<(Device, String)> {
         "auto" => {
             return Ok(match cuda::describe(0) {
                 Ok(found) => (Device::Cuda(0), format!("auto: {}", found.name)),
-                Err(Error::CudaUnavailable { why, .. }) => (Device::Cpu, format!("auto: {why}")),
-                Err(error) => (Device::Cpu, format!("auto: {error}")),
+                Err(_) => (Device::Cpu, "auto: no CUDA device; `vitrine doctor` says why".into()),
             });
         }
         "cuda" => Some(0),

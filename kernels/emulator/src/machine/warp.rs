@@ -218,11 +218,11 @@ impl Warp {
             }
         }
         self.current = self.parked[0];
-        let missing = self.live & !self.current.mask;
+        let missing = self.all & !self.current.mask;
         let at_barrier = matches!(kernel.code[self.current.pc].op, Op::Barrier | Op::Arrive);
         let kind = if at_barrier { FindingKind::DivergentBarrier } else { FindingKind::LaneMask };
         let message = format!(
-            "lanes {:#010x} of the warp wait here for lanes {missing:#010x}, which wait elsewhere",
+            "lanes {:#010x} of the warp wait here for lanes {missing:#010x}, which wait elsewhere or have ended",
             self.current.mask
         );
         Err(self.fault(kind, message))
@@ -231,7 +231,8 @@ impl Warp {
     /// The lanes that must be at a collective instruction together; `None` for one that lanes run by themselves.
     fn wanted(&self, instruction: &Instruction, mask: u32) -> Result<Option<u32>, Box<Fault>> {
         let named = match instruction.op {
-            Op::Barrier | Op::Arrive => return Ok(Some(self.live)),
+            // `.aligned`: all lanes of the warp, and one that has ended never comes.
+            Op::Barrier | Op::Arrive => return Ok(Some(self.all)),
             Op::LoadMatrix(_) | Op::MatrixMultiply(..) => {
                 if self.live != u32::MAX {
                     let message =
