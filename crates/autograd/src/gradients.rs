@@ -3,7 +3,7 @@
 use crate::{AutogradError, ParameterId, ParameterStore, Result, VarId};
 use std::collections::BTreeMap;
 use vitrine_tensor::Tensor;
-use vitrine_tensor::ops::adamw::global_norm;
+use vitrine_tensor::ops::adamw::GradNorm;
 
 /// The gradients of one backward pass: of parameters, and of variables that were to be kept.
 #[derive(Debug, Default)]
@@ -23,12 +23,12 @@ impl Gradients {
         self.kept.get(&id)
     }
 
-    /// The Euclidean norm over all parameters' gradients together.
+    /// The Euclidean norm over all parameters' gradients together, and the factor that clips it to `max_norm`.
     ///
     /// # Errors
     /// Tensor errors.
-    pub fn global_norm(&self) -> Result<f64> {
-        Ok(global_norm(&self.parameters.values().collect::<Vec<_>>())?)
+    pub fn norm(&self, max_norm: Option<f64>) -> Result<GradNorm> {
+        Ok(GradNorm::of(&self.parameters.values().collect::<Vec<_>>(), max_norm)?)
     }
 
     /// Checks that every trainable parameter has a gradient: a forgotten one would silently stay as it was initialised.

@@ -3,7 +3,7 @@
 use crate::Result;
 use vitrine_autograd::{Gradients, Parameter, ParameterStore};
 use vitrine_tensor::Tensor;
-use vitrine_tensor::ops::adamw::{AdamW as Settings, Update, adamw_step};
+use vitrine_tensor::ops::adamw::{AdamW as Settings, GradNorm, Update, adamw_step};
 
 /// AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101) and bias correction, as
 /// `torch.optim.AdamW`. Biases and LayerNorm parameters do not decay. Moments live in the parameters.
@@ -27,9 +27,10 @@ impl AdamW {
         AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay, max_grad_norm }
     }
 
-    /// Updates every trainable parameter, and its copy in the compute dtype with it. `step` counts from 0; `grad_norm` is the gradient's global norm.
+    /// Updates every trainable parameter, and its copy in the compute dtype with it; returns the gradient's global norm, which
+    /// on a CUDA device is not waited for. `step` counts from 0.
     ///
-    /// The gradient is multiplied by `max_grad_norm / (grad_norm + 1e-6)` where that is below 1
+    /// The gradient is multiplied by `max_grad_norm / (norm + 1e-6)` where that is below 1
     /// (`torch.nn.utils.clip_grad_norm_`), inside the update's own pass over memory.
     ///
     /// # Errors
@@ -40,10 +41,9 @@ impl AdamW {
         gradients: &Gradients,
         step: usize,
         lr: f64,
-        grad_norm: f64,
-    ) -> Result<()> {
+    ) -> Result<GradNorm> {
         gradients.audit(parameters)?;
-        let clip = self.max_grad_norm.map_or(1.0, |max| (max / (grad_norm + 1e-6)).min(1.0));
+        let norm = gradients.norm(self.max_grad_norm)?;
         let mut updates = Vec::new();
         for (id, parameter) in parameters.iter_mut() {
             let Some(grad) = gradients.parameter(id).filter(|_| parameter.trainable) else { continue };
@@ -60,6 +60,7 @@ impl AdamW {
         }
         let settings =
             Settings { lr, beta1: self.beta1, beta2: self.beta2, eps: self.eps, step: step as u32 + 1 };
-        Ok(adamw_step(&mut updates, &settings, clip)?)
+        adamw_step(&mut updates, &settings, &norm)?;
+        Ok(norm)
     }
 }

@@ -144,15 +144,16 @@ pub fn train(
                 tape = tape.checkpointing_layers();
             }
             let loss_var = model.loss(&tape, &batch)?;
-            let (loss_id, loss) = (loss_var.id(), loss_var.value().item()?);
+            let (loss_id, loss) = (loss_var.id(), loss_var.value().clone());
             drop(loss_var);
             let gradients = tape.backward(loss_id, &[])?;
-            let grad_norm = gradients.global_norm()?;
+            let norm = optimizer.step(model.parameters_mut(), &gradients, step, lr)?;
+            drop(gradients);
+            // Only now, with the whole step asked for, is a CUDA device waited for.
+            let (loss, grad_norm) = (loss.item()?, norm.norm()?);
             if !(loss.is_finite() && grad_norm.is_finite()) {
                 return Err(TrainError::NonFinite { step: step + 1, loss, grad_norm });
             }
-            optimizer.step(model.parameters_mut(), &gradients, step, lr, grad_norm)?;
-            drop(gradients);
 
             step += 1;
             tokens += batch.offsets().total();

@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::output::{self, Align, Outcome, line, table};
 use serde::Serialize;
 use std::time::Instant;
-use vitrine_tensor::ops::adamw::{AdamW, Update, adamw_step};
+use vitrine_tensor::ops::adamw::{AdamW, GradNorm, Update, adamw_step};
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries, attention, attention_backward};
 use vitrine_tensor::ops::dropout_add_layer_norm::{dropout_add_layer_norm, dropout_add_layer_norm_backward};
 use vitrine_tensor::ops::gelu::{gelu_erf, gelu_erf_backward};
@@ -190,12 +190,12 @@ fn memory_bound(timer: &mut Timer, bytes: usize, dtype: DType, add: &mut Add) ->
     let (mut param, grad, mut first_moment) = (new()?, new()?, new()?);
     let mut second_moment = Tensor::full(&[rows, WIDTH], 1.0, DType::F32, place)?;
     let settings = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 3 };
-    let size = grad.bytes();
+    let (size, norm) = (grad.bytes(), GradNorm::fixed(1.0, place)?);
     let update = timer.time(|| {
         let (param, first_moment, second_moment) = (&mut param, &mut first_moment, &mut second_moment);
         let update =
             Update { param, compute: None, grad: &grad, first_moment, second_moment, weight_decay: 0.01 };
-        adamw_step(&mut [update], &settings, 1.0)
+        adamw_step(&mut [update], &settings, &norm)
     })?;
     add("adamw", format!("{rows} x {WIDTH} f32"), Cost::Bytes(7 * size), update);
     Ok(())

@@ -4,7 +4,7 @@
 //! a step that is not larger.
 
 use super::{Cost, Forwarded, Input, Low, NaiveResults, OpCase, Values};
-use crate::ops::adamw::{AdamW, Update, adamw_step};
+use crate::ops::adamw::{AdamW, GradNorm, Update, adamw_step};
 
 /// One update of `len` elements at a step where both bias corrections matter.
 pub fn adamw(len: usize) -> OpCase {
@@ -27,7 +27,8 @@ pub fn adamw(len: usize) -> OpCase {
             if let [param, first_moment, second_moment] = &mut outputs[..] {
                 let (grad, weight_decay) = (&inputs[1], WEIGHT_DECAY);
                 let update = Update { param, compute: None, grad, first_moment, second_moment, weight_decay };
-                adamw_step(&mut [update], &settings, GRAD_SCALE)?;
+                let norm = GradNorm::fixed(GRAD_SCALE, grad.device())?;
+                adamw_step(&mut [update], &settings, &norm)?;
             }
             Ok(Forwarded { outputs, saved: vec![] })
         }),

@@ -16,7 +16,7 @@ fn chunks(lens: impl Iterator<Item = usize>) -> Vec<AdamwChunk> {
     lens.enumerate().flat_map(of).collect()
 }
 
-fn settings(settings: &AdamW) -> AdamwSettings {
+fn settings(settings: &AdamW, max_grad_norm: f64) -> AdamwSettings {
     let AdamW { lr, beta1, beta2, eps, step } = *settings;
     let correction = |beta: f64| 1.0 - beta.powi(step as i32);
     AdamwSettings {
@@ -26,11 +26,11 @@ fn settings(settings: &AdamW) -> AdamwSettings {
         eps,
         correction1: correction(beta1),
         correction2: correction(beta2),
-        max_grad_norm: 0.0,
+        max_grad_norm,
     }
 }
 
-pub(crate) fn adamw_step(updates: &mut [Update<'_>], adamw: &AdamW, grad_scale: f64) -> Result<()> {
+pub(crate) fn adamw_step(updates: &mut [Update<'_>], adamw: &AdamW, norm: &Tensor) -> Result<()> {
     let Some(first) = updates.first() else { return Ok(()) };
     let context = context_of(first.param)?;
     let mut tensors = Vec::with_capacity(updates.len());
@@ -51,16 +51,15 @@ pub(crate) fn adamw_step(updates: &mut [Update<'_>], adamw: &AdamW, grad_scale: 
     }
     let chunks = chunks(updates.iter().map(|update| update.param.numel()));
     let (tensors, table) = (Block::upload(&context, &tensors)?, Block::upload(&context, &chunks)?);
-    let settings = Block::upload(&context, &[settings(adamw)])?;
-    // The second number is the factor of the gradients.
-    let norm = Block::upload(&context, &[0.0, grad_scale as f32])?;
+    let settings = Block::upload(&context, &[settings(adamw, 0.0)])?;
     let grid = Grid::new(chunks.len(), 1, 256);
-    launch!(context, ADAMW, single(&ADAMW, "adamw_update"), grid, &tensors, &table, &settings, &norm)
+    launch!(context, ADAMW, single(&ADAMW, "adamw_update"), grid, &tensors, &table, &settings, norm)
 }
 
-pub(crate) fn global_norm(grads: &[&Tensor]) -> Result<f64> {
-    let Some(first) = grads.first() else { return Ok(0.0) };
-    let context = context_of(first)?;
+/// `[2]`, F32: the norm and the factor that clips it.
+pub(crate) fn grad_norm(grads: &[&Tensor], max_norm: Option<f64>) -> Result<Tensor> {
+    let device = grads[0].device();
+    let context = context_of(grads[0])?;
     let mut tensors = Vec::with_capacity(grads.len());
     for grad in grads {
         if grad.dtype() != DType::F32 || !grad.is_contiguous() {
@@ -84,13 +83,20 @@ pub(crate) fn global_norm(grads: &[&Tensor]) -> Result<f64> {
     let (tensors, table) = (Block::upload(&context, &tensors)?, Block::upload(&context, &chunks)?);
     let partials = Block::new(&context, 8 * chunks.len())?;
     let adamw = AdamW { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 0.0, step: 1 };
-    let settings = Block::upload(&context, &[settings(&adamw)])?;
-    let norm = Block::new(&context, 8)?;
+    let settings = Block::upload(&context, &[settings(&adamw, max_norm.unwrap_or(0.0))])?;
+    let mut norm = Tensor::empty(&[2], DType::F32, device)?;
     let squares = single(&ADAMW, "adamw_squares");
     launch!(context, ADAMW, squares, Grid::new(chunks.len(), 1, 256), &tensors, &table, &partials)?;
     let total = single(&ADAMW, "adamw_norm");
-    launch!(context, ADAMW, total, Grid::new(1, 1, 1024), &partials, chunks.len() as u32, &settings, &norm)?;
-    let mut out = [0.0f32; 2];
-    norm.read(0, &mut out)?;
-    Ok(out[0].into())
+    launch!(
+        context,
+        ADAMW,
+        total,
+        Grid::new(1, 1, 1024),
+        &partials,
+        chunks.len() as u32,
+        &settings,
+        &mut norm
+    )?;
+    Ok(norm)
 }

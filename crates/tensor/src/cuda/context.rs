@@ -1,7 +1,7 @@
 //! A CUDA device that is in use: its context, its one stream, its memory, and the kernels loaded so far.
 
 use super::cublaslt::CublasLt;
-use super::memory::Pool;
+use super::memory::{Pool, Staging};
 use crate::{Device, Error, Result};
 use cudarc::driver::{DriverError, result, sys};
 use std::cell::Cell;
@@ -25,6 +25,7 @@ pub(crate) struct Context {
     functions: Mutex<HashMap<&'static str, Function>>,
     modules: Mutex<HashMap<&'static str, LoadedModule>>,
     pub pool: Mutex<Pool>,
+    pub staging: Mutex<Staging>,
     /// NVIDIA's matrix product, where it is installed.
     pub cublaslt: Option<CublasLt>,
     /// How many blocks of threads run at once, roughly: multiprocessors.
@@ -260,6 +261,7 @@ impl Context {
             functions: Mutex::default(),
             modules: Mutex::default(),
             pool: Mutex::default(),
+            staging: Mutex::default(),
             cublaslt: CublasLt::open(),
             multiprocessors,
         })

@@ -67,16 +67,17 @@ impl Block {
         Ok(block)
     }
 
-    /// Copies host values to the start.
+    /// Copies host values to the start; does not wait for the device.
     pub fn write<T: Copy>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.len, "internal: more values than the block has room for");
         if values.is_empty() {
             return Ok(());
         }
         self.context.make_current()?;
-        // SAFETY: the block has room as asserted. From pageable memory the driver has taken the bytes when it returns.
-        unsafe { result::memcpy_htod_async(self.address, values, self.context.stream()) }
-            .map_err(failed(self.context.ordinal, "copying to the device"))
+        // SAFETY: the values are plain numbers or structures without padding, so every byte is initialised.
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+        let mut staging = self.context.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        staging.send(&self.context, self.address, bytes)
     }
 
     /// Copies bytes from `offset` on to the host; waits for everything before.
@@ -129,6 +130,77 @@ impl Block {
 
     pub fn len(&self) -> usize {
         self.len
+    }
+}
+
+/// Page-locked host memory that small uploads pass through, in two halves: while the device still reads one, the host fills the
+/// other. So an upload costs the host a copy and a call, and the device nothing that it waits for.
+pub(crate) struct Staging {
+    memory: *mut u8,
+    /// The half in use, and how much of it is filled.
+    half: usize,
+    filled: usize,
+    /// Recorded when a half was left: past it, the device has read it.
+    left: [Option<sys::CUevent>; 2],
+}
+
+// SAFETY: the memory belongs to this value alone, which is behind a lock.
+unsafe impl Send for Staging {}
+
+impl Default for Staging {
+    fn default() -> Self {
+        Staging { memory: std::ptr::null_mut(), half: 0, filled: 0, left: [None; 2] }
+    }
+}
+
+/// Bytes of a half: a step of 16 x 512 tokens uploads about 0.3 MiB.
+const HALF: usize = 4 << 20;
+
+impl Staging {
+    /// Copies bytes to the device. Larger ones than a half, such as weights, go directly.
+    fn send(&mut self, context: &Context, address: u64, bytes: &[u8]) -> Result<()> {
+        let failed = |error| failed(context.ordinal, "copying to the device")(error);
+        let source = if bytes.len() > HALF {
+            // From pageable memory the driver has taken the bytes when it returns.
+            bytes
+        } else {
+            self.place(context, bytes)?
+        };
+        // SAFETY: the target has room, as the caller asserted; a staged source is not written until its half was read.
+        unsafe { result::memcpy_htod_async(address, source, context.stream()) }.map_err(failed)
+    }
+
+    /// The bytes, in page-locked memory.
+    fn place(&mut self, context: &Context, bytes: &[u8]) -> Result<&'static [u8]> {
+        let failed = |error| failed(context.ordinal, "staging a copy")(error);
+        if self.memory.is_null() {
+            // SAFETY: kept for the life of the process, as the context is.
+            self.memory = unsafe { result::malloc_host(2 * HALF, 0) }.map_err(failed)?.cast();
+        }
+        if self.filled + bytes.len() > HALF {
+            let event = match self.left[self.half] {
+                Some(event) => event,
+                None => result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING).map_err(failed)?,
+            };
+            // SAFETY: the event and the stream are alive.
+            unsafe { result::event::record(event, context.stream()) }.map_err(failed)?;
+            self.left[self.half] = Some(event);
+            (self.half, self.filled) = (1 - self.half, 0);
+            if let Some(event) = self.left[self.half] {
+                // SAFETY: the event is alive and recorded.
+                unsafe { result::event::synchronize(event) }.map_err(failed)?;
+            }
+        }
+        let start = self.half * HALF + self.filled;
+        // Starts stay aligned for every element.
+        self.filled += bytes.len().next_multiple_of(16);
+        // SAFETY: the range is inside of the memory, which lives as long as the process, and the device has read what was in
+        // it; nothing else refers to it.
+        unsafe {
+            let target = self.memory.add(start);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
+            Ok(std::slice::from_raw_parts(target, bytes.len()))
+        }
     }
 }
 

@@ -19,7 +19,7 @@ mod memory;
 mod normalization;
 mod rows;
 
-pub(crate) use adamw::{adamw_step, global_norm};
+pub(crate) use adamw::{adamw_step, grad_norm};
 pub(crate) use attention::{Problem, attention, attention_backward};
 pub(crate) use classification::{cross_entropy, cross_entropy_backward, softmax, softmax_backward};
 pub(crate) use context::Context;

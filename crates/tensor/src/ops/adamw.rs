@@ -46,13 +46,17 @@ pub struct Update<'a> {
     pub weight_decay: f64,
 }
 
-/// Updates parameters and their moments in place from `grad * grad_scale`. On a CUDA device it is one launch for all.
+/// Updates parameters and their moments in place from gradients times the factor of `norm`. On a CUDA device it is one launch
+/// for all.
 ///
 /// # Errors
 /// `ShapeMismatch`, `DTypeMismatch`, `DeviceMismatch`; `SharedStorage` when something else still holds a parameter.
-pub fn adamw_step(updates: &mut [Update<'_>], settings: &AdamW, grad_scale: f64) -> Result<()> {
+pub fn adamw_step(updates: &mut [Update<'_>], settings: &AdamW, norm: &GradNorm) -> Result<()> {
     const OP: &str = "adamw_step";
     let Some(device) = updates.first().map(|update| update.param.device()) else { return Ok(()) };
+    if norm.values.device() != device {
+        return Err(Error::DeviceMismatch { op: OP, left: device, right: norm.values.device() });
+    }
     for update in updates.iter() {
         for tensor in [update.grad, &*update.first_moment, &*update.second_moment] {
             check::shape(OP, "parameter, gradient and moments", tensor, update.param.dims())?;
@@ -68,8 +72,9 @@ pub fn adamw_step(updates: &mut [Update<'_>], settings: &AdamW, grad_scale: f64)
         }
     }
     if device != Device::Cpu {
-        return cuda::adamw_step(updates, settings, grad_scale);
+        return cuda::adamw_step(updates, settings, norm.values());
     }
+    let grad_scale = norm.values.select(0, 1)?.item()?;
     updates.iter_mut().try_for_each(|update| {
         let len = update.param.numel();
         match (update.param.dtype(), update.compute.take()) {
@@ -151,24 +156,61 @@ impl<R: Real, C: Float<Real = R>> Kernel<R> for Pass<'_, '_, R, C> {
     }
 }
 
-/// `sqrt(sum of squares)` over all elements of all gradients, added up in a fixed order, pieces in f64.
-///
-/// # Errors
-/// `DTypeMismatch`, `NotContiguous`.
-pub fn global_norm(grads: &[&Tensor]) -> Result<f64> {
-    if grads.first().is_some_and(|grad| grad.device() != Device::Cpu) {
-        return cuda::global_norm(grads);
+/// The global norm of gradients, and the factor that clips them to a largest norm. It stays on the gradients' device, so that an
+/// update can follow without waiting for it.
+#[derive(Clone, Debug)]
+pub struct GradNorm {
+    /// `[2]`: the norm and the factor. F64, or F32 on a CUDA device.
+    values: Tensor,
+}
+
+impl GradNorm {
+    /// `sqrt(sum of squares)` over all elements of all gradients, added up in a fixed order, pieces in f64; the factor is
+    /// `min(1, max_norm / (norm + 1e-6))` (`torch.nn.utils.clip_grad_norm_`), or 1 without a largest norm.
+    ///
+    /// # Errors
+    /// `DTypeMismatch`, `NotContiguous`, `DeviceMismatch`.
+    pub fn of(grads: &[&Tensor], max_norm: Option<f64>) -> Result<Self> {
+        if let Some(first) = grads.first().filter(|grad| grad.device() != Device::Cpu) {
+            grads.iter().try_for_each(|grad| check::device("global_norm", first, grad))?;
+            return Ok(GradNorm { values: cuda::grad_norm(grads, max_norm)? });
+        }
+        let mut total = 0.0;
+        for grad in grads {
+            total += for_float!("global_norm", grad.dtype(), E => {
+                let x = grad.as_slice::<E>()?;
+                let isa = Isa::current();
+                let squares = |range: std::ops::Range<usize>| simd::run(isa, Squares { x: &x[range] }).to_f64();
+                Ok(parallel::map_reduce(x.len(), PIECE, squares, |a, b| a + b).unwrap_or(0.0))
+            })?;
+        }
+        let norm = total.sqrt();
+        let factor = max_norm.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0));
+        Ok(GradNorm { values: Tensor::from_slice(&[norm, factor], &[2])? })
     }
-    let mut total = 0.0;
-    for grad in grads {
-        total += for_float!("global_norm", grad.dtype(), E => {
-            let x = grad.as_slice::<E>()?;
-            let isa = Isa::current();
-            let squares = |range: std::ops::Range<usize>| simd::run(isa, Squares { x: &x[range] }).to_f64();
-            Ok(parallel::map_reduce(x.len(), PIECE, squares, |a, b| a + b).unwrap_or(0.0))
-        })?;
+
+    /// A factor that was decided before.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn fixed(factor: f64, device: Device) -> Result<Self> {
+        let values = Tensor::from_slice(&[f64::NAN, factor], &[2])?;
+        let dtype = if device == Device::Cpu { DType::F64 } else { DType::F32 };
+        Ok(GradNorm { values: values.to_dtype(dtype)?.to_device(device)? })
     }
-    Ok(total.sqrt())
+
+    /// The norm. On a CUDA device this waits for it.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn norm(&self) -> Result<f64> {
+        self.values.select(0, 0)?.item()
+    }
+
+    /// `[2]`, for the update.
+    pub(crate) fn values(&self) -> &Tensor {
+        &self.values
+    }
 }
 
 struct Squares<'a, E> {
