@@ -10,10 +10,12 @@ const STEPS: usize = 20;
 const CUDA: Device = Device::Cuda(0);
 
 /// Heads of 32, so that bfloat16 runs on tensor cores.
-fn config() -> BertConfig {
-    let json = r#"{"model_type": "bert", "vocab_size": 120, "hidden_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "intermediate_size": 128, "max_position_embeddings": 64, "type_vocab_size": 2}"#;
-    BertConfig::parse(json, Path::new("tiny")).unwrap()
+fn config(layers: usize) -> BertConfig {
+    let json = format!(
+        r#"{{"model_type": "bert", "vocab_size": 120, "hidden_size": 64, "num_hidden_layers": {layers},
+        "num_attention_heads": 2, "intermediate_size": 128, "max_position_embeddings": 64, "type_vocab_size": 2}}"#
+    );
+    BertConfig::parse(&json, Path::new("tiny")).unwrap()
 }
 
 /// Four sequences of lengths that differ from step to step.
@@ -37,13 +39,22 @@ struct Run {
 }
 
 fn train(device: Device, dtype: DType, checkpoint_layers: bool) -> Run {
-    let config = config();
+    train_model(config(2), STEPS, device, dtype, checkpoint_layers)
+}
+
+fn train_model(
+    config: BertConfig,
+    steps: usize,
+    device: Device,
+    dtype: DType,
+    checkpoint_layers: bool,
+) -> Run {
     let mut model = BertForSequenceClassification::random(config.clone(), 3).unwrap();
     model.to_device(device).unwrap();
     model.compute_in(dtype).unwrap();
     let optimizer = AdamW::new(0.01, Some(1.0));
     let mut run = Run::default();
-    for step in 0..STEPS {
+    for step in 0..steps {
         let before = vitrine_emulator::counters();
         let mut tape = Tape::training(Randomness { seed: 9, step: step as u32, first_sequence: 0 });
         if checkpoint_layers {
@@ -97,7 +108,10 @@ fn training_is_the_cpu_s() {
 
     // By now the pool has every block that such steps need.
     let steady = train(CUDA, DType::BF16, false);
-    println!("kernels of a step: {}", steady.launches[STEPS - 1]);
     assert_eq!(steady.allocations[1..].iter().sum::<u64>(), 0);
     assert_eq!(steady.waits[1..].iter().sum::<u64>(), 0);
+
+    let deep = train_model(config(12), 2, CUDA, DType::BF16, false);
+    println!("kernels of a step of 12 layers: {}", deep.launches[1]);
+    assert!(deep.launches[1] <= 512, "more kernels a step than there were: {}", deep.launches[1]);
 }
