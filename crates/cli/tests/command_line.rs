@@ -252,3 +252,66 @@ fn the_doctor_finds_this_machine_healthy() {
     assert_eq!(forced.status.code(), Some(2));
     assert!(text(&forced.stderr).contains("sse9"));
 }
+
+/// The emulator under the driver's name, in a folder that the dynamic linker is told of.
+#[cfg(target_os = "linux")]
+#[test]
+fn everything_runs_on_an_emulated_cuda_device() {
+    let folder = TempDir::new().expect("a temporary folder");
+    // Cargo puts the library beside this test.
+    let test = std::env::current_exe().expect("a process has an executable");
+    let library = test.parent().expect("a file has a folder").join("libvitrine_emulator.so");
+    std::os::unix::fs::symlink(library, folder.path().join("libcuda.so")).expect("a link is made");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_vitrine"))
+            .args(arguments)
+            .env("LD_LIBRARY_PATH", folder.path())
+            .env("VITRINE_GEMM", "own")
+            .output()
+            .expect("the binary was built with the tests");
+        assert!(output.status.success(), "{arguments:?}:\n{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let doctor: serde_json::Value = serde_json::from_str(&run(&["doctor", "--json"])).expect("JSON");
+    assert_eq!(doctor["cuda_device"]["name"], "Vitrine emulator");
+    assert_eq!(doctor["passed"], true);
+    let checks = doctor["self_test"].as_array().expect("an array");
+    assert_eq!(checks.iter().filter(|check| check["isa"] == "cuda:0").count(), 2);
+
+    let model = folder.path().join("model");
+    let rows = ["--train-samples", "16", "--test-samples", "4", "--batch-size", "8", "--epochs", "1"];
+    let train = |device: &str, dtype: &str, output: &Path| -> serde_json::Value {
+        let compute =
+            ["--device", device, "--dtype", dtype, "--overwrite", "--json", "--output", path(output)];
+        serde_json::from_str(&run(&[&["train"], &compute[..], &rows[..]].concat())).expect("JSON")
+    };
+    // `auto` takes the device, and bfloat16 on it.
+    let report = train("auto", "auto", &model);
+    assert_eq!(
+        (&report["resolved"]["device"], &report["resolved"]["dtype"]),
+        (&"cuda:0".into(), &"bf16".into())
+    );
+    let scores = |device: &str| -> f64 {
+        let line = run(&[
+            "predict",
+            "--model",
+            path(&model),
+            "--device",
+            device,
+            "--dtype",
+            "f32",
+            "--json",
+            "a fine film",
+        ]);
+        serde_json::from_str::<serde_json::Value>(&line).expect("JSON")["logits"][0]
+            .as_f64()
+            .expect("a number")
+    };
+    let (cpu, cuda) = (scores("cpu"), scores("cuda:0"));
+    assert!((cpu - cuda).abs() <= 1e-4, "logit {cuda} on CUDA, {cpu} on the CPU");
+    // In f32 the two devices train alike.
+    let [cpu, cuda] =
+        ["cpu", "cuda"].map(|device| train(device, "f32", &model)["train"]["final_loss"].clone());
+    let (cpu, cuda) = (cpu.as_f64().expect("a loss"), cuda.as_f64().expect("a loss"));
+    assert!((cpu - cuda).abs() <= 1e-4, "loss {cuda} on CUDA, {cpu} on the CPU");
+}
