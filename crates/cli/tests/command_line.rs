@@ -309,6 +309,20 @@ fn everything_runs_on_an_emulated_cuda_device() {
     };
     let (cpu, cuda) = (scores("cpu"), scores("cuda:0"));
     assert!((cpu - cuda).abs() <= 1e-4, "logit {cuda} on CUDA, {cpu} on the CPU");
+    // A device that is too small: what was asked, what is free, and what should fit.
+    let output = Command::new(env!("CARGO_BIN_EXE_vitrine"))
+        .args(["train", "--device", "cuda", "--batch-size", "64", "--overwrite", "--output", path(&model)])
+        .env("LD_LIBRARY_PATH", folder.path())
+        .env("VITRINE_GEMM", "own")
+        .env("VITRINE_EMULATOR_MEMORY", (24 << 20).to_string())
+        .output()
+        .expect("the binary was built with the tests");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for words in ["cuda:0: out of memory", "bytes asked for", "free", "--batch-size", "should fit"] {
+        assert!(stderr.contains(words), "expected {words:?} in\n{stderr}");
+    }
+
     // In f32 the two devices train alike.
     let [cpu, cuda] =
         ["cpu", "cuda"].map(|device| train(device, "f32", &model)["train"]["final_loss"].clone());

@@ -101,9 +101,7 @@ pub enum Error {
         message: String,
     },
     /// The device has no room.
-    #[error(
-        "{device}: out of memory: {asked} bytes asked for, {free} of {total} free; a smaller --batch-size or --max-length, or --checkpoint-layers, needs less"
-    )]
+    #[error("{device}: out of memory: {asked} bytes asked for, {free} of {total} free")]
     OutOfMemory {
         /// The device.
         device: Device,

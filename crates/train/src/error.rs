@@ -56,6 +56,22 @@ impl fmt::Display for Place {
     }
 }
 
+impl TrainError {
+    /// The tensor operation's error, if it was one, from whatever layer it came.
+    pub fn tensor_error(&self) -> Option<&vitrine_tensor::Error> {
+        use vitrine_autograd::AutogradError;
+        use vitrine_bert::BertError;
+        match self {
+            TrainError::Tensor(error)
+            | TrainError::Autograd(AutogradError::Tensor(error))
+            | TrainError::Bert(
+                BertError::Tensor(error) | BertError::Autograd(AutogradError::Tensor(error)),
+            ) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 /// What can go wrong between a user's files and a trained model. Each message is one line: where, what, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {

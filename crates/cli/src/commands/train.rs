@@ -12,6 +12,7 @@ use std::io::LineWriter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vitrine_bert::{BertConfig, BertForSequenceClassification, Tokenizer};
+use vitrine_tensor::Error;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::{self, Dataset, LoadOptions, Splits};
 use vitrine_train::schedule::ScheduleKind;
@@ -60,6 +61,30 @@ struct RowsReport {
     test_truncated: Option<usize>,
 }
 
+/// Settings with which a training step fits into a device's memory, by estimate.
+fn what_fits(model: &BertForSequenceClassification, settings: &Settings, total: usize) -> String {
+    // Master, gradient and two moments in f32, and a bfloat16 copy.
+    let parameters: usize = model.parameters().iter().map(|(_, p)| 18 * p.value.numel()).sum();
+    let config = model.config();
+    let fits = |batch: usize, checkpoint: bool| {
+        // Counted in f32; what backward adds for a moment is about a layer's share.
+        let kept = config.cost(&vec![settings.max_length; batch]).activation_bytes as usize;
+        let layers = config.num_hidden_layers;
+        let needed = if checkpoint { 3 * kept / layers } else { kept + 2 * kept / layers };
+        parameters + needed <= total
+    };
+    let batches = || std::iter::successors(Some(settings.train.batch_size), |b| (*b > 1).then_some(b / 2));
+    let found = [false, true].into_iter().find_map(|checkpoint| {
+        let checkpoint = checkpoint || settings.train.checkpoint_layers;
+        batches().find(|&batch| fits(batch, checkpoint)).map(|batch| (batch, checkpoint))
+    });
+    match found {
+        Some((batch, false)) => format!("--batch-size {batch} should fit"),
+        Some((batch, true)) => format!("--batch-size {batch} --checkpoint-layers should fit"),
+        None => "no batch of this model and --max-length fits".into(),
+    }
+}
+
 /// Runs the command.
 pub fn run(arguments: &Train) -> Outcome {
     let started = Instant::now();
@@ -106,8 +131,14 @@ pub fn run(arguments: &Train) -> Outcome {
         metrics_path: metrics_path.clone(),
         progress: Progress::new("train", total_steps),
     };
-    let train = vitrine_train::train(&mut model, &train_tokens, &settings.train, &mut observer)?;
+    let trained = vitrine_train::train(&mut model, &train_tokens, &settings.train, &mut observer);
     drop(observer);
+    let train = trained.map_err(|error| match error.tensor_error() {
+        Some(&Error::OutOfMemory { total, .. }) => {
+            Failure::Run(format!("{error}; {}", what_fits(&model, &settings, total)))
+        }
+        _ => error.into(),
+    })?;
     note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
 
     model.save(&output, &tokenizer)?;

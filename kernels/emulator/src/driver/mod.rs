@@ -106,7 +106,12 @@ pub(crate) fn state() -> MutexGuard<'static, State> {
     static STATE: OnceLock<Mutex<State>> = OnceLock::new();
     let state = STATE.get_or_init(|| {
         let memory = std::env::var("VITRINE_EMULATOR_CHECKS").as_deref() != Ok("0");
-        Mutex::new(State { checks: Checks { memory, ..Checks::default() }, ..State::default() })
+        let mut state = State { checks: Checks { memory, ..Checks::default() }, ..State::default() };
+        if let Some(bytes) = std::env::var("VITRINE_EMULATOR_MEMORY").ok().and_then(|text| text.parse().ok())
+        {
+            state.set_capacity(bytes);
+        }
+        Mutex::new(state)
     });
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
