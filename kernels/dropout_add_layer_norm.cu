@@ -2,13 +2,13 @@
 // dx = dropout(dsum) with the mask drawn again.
 //
 // Layouts: x, residual, y, sum, dy, dresidual, dx [T, C] contiguous; weight, bias [C] f32; mean, rstd [T] f32; offsets
-// [B + 1]. Ownership, shared memory and partials as layer_norm.cu. With dropout.threshold = 0 offsets are not read and dx
-// may be null. Statistics are of the stored (rounded) sum, so that backward normalises the very same values.
+// [B + 1]. x and dx may be bf16 beside an f32 residual stream (_bf16_f32). Ownership, shared memory and partials as
+// layer_norm.cu. With dropout.threshold = 0 offsets are not read; dx may be null then. Statistics are of the stored (rounded) sum, so that backward normalises the very same values.
 // Bytes: forward 4 T C, backward 4 T C elements (3 without dropout). Philox: one call for eight channels.
 #include "layer_norm.cuh"
 
-template <typename T>
-DEVICE void forward(const T* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y,
+template <typename X, typename T>
+DEVICE void forward(const X* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y,
                     T* sum, float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences, float eps,
                     const Dropout& dropout) {
   const uint32_t row = blockIdx.x * (blockDim.x / WARP) + warp_index();
@@ -33,9 +33,9 @@ DEVICE void forward(const T* x, const T* residual, const float* weight, const fl
   normalize_row(y + at, width, s, weight, bias, held, again);
 }
 
-template <typename T>
+template <typename X, typename T>
 DEVICE void backward(const T* dy, const T* sum, const float* weight, const float* mean, const float* rstd,
-                     const uint32_t* offsets, T* dresidual, T* dx, float* partials, uint32_t rows, uint32_t width,
+                     const uint32_t* offsets, T* dresidual, X* dx, float* partials, uint32_t rows, uint32_t width,
                      uint32_t sequences, const Dropout& dropout) {
   extern __shared__ float sums[];
   clear_sums(sums, width);
@@ -48,26 +48,27 @@ DEVICE void backward(const T* dy, const T* sum, const float* weight, const float
     layer_norm_backward_row(dy + at, sum + at, weight, {mean[row], rstd[row]}, width, dweight, dweight + width,
                             [&](uint32_t channel, float (&g)[VECTOR]) {
       store(dresidual + at + channel, g, width - channel);
-      if (!dropout.threshold) return;
+      if (!dx) return;
 #pragma unroll
       for (uint32_t i = 0; i < VECTOR; i++) g[i] = rounded<T>(g[i]);
-      apply_dropout(g, dropout, position, sequence, channel / VECTOR);
+      if (dropout.threshold) apply_dropout(g, dropout, position, sequence, channel / VECTOR);
       store(dx + at + channel, g, width - channel);
     });
   }
   write_sums(sums, partials, width);
 }
 
-#define DROPOUT_ADD_LAYER_NORM(T, suffix)                                                                           \
+#define DROPOUT_ADD_LAYER_NORM(X, T, suffix)                                                                        \
   extern "C" __global__ void __launch_bounds__(128, 6) dropout_add_layer_norm_forward_##suffix(                     \
-      const T* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y, T* sum, \
+      const X* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y, T* sum, \
       float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences, float eps, Dropout dropout) {    \
     forward(x, residual, weight, bias, offsets, y, sum, mean, rstd, rows, width, sequences, eps, dropout);          \
   }                                                                                                                 \
   extern "C" __global__ void __launch_bounds__(128) dropout_add_layer_norm_backward_##suffix(                       \
       const T* dy, const T* sum, const float* weight, const float* mean, const float* rstd, const uint32_t* offsets, \
-      T* dresidual, T* dx, float* partials, uint32_t rows, uint32_t width, uint32_t sequences, Dropout dropout) {   \
+      T* dresidual, X* dx, float* partials, uint32_t rows, uint32_t width, uint32_t sequences, Dropout dropout) {   \
     backward(dy, sum, weight, mean, rstd, offsets, dresidual, dx, partials, rows, width, sequences, dropout);       \
   }
-DROPOUT_ADD_LAYER_NORM(float, f32)
-DROPOUT_ADD_LAYER_NORM(bf16, bf16)
+DROPOUT_ADD_LAYER_NORM(float, float, f32)
+DROPOUT_ADD_LAYER_NORM(bf16, bf16, bf16)
+DROPOUT_ADD_LAYER_NORM(bf16, float, bf16_f32)

@@ -104,7 +104,7 @@ modules! {
         each { "dropout" [P, L, P, P, W, W, D] }
         single {}
     }
-    /// Residual + dropout + LayerNorm.
+    /// Residual + dropout + LayerNorm; `_bf16_f32`: x and dx in bf16, all else f32.
     /// - `forward(x, residual, weight, bias, offsets, y, sum, mean, rstd, rows, width, sequences, eps, dropout)`: grid
     ///   ceil(T / 4), block 128.
     /// - `backward(dy, sum, weight, mean, rstd, offsets, dresidual, dx, partials, rows, width, sequences, dropout)`: grid
@@ -114,7 +114,10 @@ modules! {
             "dropout_add_layer_norm_forward" [P, P, P, P, P, P, P, P, P, W, W, W, F, D]
             "dropout_add_layer_norm_backward" [P, P, P, P, P, P, P, P, P, W, W, W, D]
         }
-        single {}
+        single {
+            "dropout_add_layer_norm_forward_bf16_f32" [P, P, P, P, P, P, P, P, P, W, W, W, F, D]
+            "dropout_add_layer_norm_backward_bf16_f32" [P, P, P, P, P, P, P, P, P, W, W, W, D]
+        }
     }
     /// Arithmetic on contiguous arrays: `(a, b, y, n)`, `(x, y, n)`, `affine(x, y, n, factor, term)`, `fill(y, n, value)`: grid
     /// ceil(n / 2048), block 256; `strided_copy(x, y, n, view)`: grid ceil(n / 256), block 256.

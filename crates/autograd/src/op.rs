@@ -86,6 +86,7 @@ pub enum Op {
         weight: Tensor,
         dropout: Option<Dropout>,
         offsets: Offsets,
+        x_dtype: DType,
     },
     /// Inputs: x, and the parameters that the function asks for, in that order.
     Segment { x: Tensor, function: Segment, parameters: Vec<ParameterId>, randomness: Option<Randomness> },

@@ -34,7 +34,7 @@ pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tenso
             attention::attention_backward(dy, qkv, lse, *heads, *softmax_scale, offsets, *queries, options)?,
         ),
         Op::Dropout { dropout, offsets } => one(dropout::dropout_backward(dy, dropout, offsets)?),
-        Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets } => {
+        Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets, x_dtype } => {
             let g = dropout_add_layer_norm::dropout_add_layer_norm_backward(
                 dy,
                 sum,
@@ -43,6 +43,7 @@ pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tenso
                 rstd,
                 dropout.as_ref(),
                 offsets,
+                *x_dtype,
             )?;
             Ok(vec![Some(g.dx), Some(g.dresidual), Some(g.dweight), Some(g.dbias)])
         }

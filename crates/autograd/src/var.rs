@@ -204,10 +204,8 @@ impl<'t> Var<'t> {
                 offsets,
             )?;
             let (sum, mean, rstd, weight) = (out.sum, out.mean, out.rstd, weight.value.clone());
-            Ok((
-                out.y,
-                Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets: offsets.clone() },
-            ))
+            let (offsets, x_dtype) = (offsets.clone(), self.value.dtype());
+            Ok((out.y, Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets, x_dtype }))
         })
     }
 

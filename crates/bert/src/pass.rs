@@ -53,7 +53,7 @@ impl<'t> Pass<'_, 't> {
         Ok(x.to_dtype(weight.value().dtype())?.linear(&weight, Some(&bias), activation)?)
     }
 
-    /// `LayerNorm(residual + dropout(x))`, in the precision of the residual.
+    /// `LayerNorm(residual + dropout(x))`, in the precision of the residual; x may be in the encoder's.
     pub fn dropout_add_layer_norm(
         &self,
         x: &Var<'t>,
@@ -66,7 +66,6 @@ impl<'t> Pass<'_, 't> {
         let weight = self.tape.parameter(self.parameters, norm.weight);
         let bias = self.tape.parameter(self.parameters, norm.bias);
         let dropout = (dropout_p, site.number());
-        let x = x.to_dtype(residual.value().dtype())?;
         Ok(x.dropout_add_layer_norm(residual, &weight, &bias, norm.eps, dropout, offsets)?)
     }
 }

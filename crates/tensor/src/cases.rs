@@ -217,6 +217,14 @@ impl OpCase {
         self
     }
 
+    /// The same row with an input that stays in the accumulator's dtype, such as an F32 residual stream.
+    pub fn with_wide(mut self, input: &str) -> Self {
+        self.inputs.iter_mut().filter(|i| i.name == input).for_each(|i| i.parameter = true);
+        self.variant += "_wide_";
+        self.variant += input;
+        self
+    }
+
     /// The same row with other numbers in its first input.
     pub fn with_values(mut self, values: Values) -> Self {
         self.inputs[0].values = values;

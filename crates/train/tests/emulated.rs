@@ -39,11 +39,11 @@ struct Run {
 }
 
 fn train(device: Device, dtype: DType, checkpoint_layers: bool) -> Run {
-    train_model(config(2), STEPS, device, dtype, checkpoint_layers)
+    train_model(&config(2), STEPS, device, dtype, checkpoint_layers)
 }
 
 fn train_model(
-    config: BertConfig,
+    config: &BertConfig,
     steps: usize,
     device: Device,
     dtype: DType,
@@ -60,7 +60,7 @@ fn train_model(
         if checkpoint_layers {
             tape = tape.checkpointing_layers();
         }
-        let loss = model.loss(&tape, &batch(step, &config)).unwrap();
+        let loss = model.loss(&tape, &batch(step, config)).unwrap();
         let (id, value) = (loss.id(), loss.value().clone());
         drop(loss);
         let gradients = tape.backward(id, &[]).unwrap();
@@ -111,7 +111,7 @@ fn training_is_the_cpu_s() {
     assert_eq!(steady.allocations[1..].iter().sum::<u64>(), 0);
     assert_eq!(steady.waits[1..].iter().sum::<u64>(), 0);
 
-    let deep = train_model(config(12), 2, CUDA, DType::BF16, false);
+    let deep = train_model(&config(12), 2, CUDA, DType::BF16, false);
     println!("kernels of a step of 12 layers: {}", deep.launches[1]);
     assert!(deep.launches[1] <= 512, "more kernels a step than there were: {}", deep.launches[1]);
 }

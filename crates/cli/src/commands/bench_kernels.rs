@@ -180,7 +180,8 @@ fn memory_bound(timer: &mut Timer, bytes: usize, dtype: DType, add: &mut Add) ->
     let saved = dropout_add_layer_norm(&x, &x, &weight, &bias, 1e-12, Some(&dropout), &offsets)?;
     let backward = timer.time(|| {
         let (sum, mean, rstd) = (&saved.sum, &saved.mean, &saved.rstd);
-        dropout_add_layer_norm_backward(&x, sum, &weight, mean, rstd, Some(&dropout), &offsets).map(drop)
+        dropout_add_layer_norm_backward(&x, sum, &weight, mean, rstd, Some(&dropout), &offsets, dtype)
+            .map(drop)
     })?;
     add("dropout + add + layer_norm backward", shape(), Cost::Bytes(4 * size), backward);
     drop((x, saved));

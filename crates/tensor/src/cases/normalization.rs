@@ -176,6 +176,7 @@ pub fn dropout_add_layer_norm(rows: usize, width: usize, dropout_p: f32) -> OpCa
                 &saved[2],
                 dropout.as_ref(),
                 &offsets,
+                inputs[0].dtype(),
             )?;
             Ok(vec![Some(d.dx), Some(d.dresidual), Some(d.dweight), Some(d.dbias)])
         })),

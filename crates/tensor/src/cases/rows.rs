@@ -30,6 +30,7 @@ pub fn all() -> Vec<OpCase> {
     rows.extend([layer_norm(70, 24), softmax(3000, 9), cross_entropy(9, 40), dropout(100, 24)]);
     rows.extend([dropout_add_layer_norm(70, 24, 0.3), dropout_add_layer_norm(40, 20, 0.0), adamw(40_000)]);
     rows.extend([embedding(1200, 3, 8), embedding(500, 300, 8), embed_layer_norm(600, 130, 12)]);
+    rows.extend([0.0, 0.3].map(|p| dropout_add_layer_norm(37, 24, p).with_wide("residual")));
     rows.extend(dense());
     // Strided.
     rows.extend(

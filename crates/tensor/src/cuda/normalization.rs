@@ -1,13 +1,13 @@
 //! LayerNorm, dropout, both with a residual, and the embeddings' sum with LayerNorm.
 
 use super::elementwise::add_partials;
-use super::launch::{Argument, Grid, context_of, kernel, launch};
+use super::launch::{Argument, Grid, context_of, kernel, launch, single};
 use super::memory::Block;
 use crate::ops::dropout_add_layer_norm::{DropoutAddLayerNorm, DropoutAddLayerNormGradients};
 use crate::ops::embedding::EmbedLayerNorm;
 use crate::ops::layer_norm::{LayerNorm, LayerNormGradients};
 use crate::{DType, Dropout, Offsets, Result, Tensor};
-use vitrine_kernels::{self as kernels, DROPOUT, DROPOUT_ADD_LAYER_NORM, EMBEDDING, LAYER_NORM};
+use vitrine_kernels::{self as kernels, DROPOUT, DROPOUT_ADD_LAYER_NORM, EMBEDDING, Kernel, LAYER_NORM};
 
 /// Rows of a block of the backward kernels.
 const BACKWARD_ROWS: usize = 32;
@@ -135,6 +135,14 @@ pub(crate) fn dropout(x: &Tensor, dropout: &Dropout, offsets: &Offsets) -> Resul
     Ok(y)
 }
 
+/// The kernel for an x (or dx) of `x_dtype` beside a residual stream.
+fn mixed_kernel(name: &'static str, x_dtype: DType, residual: &Tensor) -> Result<&'static Kernel> {
+    if x_dtype == residual.dtype() {
+        return kernel(name, &DROPOUT_ADD_LAYER_NORM, name, residual);
+    }
+    Ok(single(&DROPOUT_ADD_LAYER_NORM, &format!("{name}_bf16_f32")))
+}
+
 pub(crate) fn dropout_add_layer_norm(
     x: &Tensor,
     residual: &Tensor,
@@ -146,12 +154,16 @@ pub(crate) fn dropout_add_layer_norm(
 ) -> Result<DropoutAddLayerNorm> {
     let context = context_of(x)?;
     let module = &DROPOUT_ADD_LAYER_NORM;
-    let kernel = kernel("dropout_add_layer_norm", module, "dropout_add_layer_norm_forward", x)?;
+    let kernel = mixed_kernel("dropout_add_layer_norm_forward", x.dtype(), residual)?;
     let (rows, width) = (x.dims()[0], x.dims()[1]);
     let (x, residual) = (x.contiguous()?, residual.contiguous()?);
     let (weight, bias) = (weight.contiguous()?, bias.contiguous()?);
-    let mut out =
-        DropoutAddLayerNorm { y: like(&x)?, sum: like(&x)?, mean: statistic(&x)?, rstd: statistic(&x)? };
+    let mut out = DropoutAddLayerNorm {
+        y: like(&residual)?,
+        sum: like(&residual)?,
+        mean: statistic(&x)?,
+        rstd: statistic(&x)?,
+    };
     let positions = offsets.on_device(&context)?;
     launch!(
         context,
@@ -184,16 +196,18 @@ pub(crate) fn dropout_add_layer_norm_backward(
     rstd: &Tensor,
     dropout: Option<&Dropout>,
     offsets: &Offsets,
+    x_dtype: DType,
 ) -> Result<DropoutAddLayerNormGradients> {
     let context = context_of(sum)?;
     let module = &DROPOUT_ADD_LAYER_NORM;
-    let kernel = kernel("dropout_add_layer_norm_backward", module, "dropout_add_layer_norm_backward", sum)?;
+    let kernel = mixed_kernel("dropout_add_layer_norm_backward", x_dtype, sum)?;
     let (rows, width) = (sum.dims()[0], sum.dims()[1]);
     let (dy, sum, weight) = (dy.contiguous()?, sum.contiguous()?, weight.contiguous()?);
     let mut dresidual = like(&sum)?;
-    // A threshold of 0 drops nothing, and the kernel then writes no dx.
     let settings = settings(dropout);
-    let mut dx = (settings.threshold > 0).then(|| like(&sum)).transpose()?;
+    // Without dropout, and of one dtype, the two gradients are one tensor.
+    let wanted = settings.threshold > 0 || x_dtype != sum.dtype();
+    let mut dx = wanted.then(|| Tensor::empty(sum.dims(), x_dtype, sum.device())).transpose()?;
     let dx_argument = dx.as_mut().map_or(Argument::NULL, Argument::from);
     let partials = Block::new(&context, rows.div_ceil(BACKWARD_ROWS) * 8 * width)?;
     let positions = offsets.on_device(&context)?;

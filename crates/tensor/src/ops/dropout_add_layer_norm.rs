@@ -12,14 +12,15 @@ use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::tensor::Rows;
-use crate::{Device, Dropout, Error, Float, Offsets, Result, Tensor, cuda, for_float};
+use crate::{DType, Device, Dropout, Error, Float, Offsets, Result, Tensor, cuda, for_float};
+use half::{bf16, f16};
 
-/// What [`dropout_add_layer_norm`] returns; backward needs all but `y`.
+/// What [`dropout_add_layer_norm`] returns, in the dtype of the residual; backward needs all but `y`.
 #[derive(Debug)]
 pub struct DropoutAddLayerNorm {
-    /// `[T, C]`, dtype of x.
+    /// `[T, C]`.
     pub y: Tensor,
-    /// `residual + dropout(x)`: `[T, C]`, dtype of x.
+    /// `residual + dropout(x)`: `[T, C]`.
     pub sum: Tensor,
     /// `[T]`, accumulator dtype.
     pub mean: Tensor,
@@ -30,7 +31,7 @@ pub struct DropoutAddLayerNorm {
 /// What [`dropout_add_layer_norm_backward`] returns.
 #[derive(Debug)]
 pub struct DropoutAddLayerNormGradients {
-    /// `[T, C]`, dtype of dy. Without dropout it shares the storage of `dresidual`.
+    /// `[T, C]`, dtype of x. Without dropout, and of one dtype, it shares the storage of `dresidual`.
     pub dx: Tensor,
     /// `[T, C]`, dtype of dy.
     pub dresidual: Tensor,
@@ -49,8 +50,8 @@ fn check_dropout(op: &'static str, dropout: Option<&Dropout>, offsets: &Offsets,
     dropout.check(op)
 }
 
-/// `x` and `residual: [T, C]` (rows may be strided), `weight` and `bias: [C]` in the accumulator's dtype. Rows are the
-/// tokens of `offsets`, which matter only under dropout.
+/// `x` and `residual: [T, C]` (rows may be strided) of one dtype, or a half type beside an F32 residual stream; `weight` and
+/// `bias: [C]` in the accumulator's dtype. Rows are the tokens of `offsets`, which matter only under dropout.
 ///
 /// # Errors
 /// `ShapeMismatch`, `DTypeMismatch`, `NotContiguous`, `InvalidArgument` for the probability.
@@ -66,37 +67,71 @@ pub fn dropout_add_layer_norm(
     const OP: &str = "dropout_add_layer_norm";
     let (rows, width) = check::matrix(OP, "x [T, C]", x)?;
     check::shape(OP, "residual", residual, &[rows, width])?;
-    check::same_type(OP, x, residual)?;
+    check::device(OP, x, residual)?;
+    check_mixed(OP, x.dtype(), residual.dtype())?;
     check_parameters(OP, x, width, [weight, bias])?;
     check_dropout(OP, dropout, offsets, rows)?;
     if x.device() != Device::Cpu {
         return cuda::dropout_add_layer_norm(x, residual, weight, bias, eps, dropout, offsets);
     }
-    let like_x = || Tensor::empty(&[rows, width], x.dtype(), x.device());
+    let like_residual = || Tensor::empty(&[rows, width], residual.dtype(), x.device());
     let statistic = || Tensor::empty(&[rows], x.dtype().accumulator(), x.device());
-    let mut out =
-        DropoutAddLayerNorm { y: like_x()?, sum: like_x()?, mean: statistic()?, rstd: statistic()? };
-    for_float!(OP, x.dtype(), E => {
-        type R = <E as Float>::Real;
-        let (x, residual) = (x.as_rows::<E>(OP)?, residual.as_rows::<E>(OP)?);
-        let (weight, bias) = (weight.as_slice::<R>()?, bias.as_slice::<R>()?);
-        let isa = Isa::current();
-        let block = BLOCK * width;
-        let ys = out.y.as_mut_slice::<E>()?.chunks_mut(block).zip(out.sum.as_mut_slice::<E>()?.chunks_mut(block));
-        let means = out.mean.as_mut_slice::<R>()?.chunks_mut(BLOCK);
-        let rstds = out.rstd.as_mut_slice::<R>()?.chunks_mut(BLOCK);
-        parallel::for_each(ys.zip(means).zip(rstds), |block, (((y, sum), mean), rstd)| {
-            let first = block * BLOCK;
-            let masks = dropout.map(|dropout| RowMasks::new(dropout, offsets, first, width));
-            simd::run(isa, Forward { x, residual, first, masks, y, sum, mean, rstd, weight, bias, eps });
-        });
-        Ok(())
-    })?;
+    let mut out = DropoutAddLayerNorm {
+        y: like_residual()?,
+        sum: like_residual()?,
+        mean: statistic()?,
+        rstd: statistic()?,
+    };
+    match (x.dtype(), residual.dtype()) {
+        (DType::BF16, DType::F32) => {
+            forward::<bf16, f32>(x, residual, weight, bias, eps, dropout, offsets, &mut out)?;
+        }
+        (DType::F16, DType::F32) => {
+            forward::<f16, f32>(x, residual, weight, bias, eps, dropout, offsets, &mut out)?;
+        }
+        (dtype, _) => for_float!(OP, dtype, E => {
+            forward::<E, E>(x, residual, weight, bias, eps, dropout, offsets, &mut out)
+        })?,
+    }
     Ok(out)
 }
 
-struct Forward<'a, E: Float> {
-    x: Rows<'a, E>,
+/// `DTypeMismatch` unless x is of the residual's dtype, or a half type beside F32.
+fn check_mixed(op: &'static str, x: DType, residual: DType) -> Result<()> {
+    if x == residual || (matches!(x, DType::BF16 | DType::F16) && residual == DType::F32) {
+        return Ok(());
+    }
+    Err(Error::DTypeMismatch { op, expected: format!("x of the residual's {residual}"), got: x })
+}
+
+fn forward<X: Float, E: Float<Real = X::Real>>(
+    x: &Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+    dropout: Option<&Dropout>,
+    offsets: &Offsets,
+    out: &mut DropoutAddLayerNorm,
+) -> Result<()> {
+    const OP: &str = "dropout_add_layer_norm";
+    let (x, residual) = (x.as_rows::<X>(OP)?, residual.as_rows::<E>(OP)?);
+    let (weight, bias) = (weight.as_slice::<E::Real>()?, bias.as_slice::<E::Real>()?);
+    let (isa, width) = (Isa::current(), x.width);
+    let block = BLOCK * width;
+    let ys = out.y.as_mut_slice::<E>()?.chunks_mut(block).zip(out.sum.as_mut_slice::<E>()?.chunks_mut(block));
+    let means = out.mean.as_mut_slice::<E::Real>()?.chunks_mut(BLOCK);
+    let rstds = out.rstd.as_mut_slice::<E::Real>()?.chunks_mut(BLOCK);
+    parallel::for_each(ys.zip(means).zip(rstds), |block, (((y, sum), mean), rstd)| {
+        let first = block * BLOCK;
+        let masks = dropout.map(|dropout| RowMasks::new(dropout, offsets, first, width));
+        simd::run(isa, Forward { x, residual, first, masks, y, sum, mean, rstd, weight, bias, eps });
+    });
+    Ok(())
+}
+
+struct Forward<'a, X: Float, E: Float> {
+    x: Rows<'a, X>,
     residual: Rows<'a, E>,
     first: usize,
     masks: Option<RowMasks<'a>>,
@@ -109,7 +144,7 @@ struct Forward<'a, E: Float> {
     eps: f64,
 }
 
-impl<E: Float> Kernel<E::Real> for Forward<'_, E> {
+impl<X: Float<Real = E::Real>, E: Float> Kernel<E::Real> for Forward<'_, X, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes<Real = E::Real>>(mut self) {
@@ -136,7 +171,7 @@ impl<E: Float> Kernel<E::Real> for Forward<'_, E> {
     }
 }
 
-/// Gradients of [`dropout_add_layer_norm`], from `dy: [T, C]` and what forward returned.
+/// Gradients of [`dropout_add_layer_norm`] for an x of `x_dtype`, from `dy: [T, C]` and what forward returned.
 ///
 /// # Errors
 /// As forward.
@@ -148,6 +183,7 @@ pub fn dropout_add_layer_norm_backward(
     rstd: &Tensor,
     dropout: Option<&Dropout>,
     offsets: &Offsets,
+    x_dtype: DType,
 ) -> Result<DropoutAddLayerNormGradients> {
     const OP: &str = "dropout_add_layer_norm_backward";
     let (rows, width) = check::matrix(OP, "sum [T, C]", sum)?;
@@ -155,56 +191,77 @@ pub fn dropout_add_layer_norm_backward(
     check::same_type(OP, sum, dy)?;
     check_parameters(OP, sum, width, [weight, weight])?;
     check_statistics(OP, sum, [mean, rstd])?;
+    check_mixed(OP, x_dtype, sum.dtype())?;
     check_dropout(OP, dropout, offsets, rows)?;
     if sum.device() != Device::Cpu {
-        return cuda::dropout_add_layer_norm_backward(dy, sum, weight, mean, rstd, dropout, offsets);
+        return cuda::dropout_add_layer_norm_backward(dy, sum, weight, mean, rstd, dropout, offsets, x_dtype);
     }
     let mut dresidual = Tensor::empty(&[rows, width], dy.dtype(), dy.device())?;
     // Without dropout the two gradients are one tensor.
-    let mut dx = dropout.map(|_| Tensor::empty(&[rows, width], dy.dtype(), dy.device())).transpose()?;
-    let (dweight, dbias) = for_float!(OP, sum.dtype(), E => {
-        type R = <E as Float>::Real;
-        let (dy, sum) = (dy.as_rows::<E>(OP)?, sum.as_rows::<E>(OP)?);
-        let (weight, mean, rstd) = (weight.as_slice::<R>()?, mean.as_slice::<R>()?, rstd.as_slice::<R>()?);
-        let isa = Isa::current();
-        let block = BLOCK * width;
-        let mut partials = Partials::<R>::new(rows, width)?;
-        let mut dx_blocks = dx.as_mut().map(|dx| dx.as_mut_slice::<E>()).transpose()?.map(|dx| dx.chunks_mut(block));
-        let blocks: Vec<_> = dresidual
-            .as_mut_slice::<E>()?
-            .chunks_mut(block)
-            .zip(partials.blocks()?)
-            .map(|(dresidual, sums)| (dresidual, sums, dx_blocks.as_mut().and_then(Iterator::next)))
-            .collect();
-        parallel::for_each(blocks, |block, (dresidual, sums, dx)| {
-            let first = block * BLOCK;
-            let masks = dropout.map(|dropout| RowMasks::new(dropout, offsets, first, width));
-            simd::run(isa, Backward { dy, sum, first, masks, dresidual, dx, sums, weight, mean, rstd });
-        });
-        partials.sum(isa)
-    })?;
-    Ok(DropoutAddLayerNormGradients {
-        dx: dx.unwrap_or_else(|| dresidual.clone()),
-        dresidual,
-        dweight,
-        dbias,
-    })
+    let mut dx = dropout.map(|_| Tensor::empty(&[rows, width], x_dtype, dy.device())).transpose()?;
+    let (statistics, dx_out) = ([mean, rstd], dx.as_mut());
+    let (dweight, dbias) = match (x_dtype, sum.dtype()) {
+        (DType::BF16, DType::F32) => {
+            backward::<bf16, f32>(dy, sum, weight, statistics, dropout, offsets, &mut dresidual, dx_out)?
+        }
+        (DType::F16, DType::F32) => {
+            backward::<f16, f32>(dy, sum, weight, statistics, dropout, offsets, &mut dresidual, dx_out)?
+        }
+        (dtype, _) => for_float!(OP, dtype, E => {
+            backward::<E, E>(dy, sum, weight, statistics, dropout, offsets, &mut dresidual, dx_out)
+        })?,
+    };
+    let dx = dx.map_or_else(|| dresidual.to_dtype(x_dtype), Ok)?;
+    Ok(DropoutAddLayerNormGradients { dx, dresidual, dweight, dbias })
 }
 
-struct Backward<'a, E: Float> {
+fn backward<X: Float, E: Float<Real = X::Real>>(
+    dy: &Tensor,
+    sum: &Tensor,
+    weight: &Tensor,
+    [mean, rstd]: [&Tensor; 2],
+    dropout: Option<&Dropout>,
+    offsets: &Offsets,
+    dresidual: &mut Tensor,
+    dx: Option<&mut Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    const OP: &str = "dropout_add_layer_norm_backward";
+    let (rows, width) = (sum.dims()[0], sum.dims()[1]);
+    let (dy, sum) = (dy.as_rows::<E>(OP)?, sum.as_rows::<E>(OP)?);
+    let weight = weight.as_slice::<E::Real>()?;
+    let (mean, rstd) = (mean.as_slice::<E::Real>()?, rstd.as_slice::<E::Real>()?);
+    let isa = Isa::current();
+    let block = BLOCK * width;
+    let mut partials = Partials::<E::Real>::new(rows, width)?;
+    let mut dx_blocks = dx.map(|dx| dx.as_mut_slice::<X>()).transpose()?.map(|dx| dx.chunks_mut(block));
+    let blocks: Vec<_> = dresidual
+        .as_mut_slice::<E>()?
+        .chunks_mut(block)
+        .zip(partials.blocks()?)
+        .map(|(dresidual, sums)| (dresidual, sums, dx_blocks.as_mut().and_then(Iterator::next)))
+        .collect();
+    parallel::for_each(blocks, |block, (dresidual, sums, dx)| {
+        let first = block * BLOCK;
+        let masks = dropout.map(|dropout| RowMasks::new(dropout, offsets, first, width));
+        simd::run(isa, Backward { dy, sum, first, masks, dresidual, dx, sums, weight, mean, rstd });
+    });
+    partials.sum(isa)
+}
+
+struct Backward<'a, X: Float, E: Float> {
     dy: Rows<'a, E>,
     sum: Rows<'a, E>,
     first: usize,
     masks: Option<RowMasks<'a>>,
     dresidual: &'a mut [E],
-    dx: Option<&'a mut [E]>,
+    dx: Option<&'a mut [X]>,
     sums: &'a mut [E::Real],
     weight: &'a [E::Real],
     mean: &'a [E::Real],
     rstd: &'a [E::Real],
 }
 
-impl<E: Float> Kernel<E::Real> for Backward<'_, E> {
+impl<X: Float<Real = E::Real>, E: Float> Kernel<E::Real> for Backward<'_, X, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes<Real = E::Real>>(mut self) {

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::cpu::isa::with_isa;
-use crate::cpu::memory;
 use crate::random;
 
 /// One problem, with its inputs in f64.
@@ -331,25 +330,6 @@ fn nan_is_not_hidden() {
     let out = f64s(&case.forward(DType::F32).out);
     assert!(out[..20 * 16].iter().all(|x| x.is_nan()));
     assert!(out[20 * 16..].iter().all(|x| x.is_finite()));
-}
-
-/// With 2048 rows, the scores of one head would take 16 MiB.
-#[test]
-fn memory_is_proportional_to_the_number_of_rows() {
-    let (rows, width) = (2048usize, 64);
-    let mut case = Case::new(&[rows], 1, width, Queries::All, Some(dropout(0.1)));
-    case.qkv.iter_mut().for_each(|x| *x *= 0.1);
-    let qkv = case.tensor(&case.qkv, 3 * width, DType::F32);
-    let dout = case.tensor(&case.dout, width, DType::F32);
-    let (offsets, options) =
-        (case.offsets(), AttentionOptions { dropout: case.dropout, ..Default::default() });
-    memory::reset_peak();
-    let before = memory::stats().live;
-    let forward = attention(&qkv, 1, SCALE, &offsets, Queries::All, &options).unwrap();
-    attention_backward(&dout, &qkv, &forward.lse, 1, SCALE, &offsets, Queries::All, &options).unwrap();
-    let used = memory::stats().peak - before;
-    // Inputs, results and scratch are about ten times the output; other tests' tensors count too.
-    assert!(used < rows * rows * 4 / 2, "{used} bytes");
 }
 
 #[test]
