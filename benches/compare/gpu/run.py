@@ -80,7 +80,8 @@ def works(arguments):
     else:
         note("train real lengths: skipped: no --lengths (sample.py writes such a file)")
     for batch, seq in [(16, 512), (2, 4096)]:
-        script = [python, HERE / "attention.py", "--batch", batch, "--seq", seq]
+        # Without dropout, as `bench kernels` measures it.
+        script = [python, HERE / "attention.py", "--batch", batch, "--seq", seq, "--dropout", 0]
         yield f"attention T {seq}", {"torch sdpa flash": script}, "forward_backward"
     # Vitrine's own kernels, attention among them, with the peaks of its run.
     kernels = [arguments.vitrine, "bench", "kernels", "--device", "cuda", "--json"]
@@ -132,6 +133,24 @@ def measure(name, systems, field, arguments, peak):
     return answer
 
 
+def attention_ratios(work):
+    """PyTorch's seconds over ours, forward + backward, of the attention shapes that both measured."""
+    ratios = {}
+    for ours in work.get("kernels", {}).get("runs", {}).get(OURS, []):
+        seconds = {}
+        for row in ours["kernels"]:
+            if row["op"].startswith("attention"):
+                seconds[row["shape"]] = seconds.get(row["shape"], 0.0) + row["seconds"]
+        for shape, mine in seconds.items():
+            length = shape.split(",")[0].split()[-1]  # "16 x 512, 12 heads of 64 bf16"
+            runs = work.get(f"attention T {length}", {}).get("runs", {}).get("torch sdpa flash", [])
+            if runs:
+                theirs = statistics.median(run["forward_backward"]["median_s"] for run in runs)
+                ratios[shape] = theirs / mine
+                print(f"attention {shape}: ours {theirs / mine:.2f} times FlashAttention", flush=True)
+    return ratios
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vitrine", default=ROOT / "target" / "release" / "vitrine", type=pathlib.Path, help="the binary")
@@ -167,6 +186,8 @@ def main():
             peak = peak or answer["work"]["peaks"]["median"].get("torch peaks")
             # Written after each piece, so that a machine taken away leaves what was measured.
             arguments.json.write_text(json.dumps(answer, indent=1) + "\n")
+    answer["attention_ratio"] = attention_ratios(answer["work"])
+    arguments.json.write_text(json.dumps(answer, indent=1) + "\n")
     if answer["work"].keys() <= {"peaks"} and arguments.only not in "peaks":
         sys.exit(f"--only {arguments.only}: no such work")
 
