@@ -374,10 +374,14 @@ const CHAINS: usize = 4;
 pub fn sum<L: Lanes, X: Float<Real = L::Real>>(x: &[X], f: impl Fn(L) -> L) -> L::Real {
     let zero = L::Real::default();
     let mut sums = [L::splat(zero); CHAINS];
-    for x in x.chunks(CHAINS * L::LANES) {
-        for (sum, x) in sums.iter_mut().zip(x.chunks(L::LANES)) {
-            *sum = *sum + first_lanes(f(load(x, zero)), x.len());
+    let mut blocks = x.chunks_exact(CHAINS * L::LANES);
+    for x in &mut blocks {
+        for (sum, x) in sums.iter_mut().zip(x.chunks_exact(L::LANES)) {
+            *sum = *sum + f(load(x, zero));
         }
+    }
+    for (sum, x) in sums.iter_mut().zip(blocks.remainder().chunks(L::LANES)) {
+        *sum = *sum + first_lanes(f(load(x, zero)), x.len());
     }
     total(sums)
 }
@@ -392,10 +396,15 @@ pub fn sum2<L: Lanes, A: Float<Real = L::Real>, B: Float<Real = L::Real>>(
     assert_eq!(a.len(), b.len());
     let zero = L::Real::default();
     let mut sums = [L::splat(zero); CHAINS];
-    for (a, b) in a.chunks(CHAINS * L::LANES).zip(b.chunks(CHAINS * L::LANES)) {
-        for ((sum, a), b) in sums.iter_mut().zip(a.chunks(L::LANES)).zip(b.chunks(L::LANES)) {
-            *sum = *sum + first_lanes(f(load(a, zero), load(b, zero)), a.len());
+    let (mut a_blocks, mut b_blocks) = (a.chunks_exact(CHAINS * L::LANES), b.chunks_exact(CHAINS * L::LANES));
+    for (a, b) in (&mut a_blocks).zip(&mut b_blocks) {
+        for ((sum, a), b) in sums.iter_mut().zip(a.chunks_exact(L::LANES)).zip(b.chunks_exact(L::LANES)) {
+            *sum = *sum + f(load(a, zero), load(b, zero));
         }
+    }
+    let rest = a_blocks.remainder().chunks(L::LANES).zip(b_blocks.remainder().chunks(L::LANES));
+    for (sum, (a, b)) in sums.iter_mut().zip(rest) {
+        *sum = *sum + first_lanes(f(load(a, zero), load(b, zero)), a.len());
     }
     total(sums)
 }
