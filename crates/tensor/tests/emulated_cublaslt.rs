@@ -3,6 +3,7 @@
 mod cuda;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use vitrine_tensor::ops::linear::Activation;
 use vitrine_tensor::{DType, Device, cases, cuda as backend};
 
 fn main() {
@@ -13,12 +14,16 @@ fn main() {
     assert!(trials.len() > 20, "the rows of products");
     trials.push(Trial::test("the_library_is_asked", || {
         assert!(backend::describe(0)?.cublaslt);
-        let case = cases::of("matmul").pop().ok_or("no rows")?;
-        let before = vitrine_emulator::counters().launches;
-        case.run(DType::F32, DType::F32, Device::Cuda(0))?;
-        // Forward and both gradients are products of the library, and nothing else.
-        let launches = vitrine_emulator::counters().launches - before;
-        if launches == 0 { Ok(()) } else { Err(Failed::from(format!("{launches} kernels of our own"))) }
+        // Forward and all gradients are products of the library, and nothing else; bias and its gradient too.
+        for case in [cases::matmul(70, 130, 50), cases::linear(6, 17, 9, Activation::None)] {
+            let before = vitrine_emulator::counters().launches;
+            case.run(DType::F32, DType::F32, Device::Cuda(0))?;
+            let launches = vitrine_emulator::counters().launches - before;
+            if launches > 0 {
+                return Err(Failed::from(format!("{}: {launches} kernels of our own", case.name())));
+            }
+        }
+        Ok(())
     }));
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     libtest_mimic::run(&arguments, trials).exit();

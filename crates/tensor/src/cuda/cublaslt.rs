@@ -40,6 +40,8 @@ const PREFERENCE_MAX_WORKSPACE_BYTES: c_int = 1;
 /// Of A, B, C, D.
 const PREFERENCE_MIN_ALIGNMENTS: [c_int; 4] = [5, 6, 7, 8];
 const EPILOGUE_BIAS: c_int = 4;
+/// The sums of the columns of the right operand beside the product: the gradient of a bias beside that of a weight.
+const EPILOGUE_BGRADB: c_int = 512;
 
 /// `cublasLtMatmulHeuristicResult_t`.
 #[repr(C)]
@@ -129,9 +131,37 @@ struct Key {
     b: Order,
     input: DType,
     output: DType,
-    bias: bool,
+    epilogue: Option<c_int>,
     /// Of a, b and c, bytes: algorithms expect 256 unless they are told.
     alignments: [u32; 3],
+}
+
+/// What is done beside a product.
+#[derive(Clone, Copy)]
+pub(super) enum Beside<'a> {
+    Nothing,
+    /// A bias, of the result's dtype, is added to every row.
+    Bias(&'a Tensor),
+    /// The sums of a's rows are written here, in the result's dtype: for `a = dy^T`, the gradient of the bias.
+    RowSums(&'a Tensor),
+}
+
+impl Beside<'_> {
+    fn epilogue(self) -> Option<c_int> {
+        match self {
+            Beside::Nothing => None,
+            Beside::Bias(_) => Some(EPILOGUE_BIAS),
+            // The operands change places: our left one is the library's right one.
+            Beside::RowSums(_) => Some(EPILOGUE_BGRADB),
+        }
+    }
+
+    fn address(self) -> Option<u64> {
+        match self {
+            Beside::Nothing => None,
+            Beside::Bias(vector) | Beside::RowSums(vector) => Some(vector.device_address()),
+        }
+    }
 }
 
 /// The description of a product, and the algorithm for it. Kept for the life of the process.
@@ -222,8 +252,8 @@ impl CublasLt {
         // The operands change places; see the head of the file.
         set(self.functions.set_descriptor, descriptor, DESC_TRANSA, &key.b.operation().to_ne_bytes())?;
         set(self.functions.set_descriptor, descriptor, DESC_TRANSB, &key.a.operation().to_ne_bytes())?;
-        if key.bias {
-            set(self.functions.set_descriptor, descriptor, DESC_EPILOGUE, &EPILOGUE_BIAS.to_ne_bytes())?;
+        if let Some(epilogue) = key.epilogue {
+            set(self.functions.set_descriptor, descriptor, DESC_EPILOGUE, &epilogue.to_ne_bytes())?;
         }
         let a = self.operand(key.input, m, k, key.a)?;
         let b = self.operand(key.input, k, n, key.b)?;
@@ -260,13 +290,13 @@ impl CublasLt {
         usable.then_some(Plan { descriptor, a, b, c, algorithm: found.algorithm, workspace: found.workspace })
     }
 
-    /// `c = a b (+ bias)` for matrices of one dtype; `bias` has c's dtype. `None`: the library cannot, or does not want to.
-    pub fn product(
+    /// `c = a b` for matrices of one dtype, with what is done beside it. `None`: the library cannot, or does not want to.
+    pub(super) fn product(
         &self,
         context: &std::sync::Arc<Context>,
         a: &Tensor,
         b: &Tensor,
-        bias: Option<&Tensor>,
+        beside: Beside<'_>,
         c: &mut Tensor,
     ) -> Option<()> {
         let sizes = [a.dims()[0], b.dims()[1], a.dims()[1]];
@@ -276,7 +306,7 @@ impl CublasLt {
             b: Order::of(b)?,
             input: a.dtype(),
             output: c.dtype(),
-            bias: bias.is_some(),
+            epilogue: beside.epilogue(),
             alignments: [a.device_address(), b.device_address(), c.device_address()]
                 .map(|address| 1 << address.trailing_zeros().min(8)),
         };
@@ -285,8 +315,8 @@ impl CublasLt {
         }
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = (*plans.entry(key).or_insert_with(|| self.plan(key)))?;
-        if let Some(bias) = bias {
-            let pointer = bias.device_address().to_ne_bytes();
+        if let Some(address) = beside.address() {
+            let pointer = address.to_ne_bytes();
             // SAFETY: the descriptor is alive, and only this thread changes it, under the lock.
             ok(unsafe {
                 (self.functions.set_descriptor)(

@@ -1,7 +1,8 @@
 //! Matrix products: cuBLASLt where it is installed, else our own kernels: tensor cores for bfloat16 whose rows are aligned,
 //! plain FMAs for everything else.
 
-use super::elementwise::{add_partials, unary};
+use super::cublaslt::Beside;
+use super::elementwise::{add_partials, column_sums, unary};
 use super::launch::{Grid, context_of, kernel, launch, single};
 use super::memory::Block;
 use crate::ops::linear::{Activation, Linear};
@@ -85,7 +86,7 @@ pub(crate) fn product(op: &'static str, a: &Tensor, b: &Tensor, out: DType) -> R
         return Ok(c);
     }
     if let Some(library) = &context.cublaslt
-        && library.product(&context, a, b, None, &mut c).is_some()
+        && library.product(&context, a, b, Beside::Nothing, &mut c).is_some()
     {
         return Ok(c);
     }
@@ -113,6 +114,22 @@ pub(crate) fn product(op: &'static str, a: &Tensor, b: &Tensor, out: DType) -> R
     Ok(c)
 }
 
+/// The gradients of a weight, `dy^T x`, and of a bias, the sums of the columns of dy, both F32.
+pub(crate) fn parameter_gradients(dy: &Tensor, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    const OP: &str = "linear_backward";
+    let context = context_of(dy)?;
+    let transposed = dy.t()?;
+    if let Some(library) = &context.cublaslt {
+        let (n, k) = (dy.dims()[1], x.dims()[1]);
+        let mut dweight = Tensor::empty(&[n, k], DType::F32, dy.device())?;
+        let dbias = Tensor::empty(&[n], DType::F32, dy.device())?;
+        if library.product(&context, &transposed, x, Beside::RowSums(&dbias), &mut dweight).is_some() {
+            return Ok((dweight, dbias));
+        }
+    }
+    Ok((product(OP, &transposed, x, DType::F32)?, column_sums(OP, dy)?))
+}
+
 /// `act(x W^T + b)` for x `[rows, K]`, W `[N, K]` and b `[N]` F32; with the pre-activation if it is asked for.
 pub(crate) fn linear(
     x: &Tensor,
@@ -130,7 +147,8 @@ pub(crate) fn linear(
         // The library adds a bias of the result's dtype; with an activation the bias goes to the activation's kernel, in F32.
         let fused = biased_activation(activation);
         let rounded = bias.filter(|_| fused.is_none()).map(|bias| bias.to_dtype(x.dtype())).transpose()?;
-        if library.product(&context, x, &weight.t()?, rounded.as_ref(), &mut product).is_some() {
+        let beside = rounded.as_ref().map_or(Beside::Nothing, Beside::Bias);
+        if library.product(&context, x, &weight.t()?, beside, &mut product).is_some() {
             return match fused {
                 None => Ok(Linear { y: product, pre_activation: None }),
                 Some(name) => activated_with_bias(name, product, bias, save_pre),

@@ -140,6 +140,11 @@ pub fn linear_backward(
     let dpre = as_matrix(&activation_backward(&dy.to_dtype(compute)?, activation, saved)?, rows, n)?;
     let weight = weight.to_dtype(compute)?;
     let dx = needs.x.then(|| product(&dpre, &weight, x.dtype())?.reshape(x.dims())).transpose()?;
+    if x.device() != Device::Cpu && needs.weight && needs.bias {
+        let x = as_matrix(x, rows, k)?;
+        let (dweight, dbias) = cuda::parameter_gradients(&dpre, &x)?;
+        return Ok(LinearGradients { dx, dweight: Some(dweight), dbias: Some(dbias) });
+    }
     let dweight = if needs.weight {
         let x = as_matrix(&x.to_dtype(compute)?, rows, k)?;
         Some(product(&dpre.t()?, &x, compute.accumulator())?)

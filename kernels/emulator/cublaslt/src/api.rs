@@ -59,11 +59,22 @@ impl Type {
     }
 }
 
+/// What is done beside a product.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Epilogue {
+    #[default]
+    Nothing,
+    /// A number for each row of D is added.
+    Bias,
+    /// The sums of the columns of op(B) are written, in D's type.
+    BiasGradientB,
+}
+
 /// A product's settings.
 #[derive(Default)]
 struct Descriptor {
     transposed: [bool; 2],
-    biased: bool,
+    epilogue: Epilogue,
     bias: u64,
 }
 
@@ -198,8 +209,9 @@ api! {
                 _ => return Err(Status::NotSupported),
             },
             7 => match i32::from_ne_bytes(attribute(value, size)?) {
-                1 => descriptor.biased = false,
-                4 => descriptor.biased = true,
+                1 => descriptor.epilogue = Epilogue::Nothing,
+                4 => descriptor.epilogue = Epilogue::Bias,
+                512 => descriptor.epilogue = Epilogue::BiasGradientB,
                 _ => return Err(Status::NotSupported),
             },
             8 => descriptor.bias = u64::from_ne_bytes(attribute(value, size)?),
@@ -298,8 +310,15 @@ fn multiply(
     };
     let left = load(a, a_layout, descriptor.transposed[0], m, k)?;
     let right = load(b, b_layout, descriptor.transposed[1], k, n)?;
-    let bias =
-        if descriptor.biased { read(descriptor.bias, m * d_layout.ty.size(), stream)? } else { Vec::new() };
+    let biased = descriptor.epilogue == Epilogue::Bias;
+    let bias = if biased { read(descriptor.bias, m * d_layout.ty.size(), stream)? } else { Vec::new() };
+    if descriptor.epilogue == Epilogue::BiasGradientB {
+        let mut bytes = vec![0; n * d_layout.ty.size()];
+        for (column, out) in right.chunks_exact(k).zip(bytes.chunks_exact_mut(d_layout.ty.size())) {
+            d_layout.ty.write(column.iter().sum(), out);
+        }
+        write(descriptor.bias, &bytes, stream)?;
+    }
     for column in 0..n {
         let mut sums = vec![0f32; m];
         for (x, left) in right[column * k..].iter().zip(left.chunks_exact(m)).take(k) {
@@ -308,7 +327,7 @@ fn multiply(
         let mut bytes = vec![0; m * d_layout.ty.size()];
         for (row, (sum, out)) in sums.iter().zip(bytes.chunks_exact_mut(d_layout.ty.size())).enumerate() {
             let at = row * d_layout.ty.size();
-            let bias = if descriptor.biased { d_layout.ty.read(&bias[at..]) } else { 0.0 };
+            let bias = if biased { d_layout.ty.read(&bias[at..]) } else { 0.0 };
             d_layout.ty.write(sum + bias, out);
         }
         write(d + d_layout.at(0, column) as u64, &bytes, stream)?;
