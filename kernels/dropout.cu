@@ -1,13 +1,13 @@
 // Dropout of hidden values; its gradient is the same kernel on dy, because the mask is drawn again, not saved.
 //
 // Layouts: x [T, C] with x_stride elements between rows, y [T, C], offsets [B + 1]. A thread has eight channels of a row,
-// one call of Philox; block 128, grid (ceil(C / 1024), T). Bytes: 2 T C elements.
+// one call of Philox; block 128, grid (T, ceil(C / 1024)). Bytes: 2 T C elements.
 #include "primitives.cuh"
 
 template <typename T>
 DEVICE void forward(const T* x, uint64_t x_stride, const uint32_t* offsets, T* y, uint32_t width, uint32_t sequences,
                     const Dropout& dropout) {
-  const uint32_t channel = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR, row = blockIdx.y;
+  const uint32_t channel = (blockIdx.y * blockDim.x + threadIdx.x) * VECTOR, row = blockIdx.x;
   if (channel >= width) return;
   const uint32_t sequence = sequence_of(offsets, sequences, row);
   float v[VECTOR];

@@ -1,7 +1,7 @@
 // GELU in both forms, ReLU and tanh, forward and backward, alone and with the bias before them.
 //
 // Ownership: a thread has 8 neighbouring elements, a block of 256 threads 2048 of them; grid ceil(n / 2048). With a bias,
-// grid (ceil(N / 2048), rows). Layouts: x, y, dy, dx [n]; with a bias product, pre, y [rows, N] contiguous, bias [N] f32.
+// grid (rows, ceil(N / 2048)). Layouts: x, y, dy, dx [n]; with a bias product, pre, y [rows, N] contiguous, bias [N] f32.
 // Preconditions: none but n > 0. Bytes: 2 n (forward) and 3 n (backward) elements moved, about 20 to 40 FLOPs each.
 #include "elementwise.cuh"
 #include "gelu.cuh"
@@ -28,9 +28,9 @@ BINARY(tanh_backward, TanhBackward())
 // pre = product + bias, y = f(pre). `pre` may be null (inference), and may be the product itself.
 template <typename T, typename F>
 DEVICE void bias_map(const T* product, const float* bias, T* pre, T* y, uint32_t width, F f) {
-  const uint32_t channel = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
+  const uint32_t channel = (blockIdx.y * blockDim.x + threadIdx.x) * VECTOR;
   if (channel >= width) return;
-  const uint64_t at = static_cast<uint64_t>(blockIdx.y) * width + channel;
+  const uint64_t at = static_cast<uint64_t>(blockIdx.x) * width + channel;
   const uint32_t valid = width - channel;
   float x[VECTOR], b[VECTOR];
   load(x, product + at, valid);

@@ -1,29 +1,29 @@
 // Choosing rows, and the deterministic sum of chosen rows: the gradient of any look-up.
 //
-// gather_rows: y[b] = x[indices[b]]. A thread has eight channels of a row: block 128, grid (ceil(C / 1024), B).
+// gather_rows: y[b] = x[indices[b]]. A thread has eight channels of a row: block 128, grid (B, ceil(C / 1024)).
 // segment_sum: for piece (row, begin, end): y[row] = sum over i in begin..end, in order, of x[index[i]] (x[i] if index is
 // null). Rows without a piece are left alone. The host groups tokens by row (a counting sort) and cuts long groups: pieces
 // of at most 64 tokens; a row of one piece goes straight into the table, a row of several into scratch rows, which a second
-// launch (index null, f32) adds into the table. Block 128, grid (ceil(C / 1024), pieces).
+// launch (index null, f32) adds into the table. Block 128, grid (pieces, ceil(C / 1024)).
 // Layouts: x [.., C] with x_stride between rows, y [.., C] contiguous. Bytes: every chosen row once, every written row once.
 #include "primitives.cuh"
 
 template <typename T>
 DEVICE void gather(const T* x, uint64_t x_stride, const uint32_t* indices, T* y, uint32_t width) {
-  const uint32_t channel = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
+  const uint32_t channel = (blockIdx.y * blockDim.x + threadIdx.x) * VECTOR;
   if (channel >= width) return;
   float v[VECTOR];
-  load(v, x + indices[blockIdx.y] * x_stride + channel, width - channel);
-  store(y + static_cast<uint64_t>(blockIdx.y) * width + channel, v, width - channel);
+  load(v, x + indices[blockIdx.x] * x_stride + channel, width - channel);
+  store(y + static_cast<uint64_t>(blockIdx.x) * width + channel, v, width - channel);
 }
 
 struct Piece { uint32_t row, begin, end; };
 
 template <typename X, typename Y>
 DEVICE void sum(const X* x, uint64_t x_stride, const uint32_t* index, const Piece* pieces, Y* y, uint32_t width) {
-  const uint32_t channel = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
+  const uint32_t channel = (blockIdx.y * blockDim.x + threadIdx.x) * VECTOR;
   if (channel >= width) return;
-  const Piece piece = pieces[blockIdx.y];
+  const Piece piece = pieces[blockIdx.x];
   float total[VECTOR] = {};
   for (uint32_t i = piece.begin; i < piece.end; i++) {
     float v[VECTOR];

@@ -99,7 +99,7 @@ modules! {
         }
         single { "mean_loss" [P, P, W] }
     }
-    /// `dropout(x, x_stride, offsets, y, width, sequences, dropout)`: grid (ceil(C / 1024), T), block 128.
+    /// `dropout(x, x_stride, offsets, y, width, sequences, dropout)`: grid (T, ceil(C / 1024)), block 128.
     DROPOUT = "dropout" {
         each { "dropout" [P, L, P, P, W, W, D] }
         single {}
@@ -165,7 +165,7 @@ modules! {
         single { "gemm_simt_bf16_f32" [P, P, P, P, G] }
     }
     /// Activations: `forward(x, y, n)`, `backward(dy, x or y, dx, n)`: grid ceil(n / 2048), block 256;
-    /// `bias_..(product, bias, pre or null, y, width)`: grid (ceil(N / 2048), rows), block 256.
+    /// `bias_..(product, bias, pre or null, y, width)`: grid (rows, ceil(N / 2048)), block 256.
     GELU = "gelu" {
         each {
             "gelu_erf_forward" [P, P, L]
@@ -200,7 +200,7 @@ modules! {
         each { "row_sums" [P, L, P, W, W] }
         single { "column_sums" [P, P, W, L, W] }
     }
-    /// Grid (ceil(C / 1024), rows or pieces), block 128.
+    /// Grid (rows or pieces, ceil(C / 1024)), block 128.
     /// - `gather_rows(x, x_stride, indices, y, width)`.
     /// - `segment_sum(x, x_stride, index or null, pieces, y f32, width)`; `gather_rows_backward` the same into x's dtype.
     ROWS = "rows" {

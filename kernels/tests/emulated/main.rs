@@ -711,7 +711,7 @@ fn embeddings_and_rows() {
     gpu.launch(
         &kernels::ROWS,
         "gather_rows_f32",
-        [1, tokens, 1],
+        [tokens, 1, 1],
         128,
         0,
         &[P(pt), L(width), P(pi), P(gathered), W(width)],
@@ -726,7 +726,7 @@ fn embeddings_and_rows() {
     let pieces = [piece(0, 0, 1), piece(1, 1, 3), piece(2, 3, 4), piece(3, 4, 5), piece(4, 5, 9)];
     let dtable = gpu.room(5 * width * 4);
     let arguments = [P(gpu.put(&dy)), L(width), P(gpu.put(&order)), P(gpu.put(&pieces)), P(dtable), W(width)];
-    gpu.launch(&kernels::ROWS, "segment_sum_bf16", [1, 5, 1], 128, 0, &arguments);
+    gpu.launch(&kernels::ROWS, "segment_sum_bf16", [5, 1, 1], 128, 0, &arguments);
     let mut expected = vec![0.0; 5 * width];
     (0..tokens * width).for_each(|i| expected[ids[i / width] as usize * width + i % width] += dy[i].to_f64());
     assert_close("dtable", &gpu.get::<f32>(dtable), &expected, 1e-6);

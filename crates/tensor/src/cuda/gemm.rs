@@ -203,7 +203,7 @@ fn activated_with_bias(
     let zeros = Tensor::zeros(&[if bias.is_some() { 0 } else { width }], DType::F32, product.device())?;
     let mut y = Tensor::empty(product.dims(), product.dtype(), product.device())?;
     let pre = save_pre.then_some(&product);
-    let grid = Grid::new(width.div_ceil(2048), rows, 256);
+    let grid = Grid::new(rows, width.div_ceil(2048), 256);
     launch!(context, GELU, kernel, grid, &product, bias.unwrap_or(&zeros), pre, &mut y, width as u32)?;
     Ok(Linear { y, pre_activation: save_pre.then_some(product) })
 }

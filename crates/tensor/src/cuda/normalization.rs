@@ -123,7 +123,7 @@ pub(crate) fn dropout(x: &Tensor, dropout: &Dropout, offsets: &Offsets) -> Resul
         context,
         DROPOUT,
         kernel,
-        Grid::new(width.div_ceil(1024), rows, 128),
+        Grid::new(rows, width.div_ceil(1024), 128),
         x,
         x.row_stride(OP)? as u64,
         &*positions,

@@ -9,7 +9,7 @@ use vitrine_kernels::{Piece, ROWS};
 const PIECE: usize = 64;
 
 fn grid(width: usize, rows: usize) -> Grid {
-    Grid::new(width.div_ceil(1024), rows, 128)
+    Grid::new(rows, width.div_ceil(1024), 128)
 }
 
 pub(crate) fn gather_rows(op: &'static str, x: &Tensor, indices: &[u32]) -> Result<Tensor> {

@@ -3,8 +3,9 @@
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use vitrine_tensor::cases::{self, Mismatch, OpCase, compare, numbers_of};
+use vitrine_tensor::ops::dropout::dropout;
 use vitrine_tensor::ops::{elementwise, movement, reduce};
-use vitrine_tensor::{DType, Device, Error, Tensor, random};
+use vitrine_tensor::{DType, Device, Dropout, Error, Offsets, Tensor, random};
 
 const CUDA: Device = Device::Cuda(0);
 
@@ -14,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         trial("copies", copies),
         trial("broadcasts", broadcasts),
         trial("sums", sums),
+        trial("more_rows_than_a_grid_is_high", more_rows_than_a_grid_is_high),
         trial("same_bits_again", same_bits_again),
         trial("the_host_cannot_look", the_host_cannot_look),
     ];
@@ -135,6 +137,17 @@ fn sums() -> Result<(), Mismatch> {
     compare(|| "sum of all".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-3)?;
     let (expected, got) = (reduce::reduce_to_shape(&x, &[70, 1])?, reduce::reduce_to_shape(&y, &[70, 1])?);
     compare(|| "reduce_to_shape".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-4)
+}
+
+/// 128 reviews of 512 tokens are 65,536 rows; a grid has at most 65,535 blocks along y.
+fn more_rows_than_a_grid_is_high() -> Result<(), Mismatch> {
+    let (rows, x) = (66_000, numbers(&[66_000, 2], 1));
+    let y = x.to_device(CUDA)?;
+    let reversed: Vec<u32> = (0..rows as u32).rev().collect();
+    same("gather_rows", &movement::gather_rows(&y, &reversed)?, &movement::gather_rows(&x, &reversed)?)?;
+    let offsets = Offsets::from_lengths([rows - 7, 7])?;
+    let settings = Dropout { dropout_p: 0.3, seed: 3, step: 1, site: 2, first_sequence: 0 };
+    same("dropout", &dropout(&y, &settings, &offsets)?, &dropout(&x, &settings, &offsets)?)
 }
 
 /// Twice the same operation: the same bits, though blocks are given out again.
