@@ -44,7 +44,31 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 /// half of a lane, and so a round needs no shuffles.
 #[inline(always)]
 pub fn philox_many<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
-    let (mut lanes, mut words) = ([[0u64; N]; 4], [[0u32; N]; 4]);
+    let (lanes, mut words) = (philox_lanes(counters, key), [[0u32; N]; 4]);
+    for (words, lanes) in words.iter_mut().zip(&lanes) {
+        for i in 0..N {
+            words[i] = lanes[i] as u32;
+        }
+    }
+    words
+}
+
+/// As [`philox_many`], call by call: the four words of a call in two, the first in the lower half. On little-endian
+/// machines these are eight 16-bit draws in their order.
+#[inline(always)]
+pub fn philox_calls<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u64; 2]; N] {
+    let (lanes, mut calls) = (philox_lanes(counters, key), [[0u64; 2]; N]);
+    for (i, call) in calls.iter_mut().enumerate() {
+        let pair = |word: usize| lanes[word][i] & 0xffff_ffff | lanes[word + 1][i] << 32;
+        *call = [pair(0), pair(2)];
+    }
+    calls
+}
+
+/// The words of `N` calls, in the lower halves of 64-bit lanes.
+#[inline(always)]
+fn philox_lanes<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[u64; N]; 4] {
+    let mut lanes = [[0u64; N]; 4];
     for (lanes, counters) in lanes.iter_mut().zip(&counters) {
         for i in 0..N {
             lanes[i] = u64::from(counters[i]);
@@ -63,12 +87,7 @@ pub fn philox_many<const N: usize>(counters: [[u32; N]; 4], key: [u32; 2]) -> [[
         }
         k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
     }
-    for (words, lanes) in words.iter_mut().zip(&lanes) {
-        for i in 0..N {
-            words[i] = lanes[i] as u32;
-        }
-    }
-    words
+    lanes
 }
 
 /// Splits a seed into a Philox key.
@@ -204,10 +223,12 @@ mod tests {
     fn many_calls_equal_single_ones() {
         let counters: [[u32; 16]; 4] =
             std::array::from_fn(|word| std::array::from_fn(|i| (word * 97 + i * i) as u32));
-        let many = philox_many(counters, key(42));
+        let (many, calls) = (philox_many(counters, key(42)), philox_calls(counters, key(42)));
         for i in 0..16 {
             let one = philox(std::array::from_fn(|word| counters[word][i]), key(42));
             assert_eq!(one, std::array::from_fn(|word| many[word][i]));
+            let two = [0, 2].map(|word| u64::from(one[word]) | u64::from(one[word + 1]) << 32);
+            assert_eq!(two, calls[i]);
         }
     }
 

@@ -157,10 +157,11 @@ fn gelus_are_accurate() {
             let (y, dx) =
                 with_isa(isa, || (f64s(&forward(&x).unwrap()), f64s(&backward(&ones, &x).unwrap()))).unwrap();
             for (i, x) in f64s(&x).into_iter().enumerate() {
+                // Half of erf's error of 4.8e-7 at most, and a rounding.
                 let error = (y[i] - y64[i]).abs() / x.abs().max(1.0);
-                assert!(error <= 2e-7, "{form} on {isa} at {x}: {} against {}", y[i], y64[i]);
+                assert!(error <= 3e-7, "{form} on {isa} at {x}: {} against {}", y[i], y64[i]);
                 assert!(
-                    (dx[i] - dx64[i]).abs() <= 3e-7,
+                    (dx[i] - dx64[i]).abs() <= 4e-7,
                     "{form}' on {isa} at {x}: {} against {}",
                     dx[i],
                     dx64[i]

@@ -17,7 +17,7 @@ pub enum Isa {
     Scalar,
     /// 128-bit vectors of ARM's AArch64.
     Neon,
-    /// 256-bit vectors of x86-64: AVX2 and FMA.
+    /// 256-bit vectors of x86-64: AVX2, FMA and F16C.
     Avx2,
     /// 512-bit vectors of x86-64: AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -58,7 +58,11 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 Isa::Avx2.is_available()

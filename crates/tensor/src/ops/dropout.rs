@@ -8,7 +8,7 @@ use super::layer_norm::BLOCK;
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
-use crate::random::{key, philox_many};
+use crate::random::{key, philox_calls};
 use crate::tensor::Rows;
 use crate::{Device, Dropout, Float, Offsets, Result, Tensor, cuda, for_float};
 
@@ -64,8 +64,9 @@ pub(super) struct RowMasks<'a> {
     offsets: &'a Offsets,
     sequence: usize,
     row: usize,
-    /// What Philox returned: each word is two draws.
-    words: Vec<[[u32; 4]; CALLS]>,
+    /// What Philox returned: each word is four draws in the order of memory, on little-endian machines, which all supported
+    /// ones are.
+    words: Vec<[[u64; 2]; CALLS]>,
 }
 
 /// Calls of Philox side by side; each gives eight draws.
@@ -77,7 +78,8 @@ impl<'a> RowMasks<'a> {
         // The last sequence that begins at or before the row; empty ones before it are passed over.
         let sequence =
             offsets.positions().partition_point(|&start| start as usize <= first).saturating_sub(1);
-        let words = vec![[[0; 4]; CALLS]; width.div_ceil(8 * CALLS)];
+        const { assert!(cfg!(target_endian = "little")) };
+        let words = vec![[[0; 2]; CALLS]; width.div_ceil(8 * CALLS)];
         RowMasks { dropout, offsets, sequence, row: first, words }
     }
 
@@ -95,14 +97,7 @@ impl<'a> RowMasks<'a> {
             let block = (piece * CALLS) as u32;
             let blocks: [u32; CALLS] = std::array::from_fn(|i| site | (block + i as u32));
             let counter = [[position; CALLS], blocks, [sequence; CALLS], [self.dropout.step; CALLS]];
-            let words = philox_many(counter, key(self.dropout.seed));
-            for (i, call) in calls.iter_mut().enumerate() {
-                // Low half first in memory, on processors of either byte order.
-                *call = std::array::from_fn(|word| {
-                    let draws = words[word][i];
-                    if cfg!(target_endian = "big") { draws.rotate_left(16) } else { draws }
-                });
-            }
+            *calls = philox_calls(counter, key(self.dropout.seed));
         }
     }
 
@@ -110,10 +105,10 @@ impl<'a> RowMasks<'a> {
     #[inline(always)]
     pub(super) fn apply<L: Lanes>(&self, channel: usize, x: L) -> L {
         let words = self.words.as_flattened().as_flattened();
-        assert!(channel + L::LANES <= 2 * words.len());
-        // SAFETY: the words are twice as many draws in memory, of which LANES begin at `channel` as asserted.
-        let draws: L = unsafe { L::load_u16(words.as_ptr().cast::<u16>().add(channel)) };
-        let dropped = draws.lt(L::constant(f64::from(self.dropout.threshold())));
+        assert!(channel + L::LANES <= 4 * words.len());
+        // SAFETY: the words are four times as many draws in memory, of which LANES begin at `channel` as asserted.
+        let dropped =
+            unsafe { L::below_u16(words.as_ptr().cast::<u16>().add(channel), self.dropout.threshold()) };
         L::select(dropped, L::constant(0.0), x * L::splat(L::Real::from_f64(f64::from(self.dropout.scale()))))
     }
 }

@@ -134,6 +134,66 @@ pub(super) fn statistics<L: Lanes, E: Float<Real = L::Real>>(x: &[E], eps: f64) 
     (mean, L::Real::from_f64(1.0 / (squares / count + eps).sqrt()))
 }
 
+/// The statistics of a row, in every lane. Its methods take up to a vector of a row each: functions, not closures, since
+/// loops over whole vectors and their tails call them in two places.
+#[derive(Clone, Copy)]
+struct Statistics<L> {
+    mean: L,
+    rstd: L,
+}
+
+impl<L: Lanes> Statistics<L> {
+    #[inline(always)]
+    fn new(mean: L::Real, rstd: L::Real) -> Self {
+        Statistics { mean: L::splat(mean), rstd: L::splat(rstd) }
+    }
+
+    /// `(x - mean) * rstd`.
+    #[inline(always)]
+    fn x_hat<E: Float<Real = L::Real>>(self, x: &[E]) -> L {
+        (simd::load::<L, E>(x, L::Real::default()) - self.mean) * self.rstd
+    }
+
+    #[inline(always)]
+    fn normalize<E: Float<Real = L::Real>>(self, x: &[E], weight: &[L::Real], bias: &[L::Real], y: &mut [E]) {
+        let zero = L::Real::default();
+        simd::store(self.x_hat(x).mul_add(simd::load(weight, zero), simd::load(bias, zero)), y);
+    }
+
+    /// Adds to `dweight`, `dbias` and the sums of `g = dy * weight` and of `g x_hat`.
+    #[inline(always)]
+    fn add_gradients<E: Float<Real = L::Real>>(
+        self,
+        [dy, x]: [&[E]; 2],
+        weight: &[L::Real],
+        [dweight, dbias]: [&mut [L::Real]; 2],
+        [sum_g, sum_gx]: &mut [L; 2],
+    ) {
+        let zero = L::Real::default();
+        // Past the end dy is zero, so these lanes add nothing.
+        let (dy, x_hat) = (simd::load::<L, E>(dy, zero), self.x_hat(x));
+        let g = dy * simd::load(weight, zero);
+        *sum_g = *sum_g + g;
+        *sum_gx = g.mul_add(x_hat, *sum_gx);
+        simd::store(dy.mul_add(x_hat, simd::load(dweight, zero)), dweight);
+        simd::store(simd::load::<L, L::Real>(dbias, zero) + dy, dbias);
+    }
+
+    /// `dx = rstd (g - mean of g - x_hat * mean of g x_hat)`.
+    #[inline(always)]
+    fn gradient<E: Float<Real = L::Real>>(
+        self,
+        [dy, x]: [&[E]; 2],
+        weight: &[L::Real],
+        [mean_g, mean_gx]: [L; 2],
+        dx: &mut [E],
+    ) {
+        let zero = L::Real::default();
+        let g = simd::load::<L, E>(dy, zero) * simd::load(weight, zero);
+        simd::store(self.rstd * (g - mean_g - self.x_hat(x) * mean_gx), dx);
+    }
+}
+
 /// `y = (x - mean) * rstd * weight + bias` for one row.
 #[inline(always)]
 pub(super) fn normalize<L: Lanes, E: Float<Real = L::Real>>(
@@ -144,12 +204,17 @@ pub(super) fn normalize<L: Lanes, E: Float<Real = L::Real>>(
     weight: &[L::Real],
     bias: &[L::Real],
 ) {
-    let (mean, rstd, zero) = (L::splat(mean), L::splat(rstd), L::Real::default());
-    let lanes = L::LANES;
-    let operands = x.chunks(lanes).zip(weight.chunks(lanes)).zip(bias.chunks(lanes));
-    for (((x, weight), bias), y) in operands.zip(y.chunks_mut(lanes)) {
-        let x_hat = (simd::load::<L, E>(x, zero) - mean) * rstd;
-        simd::store(x_hat.mul_add(simd::load(weight, zero), simd::load(bias, zero)), y);
+    let (width, lanes) = (y.len(), L::LANES);
+    assert!(x.len() == width && weight.len() == width && bias.len() == width);
+    let statistics = Statistics::<L>::new(mean, rstd);
+    let parameters = weight.chunks_exact(lanes).zip(bias.chunks_exact(lanes));
+    let rows = x.chunks_exact(lanes).zip(y.chunks_exact_mut(lanes));
+    for ((x, y), (weight, bias)) in rows.zip(parameters) {
+        statistics.normalize(x, weight, bias, y);
+    }
+    let whole = width - width % lanes;
+    if whole < width {
+        statistics.normalize(&x[whole..], &weight[whole..], &bias[whole..], &mut y[whole..]);
     }
 }
 
@@ -277,30 +342,28 @@ pub(super) fn backward_row<L: Lanes, E: Float<Real = L::Real>>(
     dweight: &mut [L::Real],
     dbias: &mut [L::Real],
 ) {
-    let (lanes, zero) = (L::LANES, L::Real::default());
-    let (mean, rstd) = (L::splat(mean), L::splat(rstd));
-    let (mut sum_g, mut sum_gx) = (L::constant(0.0), L::constant(0.0));
-    let sums = dweight.chunks_mut(lanes).zip(dbias.chunks_mut(lanes));
-    for (((dy, x), weight), (dweight, dbias)) in
-        dy.chunks(lanes).zip(x.chunks(lanes)).zip(weight.chunks(lanes)).zip(sums)
-    {
-        // Past the end dy is zero, so these lanes add nothing.
-        let dy = simd::load::<L, E>(dy, zero);
-        let x_hat = (simd::load::<L, E>(x, zero) - mean) * rstd;
-        let g = dy * simd::load(weight, zero);
-        sum_g = sum_g + g;
-        sum_gx = g.mul_add(x_hat, sum_gx);
-        simd::store(dy.mul_add(x_hat, simd::load(dweight, zero)), dweight);
-        simd::store(simd::load::<L, L::Real>(dbias, zero) + dy, dbias);
+    let (width, lanes) = (dx.len(), L::LANES);
+    assert!(dy.len() == width && x.len() == width && weight.len() == width);
+    assert!(dweight.len() == width && dbias.len() == width);
+    let statistics = Statistics::<L>::new(mean, rstd);
+    let whole = width - width % lanes;
+    let mut sums = [L::constant(0.0); 2];
+    let operands = dy.chunks_exact(lanes).zip(x.chunks_exact(lanes)).zip(weight.chunks_exact(lanes));
+    let targets = dweight.chunks_exact_mut(lanes).zip(dbias.chunks_exact_mut(lanes));
+    for (((dy, x), weight), (dweight, dbias)) in operands.zip(targets) {
+        statistics.add_gradients([dy, x], weight, [dweight, dbias], &mut sums);
     }
-    let count = L::constant(dy.len() as f64);
-    let mean_g = L::splat(sum_g.reduce_add()) / count;
-    let mean_gx = L::splat(sum_gx.reduce_add()) / count;
-    for (((dy, x), weight), dx) in
-        dy.chunks(lanes).zip(x.chunks(lanes)).zip(weight.chunks(lanes)).zip(dx.chunks_mut(lanes))
-    {
-        let x_hat = (simd::load::<L, E>(x, zero) - mean) * rstd;
-        let g = simd::load::<L, E>(dy, zero) * simd::load(weight, zero);
-        simd::store(rstd * (g - mean_g - x_hat * mean_gx), dx);
+    if whole < width {
+        let targets = [&mut dweight[whole..], &mut dbias[whole..]];
+        statistics.add_gradients([&dy[whole..], &x[whole..]], &weight[whole..], targets, &mut sums);
+    }
+    let count = L::constant(width as f64);
+    let means = sums.map(|sum| L::splat(sum.reduce_add()) / count);
+    let operands = dy.chunks_exact(lanes).zip(x.chunks_exact(lanes)).zip(weight.chunks_exact(lanes));
+    for (((dy, x), weight), dx) in operands.zip(dx.chunks_exact_mut(lanes)) {
+        statistics.gradient([dy, x], weight, means, dx);
+    }
+    if whole < width {
+        statistics.gradient([&dy[whole..], &x[whole..]], &weight[whole..], means, &mut dx[whole..]);
     }
 }

@@ -1,7 +1,7 @@
-//! Eight f32 lanes on AVX2 with FMA.
+//! Eight f32 lanes on AVX2 with FMA and F16C.
 
 use super::{Kernel, Lanes};
-use half::bf16;
+use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -12,8 +12,8 @@ pub struct Avx2(__m256);
 /// Runs a kernel compiled for AVX2.
 ///
 /// # Safety
-/// The processor has AVX2 and FMA.
-#[target_feature(enable = "avx2,fma")]
+/// The processor has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn enter<K: Kernel<f32>>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
@@ -38,6 +38,23 @@ impl Neg for Avx2 {
     fn neg(self) -> Self {
         // SAFETY: see the type.
         Avx2(unsafe { _mm256_xor_ps(self.0, _mm256_set1_ps(-0.0)) })
+    }
+}
+
+impl Avx2 {
+    /// The bits of the nearest bfloat16, ties to even, in the upper half of each lane; the lower half is anything.
+    #[inline(always)]
+    fn rounded_bits(self) -> __m256i {
+        // SAFETY: see the type.
+        unsafe {
+            // Add 0x7fff and the lowest kept bit; a NaN stays a quiet NaN instead.
+            let bits = _mm256_castps_si256(self.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            _mm256_blendv_epi8(rounded, quiet, nan)
+        }
     }
 }
 
@@ -69,8 +86,39 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_u16(pointer: *const u16) -> Self {
-        Avx2(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128(pointer.cast()))) })
+    unsafe fn store_bf16(self, pointer: *mut bf16) {
+        unsafe {
+            // The packing takes lanes of 128 bits, each twice; the middle quarters change places.
+            let words = _mm256_srli_epi32::<16>(self.rounded_bits());
+            let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(words, words));
+            _mm_storeu_si128(pointer.cast(), _mm256_castsi256_si128(halves));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(first: Self, second: Self, pointer: *mut u32) {
+        unsafe {
+            let low = _mm256_srli_epi32::<16>(first.rounded_bits());
+            // The lower half of each word from `low`, the upper from `second`.
+            _mm256_storeu_si256(
+                pointer.cast(),
+                _mm256_blend_epi16::<0b1010_1010>(low, second.rounded_bits()),
+            );
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(pointer: *const f16) -> Self {
+        Avx2(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(pointer.cast())) })
+    }
+    #[inline(always)]
+    unsafe fn store_f16(self, pointer: *mut f16) {
+        unsafe { _mm_storeu_si128(pointer.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn below_u16(pointer: *const u16, threshold: u16) -> __m256 {
+        unsafe {
+            let draws = _mm256_cvtepu16_epi32(_mm_loadu_si128(pointer.cast()));
+            _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(threshold.into()), draws))
+        }
     }
     #[inline(always)]
     unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {

@@ -41,6 +41,22 @@ impl Neg for Avx512 {
     }
 }
 
+impl Avx512 {
+    /// The bits of the nearest bfloat16, ties to even, in the upper half of each lane; the lower half is anything.
+    #[inline(always)]
+    fn rounded_bits(self) -> __m512i {
+        // SAFETY: see the type.
+        unsafe {
+            // Add 0x7fff and the lowest kept bit; a NaN stays a quiet NaN instead.
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000))
+        }
+    }
+}
+
 // SAFETY of every intrinsic below: see the type; loads and stores are covered by the trait's contracts.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Lanes for Avx512 {
@@ -70,14 +86,17 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn store_bf16(self, pointer: *mut bf16) {
         unsafe {
-            // Round to nearest even: add 0x7fff and the lowest kept bit; a NaN stays a quiet NaN instead.
-            let bits = _mm512_castps_si512(self.0);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
-            let kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
-            let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept));
+            let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.rounded_bits()));
             _mm256_storeu_si256(pointer.cast(), halves);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(first: Self, second: Self, pointer: *mut u32) {
+        unsafe {
+            let low = _mm512_srli_epi32::<16>(first.rounded_bits());
+            let high =
+                _mm512_and_si512(second.rounded_bits(), _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+            _mm512_storeu_si512(pointer.cast(), _mm512_or_si512(low, high));
         }
     }
     #[inline(always)]
@@ -98,8 +117,11 @@ impl Lanes for Avx512 {
         unsafe { _mm256_storeu_si256(pointer.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
     }
     #[inline(always)]
-    unsafe fn load_u16(pointer: *const u16) -> Self {
-        Avx512(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(pointer.cast()))) })
+    unsafe fn below_u16(pointer: *const u16, threshold: u16) -> __mmask16 {
+        unsafe {
+            let threshold = _mm256_set1_epi16(threshold.cast_signed());
+            _mm256_cmplt_epu16_mask(_mm256_loadu_si256(pointer.cast()), threshold)
+        }
     }
     #[inline(always)]
     unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {

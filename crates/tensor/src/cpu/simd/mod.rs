@@ -109,19 +109,39 @@ pub trait Lanes:
         unsafe { (Self::load_real(halves[0].as_ptr()), Self::load_real(halves[1].as_ptr())) }
     }
 
-    /// 16-bit unsigned integers as reals: random draws.
+    /// Writes `LANES` pairs of bfloat16, of which these are the first (low bits) and the second halves, rounded to nearest
+    /// even: the inverse of [`Lanes::load_bf16_pairs`].
+    ///
+    /// # Safety
+    /// `pointer` is valid for writes of `LANES` pairs.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(first: Self, second: Self, pointer: *mut u32) {
+        let mut halves = [[bf16::ZERO; MAX_LANES]; 2];
+        // SAFETY: the buffers hold MAX_LANES elements.
+        unsafe {
+            first.store_bf16(halves[0].as_mut_ptr());
+            second.store_bf16(halves[1].as_mut_ptr());
+        }
+        for (lane, (low, high)) in halves[0].iter().zip(&halves[1]).enumerate().take(Self::LANES) {
+            let pair = u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
+            // SAFETY: `lane < LANES`, which the caller promises to be writable.
+            unsafe { pointer.add(lane).write(pair) };
+        }
+    }
+
+    /// Which of `LANES` 16-bit draws are below a threshold.
     ///
     /// # Safety
     /// `pointer` is valid for reads of `LANES` elements.
     #[inline(always)]
-    unsafe fn load_u16(pointer: *const u16) -> Self {
+    unsafe fn below_u16(pointer: *const u16, threshold: u16) -> Self::Mask {
         let mut buffer = [Self::Real::default(); MAX_LANES];
         for (lane, slot) in buffer.iter_mut().enumerate().take(Self::LANES) {
             // SAFETY: `lane < LANES`, which the caller promises to be readable.
             *slot = Self::Real::from_f64(f64::from(unsafe { pointer.add(lane).read() }));
         }
         // SAFETY: the buffer holds MAX_LANES elements.
-        unsafe { Self::load_real(buffer.as_ptr()) }
+        unsafe { Self::load_real(buffer.as_ptr()) }.lt(Self::constant(f64::from(threshold)))
     }
 
     /// Copies the 8 x 8 block whose columns are contiguous and `stride` apart into rows `out_stride` apart.
@@ -176,6 +196,12 @@ pub trait Lanes:
     #[inline(always)]
     fn exp(self) -> Self {
         math::exp(self)
+    }
+
+    /// 2^x: within 2 units in the last place, 0 below -150 and infinity from 128 on in f32; NaN stays NaN.
+    #[inline(always)]
+    fn exp2(self) -> Self {
+        math::exp2(self)
     }
 
     /// Natural logarithm, lane by lane: for a few values per row, not for long loops.
@@ -312,6 +338,20 @@ pub fn rounded<L: Lanes, F: Float<Real = L::Real>>(lanes: L) -> L {
     }
 }
 
+/// A slice's whole vectors, and the rest in a padded copy.
+///
+/// The loops below go through both with one body, without a look at lengths: a long closure that is called in two places
+/// may not be inlined, and outside of the trampoline its instructions are function calls.
+#[inline(always)]
+fn whole_and_rest<L: Lanes, F: Float<Real = L::Real>>(x: &[F]) -> (&[F], [F; MAX_LANES], usize) {
+    let (whole, rest) = x.split_at(x.len() - x.len() % L::LANES);
+    let mut padded = [F::default(); MAX_LANES];
+    if !rest.is_empty() {
+        padded[..rest.len()].copy_from_slice(rest);
+    }
+    (whole, padded, if rest.is_empty() { 0 } else { L::LANES })
+}
+
 /// `y[i] = f(x[i])`.
 #[inline(always)]
 pub fn map<L: Lanes, X: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
@@ -320,9 +360,16 @@ pub fn map<L: Lanes, X: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
     mut f: impl FnMut(L) -> L,
 ) {
     assert_eq!(x.len(), y.len());
-    for (x, y) in x.chunks(L::LANES).zip(y.chunks_mut(L::LANES)) {
-        store(f(load(x, L::Real::default())), y);
+    let (x, x_rest, rest) = whole_and_rest::<L, X>(x);
+    let (y, y_end) = y.split_at_mut(x.len());
+    let mut y_rest = [Y::default(); MAX_LANES];
+    let zero = L::Real::default();
+    for (x, y) in [(x, y), (&x_rest[..rest], &mut y_rest[..rest])] {
+        for (x, y) in x.chunks_exact(L::LANES).zip(y.chunks_exact_mut(L::LANES)) {
+            store(f(load(x, zero)), y);
+        }
     }
+    y_end.copy_from_slice(&y_rest[..y_end.len()]);
 }
 
 /// `y[i] = f(a[i], b[i])`.
@@ -334,10 +381,17 @@ pub fn map2<L: Lanes, A: Float<Real = L::Real>, B: Float<Real = L::Real>, Y: Flo
     mut f: impl FnMut(L, L) -> L,
 ) {
     assert!(a.len() == y.len() && b.len() == y.len());
+    let ((a, a_rest, rest), (b, b_rest, _)) = (whole_and_rest::<L, A>(a), whole_and_rest::<L, B>(b));
+    let (y, y_end) = y.split_at_mut(a.len());
+    let mut y_rest = [Y::default(); MAX_LANES];
     let zero = L::Real::default();
-    for ((a, b), y) in a.chunks(L::LANES).zip(b.chunks(L::LANES)).zip(y.chunks_mut(L::LANES)) {
-        store(f(load(a, zero), load(b, zero)), y);
+    for (a, b, y) in [(a, b, y), (&a_rest[..rest], &b_rest[..rest], &mut y_rest[..rest])] {
+        let operands = a.chunks_exact(L::LANES).zip(b.chunks_exact(L::LANES));
+        for ((a, b), y) in operands.zip(y.chunks_exact_mut(L::LANES)) {
+            store(f(load(a, zero), load(b, zero)), y);
+        }
     }
+    y_end.copy_from_slice(&y_rest[..y_end.len()]);
 }
 
 /// `y[i] = f(y[i], x[i])`: accumulation in place.
@@ -348,10 +402,17 @@ pub fn update<L: Lanes, X: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
     mut f: impl FnMut(L, L) -> L,
 ) {
     assert_eq!(x.len(), y.len());
+    let (x, x_rest, rest) = whole_and_rest::<L, X>(x);
+    let (y, y_end) = y.split_at_mut(x.len());
+    let mut y_rest = [Y::default(); MAX_LANES];
+    y_rest[..y_end.len()].copy_from_slice(y_end);
     let zero = L::Real::default();
-    for (x, y) in x.chunks(L::LANES).zip(y.chunks_mut(L::LANES)) {
-        store(f(load(y, zero), load(x, zero)), y);
+    for (x, y) in [(x, y), (&x_rest[..rest], &mut y_rest[..rest])] {
+        for (x, y) in x.chunks_exact(L::LANES).zip(y.chunks_exact_mut(L::LANES)) {
+            store(f(load(y, zero), load(x, zero)), y);
+        }
     }
+    y_end.copy_from_slice(&y_rest[..y_end.len()]);
 }
 
 /// Folds a slice into lanes: `f(..f(f(init, x[0..]), x[LANES..])..)`; lanes past the end are `fill`.
@@ -362,7 +423,15 @@ pub fn fold<L: Lanes, X: Float<Real = L::Real>>(
     fill: L::Real,
     mut f: impl FnMut(L, L) -> L,
 ) -> L {
-    x.chunks(L::LANES).fold(init, |accumulator, x| f(accumulator, load(x, fill)))
+    let (whole, mut padded, rest) = whole_and_rest::<L, X>(x);
+    padded[x.len() - whole.len()..].fill(X::from_f64(fill.to_f64()));
+    let mut accumulator = init;
+    for x in [whole, &padded[..rest]] {
+        for x in x.chunks_exact(L::LANES) {
+            accumulator = f(accumulator, load(x, fill));
+        }
+    }
+    accumulator
 }
 
 /// Vectors that are summed side by side, so that additions need not wait for each other.

@@ -89,6 +89,10 @@ scalar!(f64, {
         Scalar(self.0.exp())
     }
     #[inline(always)]
+    fn exp2(self) -> Self {
+        Scalar(self.0.exp2())
+    }
+    #[inline(always)]
     fn tanh(self) -> Self {
         Scalar(self.0.tanh())
     }

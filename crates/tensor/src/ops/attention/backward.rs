@@ -100,11 +100,12 @@ pub(super) fn backward<E: Float>(
         let matrices = scores.chunks_exact_mut(QUERIES * KEYS).zip(dscores.chunks_exact_mut(QUERIES * KEYS));
         for (block, (scores, dscores)) in pieces().zip(matrices) {
             let first_key = block.start;
-            let dropout = draws.as_ref().map(|(dropout, draws)| (*dropout, draws));
             let step = ScoreGradients {
-                block: Block { scores: &mut *scores, queries: count, keys: block.len(), scale: 1.0, dropout },
+                scores: &mut *scores,
                 gradients: &mut *dscores,
-                delta: &*delta,
+                delta: &delta[..count],
+                keys: block.len(),
+                kept: problem.dropout.map_or(1.0, |dropout| dropout.scale().into()),
             };
             run(isa, step);
             // dV += Z^T dO, and dK += dS^T Q, where Q has the scale.

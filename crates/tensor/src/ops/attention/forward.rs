@@ -3,11 +3,12 @@
 use super::Problem;
 use super::pack::{PANEL, PackPanels, PackRows, Scratch, Unpack, padded};
 use super::product::Product;
-use super::scores::{Block, KEYS, OnlineSoftmax};
+use super::scores::{Block, KEYS, OnlineSoftmax, log_sum_exp};
 use crate::Float;
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::isa::Isa;
 use crate::cpu::simd::{Real, run};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Queries in a block: whole register tiles and whole blocks of dropout draws.
@@ -74,6 +75,7 @@ pub(super) fn forward<E: Float>(
                 output: &mut *output,
                 output_stride: stride,
                 first: first_key == 0,
+                results: PhantomData::<E::Real>,
             };
             run(isa, softmax);
             let product = Product {
@@ -94,7 +96,7 @@ pub(super) fn forward<E: Float>(
         let scale = problem.dropout.map_or(1.0, |dropout| dropout.scale().into());
         let lse = &mut lse.row_mut(0)[first_query..first_query + count];
         for ((lse, sum), maximum) in lse.iter_mut().zip(sum.iter_mut()).zip(maximum.iter()) {
-            *lse = E::Real::from_f64(maximum.to_f64() + sum.to_f64().ln());
+            *lse = log_sum_exp(*maximum, *sum);
             *sum = E::Real::from_f64(scale / sum.to_f64());
         }
         run(isa, Unpack { source: output, factors: &sum[..count], first_row: first_query, out });

@@ -8,12 +8,13 @@
 use super::Problem;
 use super::backward::Gradients;
 use super::pack::{Part, Unpack, padded};
-use super::scores::{Block, KEYS, OnlineSoftmax, ProbabilityGradients, ScoreGradients};
+use super::scores::{Block, KEYS, OnlineSoftmax, ProbabilityGradients, WHOLE, log_sum_exp, score_gradients};
 use crate::cpu::gemm::{self, MatrixMut, MatrixRef, PANEL, PairProduct, STEP};
 use crate::cpu::isa::Isa;
 use crate::cpu::memory;
-use crate::cpu::simd::{self, Kernel, Lanes, run};
+use crate::cpu::simd::{Kernel, Lanes, run};
 use half::bf16;
+use std::marker::PhantomData;
 
 /// Queries in a block: whole tiles of every kernel, whole steps, and whole blocks of dropout draws.
 const QUERIES: usize = 96;
@@ -50,9 +51,15 @@ fn matrix<'a>(part: &Part<'a, bf16>) -> MatrixRef<'a, bf16> {
     MatrixRef::with_strides(&source.data[start..], part.rows.len(), part.columns.len(), source.stride, 1)
 }
 
-/// Rows of scores in bfloat16, as the left or right operand of a product: [`KEYS`] elements each.
-fn rows(data: &[bf16], count: usize, columns: usize) -> MatrixRef<'_, bf16> {
-    MatrixRef::with_strides(data, count, columns, KEYS, 1)
+/// Rows of bfloat16 as the left operand of a product.
+fn rows(data: &[bf16], count: usize, columns: usize, stride: usize) -> MatrixRef<'_, bf16> {
+    MatrixRef::with_strides(data, count, columns, stride, 1)
+}
+
+/// Reals as the pairs of bfloat16 that were written in their place.
+fn halves(reals: &[f32]) -> &[bf16] {
+    // SAFETY: the same bytes; any bits are a bfloat16, and its alignment is less.
+    unsafe { std::slice::from_raw_parts(reals.as_ptr().cast(), 2 * reals.len()) }
 }
 
 /// `scores = left right^T` for rows of the head, and keys or values as panels from key `first_key` on.
@@ -98,7 +105,7 @@ pub(super) fn forward(
     let key_len = gemm::pairs_len(depth, keys);
     let blocks = keys.div_ceil(KEYS);
     let words = key_len + blocks * value_len;
-    let bytes = 4 * (words + QUERIES * (depth + KEYS + 2)) + 2 * QUERIES * KEYS + 8 * memory::ALIGNMENT;
+    let bytes = 4 * (words + QUERIES * (depth + KEYS + 2)) + 8 * memory::ALIGNMENT;
     let mut block = memory::Block::new(bytes);
     let mut scratch = Scratch { rest: block.bytes_mut() };
     let key_panels = scratch.take::<u32>(key_len);
@@ -106,7 +113,6 @@ pub(super) fn forward(
     let output = scratch.take::<f32>(QUERIES * depth);
     let scores = scratch.take::<f32>(QUERIES * KEYS);
     let (maximum, sum) = (scratch.take::<f32>(QUERIES), scratch.take::<f32>(QUERIES));
-    let probabilities = scratch.take::<bf16>(QUERIES * KEYS);
 
     gemm::pack_pairs(isa, matrix(&key).transposed(), key_panels);
     for (index, panels) in value_panels.chunks_exact_mut(value_len).enumerate() {
@@ -134,12 +140,12 @@ pub(super) fn forward(
                 output: &mut *output,
                 output_stride: depth,
                 first: index == 0,
+                results: PhantomData::<bf16>,
             };
             run(isa, softmax);
             let steps = block.next_multiple_of(STEP);
-            run(isa, RoundRows { source: scores, count, columns: block, out: probabilities });
             let product = PairProduct {
-                a: rows(probabilities, count, steps),
+                a: rows(halves(scores), count, steps, 2 * KEYS),
                 b: value_panels,
                 panel_len: gemm::pairs_len(block, 1),
                 depth: steps,
@@ -153,7 +159,7 @@ pub(super) fn forward(
         let scale = problem.dropout.map_or(1.0, |dropout| dropout.scale());
         let lse = &mut lse.row_mut(0)[first_query..first_query + count];
         for ((lse, sum), maximum) in lse.iter_mut().zip(sum.iter_mut()).zip(maximum.iter()) {
-            *lse = *maximum + sum.ln();
+            *lse = log_sum_exp(*maximum, *sum);
             *sum = scale / *sum;
         }
         run(isa, Unpack { source: output, factors: &sum[..count], first_row: first_query, out });
@@ -185,7 +191,7 @@ pub(super) fn backward(
     let by_queries = gemm::pairs_len(QUERIES, KEYS);
     let blocks = keys.div_ceil(KEYS);
     let width = blocks * KEYS;
-    let words = 2 * by_depth + blocks * by_keys + by_queries;
+    let words = 2 * by_depth + blocks * by_keys + 2 * by_queries;
     let reals = 2 * blocks * QUERIES * KEYS
         + 3 * QUERIES * depth
         + 2 * depth * width
@@ -197,7 +203,7 @@ pub(super) fn backward(
     let mut scratch = Scratch { rest: block.bytes_mut() };
     let (key_columns, value_columns) = (scratch.take::<u32>(by_depth), scratch.take::<u32>(by_depth));
     let key_panels = scratch.take::<u32>(blocks * by_keys);
-    let pairs = scratch.take::<u32>(by_queries);
+    let (weights, dweights) = (scratch.take::<u32>(by_queries), scratch.take::<u32>(by_queries));
     let (scores, dscores) =
         (scratch.take::<f32>(blocks * QUERIES * KEYS), scratch.take::<f32>(blocks * QUERIES * KEYS));
     let dquery = scratch.take::<f32>(QUERIES * depth);
@@ -244,18 +250,21 @@ pub(super) fn backward(
         {
             let first_key = index * KEYS;
             let block = KEYS.min(keys - first_key);
-            let dropout = draws.as_ref().map(|(dropout, draws)| (*dropout, draws));
-            let step = ScoreGradients {
-                block: Block { scores: &mut *scores, queries: count, keys: block, scale: 1.0, dropout },
-                gradients: &mut *dscores,
-                delta: &*delta,
+            let step = PackScoreGradients {
+                scores,
+                gradients: dscores,
+                delta: &delta[..count],
+                keys: block,
+                kept: problem.dropout.map_or(1.0, |dropout| dropout.scale().into()),
+                z: &mut *weights,
+                ds: &mut *dweights,
+                ds_rows: &mut *rounded,
             };
             run(isa, step);
-            // dV^T += dO^T Z, and dK^T += Q^T dS; the rows of dS are left in `rounded` for dQ.
-            let sides = [(&*scores, &*dout_columns, &mut *dvalue), (&*dscores, &*query_columns, &mut *dkey)];
-            for (source, left, sums) in sides {
-                run(isa, RoundRows { source, count, columns: block, out: rounded });
-                gemm::pack_pairs(isa, rows(rounded, count, block), pairs);
+            // dV^T += dO^T Z, and dK^T += Q^T dS.
+            let sides =
+                [(&*weights, &*dout_columns, &mut *dvalue), (&*dweights, &*query_columns, &mut *dkey)];
+            for (pairs, left, sums) in sides {
                 let product = PairProduct {
                     a: MatrixRef::new(left, depth, QUERIES),
                     b: pairs,
@@ -270,7 +279,7 @@ pub(super) fn backward(
             }
             let steps = block.next_multiple_of(STEP);
             let product = PairProduct {
-                a: rows(rounded, count, steps),
+                a: rows(rounded, count, steps, KEYS),
                 b: key_panels,
                 panel_len: gemm::pairs_len(block, 1),
                 depth: steps,
@@ -297,23 +306,58 @@ pub(super) fn backward(
     }
 }
 
-/// Rounds `count` rows of [`KEYS`] reals to bfloat16, with zeros from `columns` to a whole step.
-struct RoundRows<'a> {
-    source: &'a [f32],
-    count: usize,
-    columns: usize,
-    out: &'a mut [bf16],
+/// [`score_gradients`] of a block, rounded and laid out as products read them.
+struct PackScoreGradients<'a> {
+    /// What [`ProbabilityGradients`] left: rows of [`KEYS`].
+    scores: &'a [f32],
+    gradients: &'a [f32],
+    /// Each query's sum of `p dp`; as many as there are queries.
+    delta: &'a [f32],
+    /// How many keys.
+    keys: usize,
+    /// `1 / (1 - dropout_p)`.
+    kept: f64,
+    /// z and ds as right operands `[queries, keys]`, in pairs of queries, padded with zeros to whole panels and steps.
+    z: &'a mut [u32],
+    ds: &'a mut [u32],
+    /// ds as a left operand: rows of [`KEYS`], padded with zeros to whole steps.
+    ds_rows: &'a mut [bf16],
 }
 
-impl Kernel<f32> for RoundRows<'_> {
+impl Kernel<f32> for PackScoreGradients<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes<Real = f32>>(self) {
-        let rows = self.source.chunks_exact(KEYS).zip(self.out.chunks_exact_mut(KEYS));
-        for (source, out) in rows.take(self.count) {
-            simd::map(&source[..self.columns], &mut out[..self.columns], |x: L| x);
-            out[self.columns..self.columns.next_multiple_of(STEP)].fill(bf16::ZERO);
+        let count = self.delta.len();
+        let (width, panel_len) = (self.keys.next_multiple_of(WHOLE), gemm::pairs_len(count, 1));
+        let words = gemm::pairs_len(count, width);
+        assert!(PANEL.is_multiple_of(L::LANES) && width <= KEYS && words <= self.z.len().min(self.ds.len()));
+        assert!(count * KEYS <= self.scores.len().min(self.gradients.len()).min(self.ds_rows.len()));
+        let (kept, zero) = (L::constant(self.kept), L::constant(0.0));
+        for pair in 0..panel_len / PANEL {
+            for column in (0..width).step_by(L::LANES) {
+                let both = [2 * pair, 2 * pair + 1].map(|query| {
+                    if query >= count {
+                        return [zero; 2];
+                    }
+                    let place = query * KEYS + column;
+                    // SAFETY: a vector of a row below `count` and of columns below `width`, as asserted.
+                    unsafe {
+                        let signed = L::load_real(self.scores.as_ptr().add(place));
+                        let product = L::load_real(self.gradients.as_ptr().add(place));
+                        let [z, ds] = score_gradients(signed, product, L::splat(self.delta[query]), kept);
+                        ds.store_bf16(self.ds_rows.as_mut_ptr().add(place));
+                        [z, ds]
+                    }
+                });
+                let place = column / PANEL * panel_len + pair * PANEL + column % PANEL;
+                // SAFETY: a vector of a pair of a panel, below `words`, as asserted.
+                unsafe {
+                    L::store_bf16_pairs(both[0][0], both[1][0], self.z.as_mut_ptr().add(place));
+                    L::store_bf16_pairs(both[0][1], both[1][1], self.ds.as_mut_ptr().add(place));
+                }
+            }
         }
     }
 }

@@ -1,12 +1,18 @@
 //! What happens to a block of scores between its matrix products: the softmax forward, its gradient backward, and the
 //! dropout of probabilities in both.
 
-use crate::Dropout;
 use crate::cpu::simd::{self, Kernel, Lanes, Real};
 use crate::random;
+use crate::{Dropout, Float};
+use std::f64::consts::{LN_2, LOG2_E};
+use std::marker::PhantomData;
 
 /// Most keys in a block of scores.
 pub(super) const KEYS: usize = 256;
+
+/// Keys are padded to a multiple of this, whole vectors and whole steps of every product: with scores of minus infinity,
+/// and so with probabilities of zero.
+pub(super) const WHOLE: usize = 32;
 
 /// Queries and keys of a block that shares 32 Philox calls; see [`random`].
 const DRAWN: usize = 16;
@@ -19,7 +25,7 @@ pub(super) struct Block<'a, R> {
     pub queries: usize,
     /// How many columns.
     pub keys: usize,
-    /// What scores are still to be multiplied by.
+    /// What scores are still to be multiplied by; positive.
     pub scale: f64,
     /// Dropout, if any, and its draws for the block.
     pub dropout: Option<(Dropout, &'a Draws)>,
@@ -36,13 +42,13 @@ impl Draws {
         Draws(vec![[0; KEYS / 2]; queries.next_multiple_of(DRAWN)])
     }
 
-    /// A vector of draws of a row, from column `column` on.
+    /// Which draws of a row are below the threshold, a vector of them from column `column` on.
     #[inline(always)]
-    fn load<L: Lanes>(&self, row: usize, column: usize) -> L {
+    fn below<L: Lanes>(&self, row: usize, column: usize, threshold: u16) -> L::Mask {
         let row: &[u32; KEYS / 2] = &self.0[row];
         assert!(column + L::LANES <= KEYS);
         // SAFETY: a row holds KEYS draws, and vectors end inside of it (checked above).
-        unsafe { L::load_u16(row.as_ptr().cast::<u16>().add(column)) }
+        unsafe { L::below_u16(row.as_ptr().cast::<u16>().add(column), threshold) }
     }
 }
 
@@ -90,9 +96,11 @@ impl<R: Real> Kernel<R> for FillDraws<'_> {
 
 /// One step of the online softmax: scores become exp(score - maximum), and the sums and the output so far are rescaled
 /// to the new maximum. Dropped probabilities become zero after they were summed.
-pub(super) struct OnlineSoftmax<'a, R> {
+///
+/// Results replace scores as elements of `E`: the real itself, or bfloat16, which takes the first half of a row's memory.
+pub(super) struct OnlineSoftmax<'a, R, E> {
     pub block: Block<'a, R>,
-    /// The largest score of each query so far.
+    /// The largest score of each query so far, times log2 e: exponentials are powers of two.
     pub maximum: &'a mut [R],
     /// The sum of each query's exponentials so far.
     pub sum: &'a mut [R],
@@ -102,39 +110,46 @@ pub(super) struct OnlineSoftmax<'a, R> {
     pub output_stride: usize,
     /// Whether nothing came before.
     pub first: bool,
+    pub results: PhantomData<E>,
 }
 
-impl<R: Real> Kernel<R> for OnlineSoftmax<'_, R> {
+impl<R: Real, E: Float<Real = R>> Kernel<R> for OnlineSoftmax<'_, R, E> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
+        const { assert!(size_of::<E>() <= size_of::<R>()) };
         let Block { scores, queries, keys, scale, dropout } = self.block;
-        let scale = L::constant(scale);
+        let scale = R::from_f64(scale * LOG2_E);
         let (zero, lowest) = (R::default(), R::from_f64(f64::NEG_INFINITY));
-        let threshold = L::constant(dropout.map_or(0.0, |(dropout, _)| dropout.threshold().into()));
+        let threshold = dropout.map_or(0, |(dropout, _)| dropout.threshold());
         for query in 0..queries {
-            let row = &mut scores[query * KEYS..][..keys.next_multiple_of(L::LANES)];
+            let row = &mut scores[query * KEYS..][..keys.next_multiple_of(WHOLE)];
             row[keys..].fill(lowest);
-            let largest = simd::fold(row, L::splat(lowest), lowest, |largest: L, x| largest.max(x * scale))
-                .reduce_max();
+            let largest = simd::fold(row, L::splat(lowest), lowest, L::max).reduce_max();
+            let largest = (L::splat(largest) * L::splat(scale)).reduce_max();
             let before = if self.first { lowest } else { self.maximum[query] };
             let maximum = L::splat(if largest > before { largest } else { before });
             let mut sum = L::splat(zero);
-            for (index, vector) in row.chunks_exact_mut(L::LANES).enumerate() {
-                let p = simd::load::<L, R>(vector, zero).mul_add(scale, -maximum).exp();
-                sum = sum + p;
-                let kept = if let Some((_, draws)) = dropout {
-                    let draw: L = draws.load(query, index * L::LANES);
-                    L::select(draw.lt(threshold), L::splat(zero), p)
-                } else {
-                    p
-                };
-                simd::store(kept, vector);
+            let source = row.as_mut_ptr();
+            for index in (0..row.len()).step_by(L::LANES) {
+                // SAFETY: whole vectors inside of the row. Elements of E are no larger than reals, so that no write
+                // reaches a score that is still to be read.
+                unsafe {
+                    let p = L::load_real(source.add(index)).mul_add(L::splat(scale), -maximum).exp2();
+                    sum = sum + p;
+                    let kept = match dropout {
+                        Some((_, draws)) => {
+                            L::select(draws.below::<L>(query, index, threshold), L::splat(zero), p)
+                        }
+                        None => p,
+                    };
+                    E::store_lanes(kept, source.cast::<E>().add(index));
+                }
             }
             let mut sum = L::splat(sum.reduce_add());
             if !self.first {
-                let correction = (L::splat(before) - maximum).exp();
+                let correction = (L::splat(before) - maximum).exp2();
                 sum = L::splat(self.sum[query]).mul_add(correction, sum);
                 let output = &mut self.output[query * self.output_stride..][..self.output_stride];
                 for vector in output.chunks_exact_mut(L::LANES) {
@@ -146,6 +161,11 @@ impl<R: Real> Kernel<R> for OnlineSoftmax<'_, R> {
             self.sum[query] = sum.reduce_max();
         }
     }
+}
+
+/// The logarithm of a row's sum of exponentials, from what [`OnlineSoftmax`] left.
+pub(super) fn log_sum_exp<R: Real>(maximum: R, sum: R) -> R {
+    R::from_f64(maximum.to_f64() * LN_2 + sum.to_f64().ln())
 }
 
 /// The gradient through dropout and softmax, first part. From scores `s` and `dz`, the gradient of the dropped-out
@@ -173,27 +193,25 @@ impl<R: Real> Kernel<R> for ProbabilityGradients<'_, R> {
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
         let Block { scores, queries, keys, scale, dropout } = self.block;
-        let scale = L::constant(scale);
+        let scale = L::constant(scale * LOG2_E);
         let zero = R::default();
-        let threshold = L::constant(dropout.map_or(0.0, |(dropout, _)| dropout.threshold().into()));
+        let threshold = dropout.map_or(0, |(dropout, _)| dropout.threshold());
         let kept = L::constant(dropout.map_or(1.0, |(dropout, _)| dropout.scale().into()));
         for query in 0..queries {
-            let lse = L::splat(self.lse[query]);
-            let width = keys.next_multiple_of(L::LANES);
+            let lse = L::constant(self.lse[query].to_f64() * LOG2_E);
+            let width = keys.next_multiple_of(WHOLE);
             let scores = &mut scores[query * KEYS..][..width];
-            // Beyond the keys: probabilities of zero.
             scores[keys..].fill(R::from_f64(f64::NEG_INFINITY));
             let gradients = &mut self.gradients[query * KEYS..][..width];
             gradients[keys..].fill(zero);
             let pairs = scores.chunks_exact_mut(L::LANES).zip(gradients.chunks_exact_mut(L::LANES));
             let mut sum = L::splat(zero);
             for (index, (score, gradient)) in pairs.enumerate() {
-                let p = simd::load::<L, R>(score, zero).mul_add(scale, -lse).exp();
+                let p = simd::load::<L, R>(score, zero).mul_add(scale, -lse).exp2();
                 let mut product = p * simd::load(gradient, zero);
                 let mut signed = p;
                 if let Some((_, draws)) = dropout {
-                    let draw: L = draws.load(query, index * L::LANES);
-                    let dropped = draw.lt(threshold);
+                    let dropped = draws.below::<L>(query, index * L::LANES, threshold);
                     product = L::select(dropped, L::splat(zero), product * kept);
                     signed = L::select(dropped, -p, p);
                 }
@@ -207,14 +225,24 @@ impl<R: Real> Kernel<R> for ProbabilityGradients<'_, R> {
     }
 }
 
-/// Second part: `z = p * keep / (1 - dropout_p)` and `ds = p dp - p delta`.
+/// Second part: `z = p * keep / (1 - dropout_p)` and `ds = p dp - p delta`, from a vector of what the first part left.
+#[inline(always)]
+pub(super) fn score_gradients<L: Lanes>(signed: L, product: L, delta: L, kept: L) -> [L; 2] {
+    [signed.max(L::constant(0.0)) * kept, signed.abs().mul_add(-delta, product)]
+}
+
+/// [`score_gradients`] of a block, in place.
 pub(super) struct ScoreGradients<'a, R> {
-    /// What [`ProbabilityGradients`] made of scores; becomes `z`.
-    pub block: Block<'a, R>,
+    /// What [`ProbabilityGradients`] made of scores; becomes `z`. Rows as in [`Block`].
+    pub scores: &'a mut [R],
     /// `p dp`; becomes `ds`.
     pub gradients: &'a mut [R],
     /// Each query's sum of `p dp`.
     pub delta: &'a [R],
+    /// How many columns.
+    pub keys: usize,
+    /// `1 / (1 - dropout_p)`.
+    pub kept: f64,
 }
 
 impl<R: Real> Kernel<R> for ScoreGradients<'_, R> {
@@ -222,19 +250,16 @@ impl<R: Real> Kernel<R> for ScoreGradients<'_, R> {
 
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
-        let Block { scores, queries, keys, dropout, .. } = self.block;
-        let zero = R::default();
-        let kept = L::constant(dropout.map_or(1.0, |(dropout, _)| dropout.scale().into()));
-        for query in 0..queries {
-            let delta = L::splat(self.delta[query]);
-            let row = query * KEYS..query * KEYS + keys.next_multiple_of(L::LANES);
-            let scores = scores[row.clone()].chunks_exact_mut(L::LANES);
-            let gradients = self.gradients[row].chunks_exact_mut(L::LANES);
-            for (score, gradient) in scores.zip(gradients) {
-                let signed: L = simd::load(score, zero);
-                let ds = signed.abs().mul_add(-delta, simd::load(gradient, zero));
+        let (kept, zero) = (L::constant(self.kept), R::default());
+        let width = self.keys.next_multiple_of(L::LANES);
+        let rows = self.scores.chunks_exact_mut(KEYS).zip(self.gradients.chunks_exact_mut(KEYS));
+        for ((scores, gradients), &delta) in rows.zip(self.delta) {
+            let scores = scores[..width].chunks_exact_mut(L::LANES);
+            for (score, gradient) in scores.zip(gradients[..width].chunks_exact_mut(L::LANES)) {
+                let (signed, product) = (simd::load(score, zero), simd::load(gradient, zero));
+                let [z, ds] = score_gradients::<L>(signed, product, L::splat(delta), kept);
+                simd::store(z, score);
                 simd::store(ds, gradient);
-                simd::store(signed.max(L::splat(zero)) * kept, score);
             }
         }
     }
