@@ -158,33 +158,41 @@ fn memory_bound(timer: &mut Timer, bytes: usize, dtype: DType, add: &mut Add) ->
     let place = timer.place;
     let rows = bytes / dtype.size() / WIDTH;
     let shape = || format!("{rows} x {WIDTH} {dtype}");
-    let x = numbers(rows, WIDTH, dtype, place)?;
+    // Two tensors: an operand that is given twice would be read once.
+    let (x, dy) = (numbers(rows, WIDTH, dtype, place)?, numbers(rows, WIDTH, dtype, place)?);
     let size = x.bytes();
     let (weight, bias) = (
         numbers(1, WIDTH, DType::F32, place)?.reshape(&[WIDTH])?,
         numbers(1, WIDTH, DType::F32, place)?.reshape(&[WIDTH])?,
     );
     add("gelu", shape(), Cost::Bytes(2 * size), timer.time(|| gelu_erf(&x).map(drop))?);
-    add("gelu backward", shape(), Cost::Bytes(3 * size), timer.time(|| gelu_erf_backward(&x, &x).map(drop))?);
+    add(
+        "gelu backward",
+        shape(),
+        Cost::Bytes(3 * size),
+        timer.time(|| gelu_erf_backward(&dy, &x).map(drop))?,
+    );
     let forward = timer.time(|| layer_norm(&x, &weight, &bias, 1e-12).map(drop))?;
     add("layer_norm", shape(), Cost::Bytes(2 * size), forward);
     let saved = layer_norm(&x, &weight, &bias, 1e-12)?;
-    let backward = timer.time(|| layer_norm_backward(&x, &x, &weight, &saved.mean, &saved.rstd).map(drop))?;
+    let backward =
+        timer.time(|| layer_norm_backward(&dy, &x, &weight, &saved.mean, &saved.rstd).map(drop))?;
     add("layer_norm backward", shape(), Cost::Bytes(3 * size), backward);
     let offsets =
         Offsets::from_lengths((0..rows.div_ceil(512)).map(|sequence| (rows - 512 * sequence).min(512)))?;
     let dropout = Dropout { dropout_p: 0.1, seed: 1, step: 1, site: 1, first_sequence: 0 };
-    let forward = timer
-        .time(|| dropout_add_layer_norm(&x, &x, &weight, &bias, 1e-12, Some(&dropout), &offsets).map(drop))?;
+    let forward = timer.time(|| {
+        dropout_add_layer_norm(&x, &dy, &weight, &bias, 1e-12, Some(&dropout), &offsets).map(drop)
+    })?;
     add("dropout + add + layer_norm", shape(), Cost::Bytes(4 * size), forward);
-    let saved = dropout_add_layer_norm(&x, &x, &weight, &bias, 1e-12, Some(&dropout), &offsets)?;
+    let saved = dropout_add_layer_norm(&x, &dy, &weight, &bias, 1e-12, Some(&dropout), &offsets)?;
     let backward = timer.time(|| {
         let (sum, mean, rstd) = (&saved.sum, &saved.mean, &saved.rstd);
-        dropout_add_layer_norm_backward(&x, sum, &weight, mean, rstd, Some(&dropout), &offsets, dtype)
+        dropout_add_layer_norm_backward(&dy, sum, &weight, mean, rstd, Some(&dropout), &offsets, dtype)
             .map(drop)
     })?;
     add("dropout + add + layer_norm backward", shape(), Cost::Bytes(4 * size), backward);
-    drop((x, saved));
+    drop((x, dy, saved));
 
     let rows = bytes / 4 / WIDTH;
     let new = || numbers(rows, WIDTH, DType::F32, place);

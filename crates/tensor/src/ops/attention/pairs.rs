@@ -324,38 +324,49 @@ struct PackScoreGradients<'a> {
     ds_rows: &'a mut [bf16],
 }
 
+impl PackScoreGradients<'_> {
+    /// z and ds of a query, zeros past the last one, from column `column` on; ds goes to `ds_rows`.
+    ///
+    /// # Safety
+    /// All arrays of rows have a vector at this place, if there is such a query.
+    #[inline(always)]
+    unsafe fn row<L: Lanes<Real = f32>>(&mut self, query: usize, column: usize, kept: L) -> [L; 2] {
+        if query >= self.delta.len() {
+            return [L::constant(0.0); 2];
+        }
+        let place = query * KEYS + column;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let signed = L::load_real(self.scores.as_ptr().add(place));
+            let product = L::load_real(self.gradients.as_ptr().add(place));
+            let [z, ds] = score_gradients(signed, product, L::splat(self.delta[query]), kept);
+            ds.store_bf16(self.ds_rows.as_mut_ptr().add(place));
+            [z, ds]
+        }
+    }
+}
+
 impl Kernel<f32> for PackScoreGradients<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes<Real = f32>>(self) {
+    fn run<L: Lanes<Real = f32>>(mut self) {
         let count = self.delta.len();
         let (width, panel_len) = (self.keys.next_multiple_of(WHOLE), gemm::pairs_len(count, 1));
         let words = gemm::pairs_len(count, width);
         assert!(PANEL.is_multiple_of(L::LANES) && width <= KEYS && words <= self.z.len().min(self.ds.len()));
         assert!(count * KEYS <= self.scores.len().min(self.gradients.len()).min(self.ds_rows.len()));
-        let (kept, zero) = (L::constant(self.kept), L::constant(0.0));
+        let kept = L::constant(self.kept);
         for pair in 0..panel_len / PANEL {
             for column in (0..width).step_by(L::LANES) {
-                let both = [2 * pair, 2 * pair + 1].map(|query| {
-                    if query >= count {
-                        return [zero; 2];
-                    }
-                    let place = query * KEYS + column;
-                    // SAFETY: a vector of a row below `count` and of columns below `width`, as asserted.
-                    unsafe {
-                        let signed = L::load_real(self.scores.as_ptr().add(place));
-                        let product = L::load_real(self.gradients.as_ptr().add(place));
-                        let [z, ds] = score_gradients(signed, product, L::splat(self.delta[query]), kept);
-                        ds.store_bf16(self.ds_rows.as_mut_ptr().add(place));
-                        [z, ds]
-                    }
-                });
+                // SAFETY: vectors of rows of `count` and of columns below `width`, as asserted.
+                let (upper, lower) =
+                    unsafe { (self.row(2 * pair, column, kept), self.row(2 * pair + 1, column, kept)) };
                 let place = column / PANEL * panel_len + pair * PANEL + column % PANEL;
                 // SAFETY: a vector of a pair of a panel, below `words`, as asserted.
                 unsafe {
-                    L::store_bf16_pairs(both[0][0], both[1][0], self.z.as_mut_ptr().add(place));
-                    L::store_bf16_pairs(both[0][1], both[1][1], self.ds.as_mut_ptr().add(place));
+                    L::store_bf16_pairs(upper[0], lower[0], self.z.as_mut_ptr().add(place));
+                    L::store_bf16_pairs(upper[1], lower[1], self.ds.as_mut_ptr().add(place));
                 }
             }
         }
