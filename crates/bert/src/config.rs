@@ -124,8 +124,13 @@ impl BertConfig {
             config.id2label = numbered_labels(usize::try_from(count).unwrap_or(0).min(MAX_LABELS + 1));
         }
         config.extra = extra;
-        config.check()?;
-        Ok(config)
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err(BertError::Config { field, expected, got, .. }) => {
+                Err(BertError::Config { origin: origin.display().to_string(), field, expected, got })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The file's text: the fields here over whatever else the original file had.
@@ -190,6 +195,7 @@ impl BertConfig {
             "relu" => Ok(Activation::Relu),
             "tanh" => Ok(Activation::Tanh),
             other => Err(BertError::Config {
+                origin: ORIGIN.into(),
                 field: "hidden_act",
                 expected: "gelu, gelu_new, gelu_pytorch_tanh, relu or tanh".into(),
                 got: other.into(),
@@ -255,6 +261,8 @@ impl BertConfig {
 /// The most encoder layers: dropout sites are 16-bit numbers, four to a layer.
 const MAX_LAYERS: usize = 4096;
 const MAX_LABELS: usize = 1 << 16;
+/// What errors call a config that is in no file.
+const ORIGIN: &str = "config";
 
 fn require(
     field: &'static str,
@@ -265,7 +273,7 @@ fn require(
     if fits {
         return Ok(());
     }
-    Err(BertError::Config { field, expected: expected(), got: got.to_string() })
+    Err(BertError::Config { origin: ORIGIN.into(), field, expected: expected(), got: got.to_string() })
 }
 
 #[cfg(test)]
@@ -319,6 +327,7 @@ mod tests {
         ] {
             let message = parse(&format!("{{\"{field}\": {value}}}")).unwrap_err().to_string();
             assert!(message.contains(field) && !message.contains('\n'), "{field}: {message}");
+            assert!(message.starts_with("config.json: "), "{field}: {message}");
         }
     }
 

@@ -26,8 +26,10 @@ pub enum BertError {
         source: serde_json::Error,
     },
     /// A config field has a value that this implementation does not compute.
-    #[error("config: {field} = {got} is not supported; expected {expected}")]
+    #[error("{origin}: {field} = {got} is not supported; expected {expected}")]
     Config {
+        /// The file, or "config" where there is none.
+        origin: String,
         /// The field, by its Hugging Face name.
         field: &'static str,
         /// What is supported.
@@ -42,6 +44,15 @@ pub enum BertError {
         folder: PathBuf,
         /// What to do about it.
         hint: &'static str,
+    },
+    /// A model folder has no classifier where a trained one is needed.
+    #[error(
+        "{0}: no classifier in it, the weights end with the encoder; train one: vitrine train --model {0} --data ..",
+        folder.display()
+    )]
+    NoClassifier {
+        /// The folder.
+        folder: PathBuf,
     },
     /// A weight file is damaged: its header contradicts itself or the file's length.
     #[error("{}: not a complete safetensors file ({} bytes): {source}", path.display(), len)]

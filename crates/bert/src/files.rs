@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// mapped into memory, such as the weights that are being written back to their own folder.
 pub struct StagedFiles {
     folder: PathBuf,
+    /// Whether the folder is of this value's making.
+    made: bool,
+    /// Temporary and final names.
     staged: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -21,12 +24,39 @@ impl StagedFiles {
     /// # Errors
     /// `Io`.
     pub fn new(folder: &Path) -> Result<Self> {
+        let made = !folder.exists();
         std::fs::create_dir_all(folder)
             .map_err(|source| BertError::Io { path: folder.to_owned(), source })?;
-        Ok(StagedFiles { folder: folder.to_owned(), staged: Vec::new() })
+        Ok(StagedFiles { folder: folder.to_owned(), made, staged: Vec::new() })
     }
 
-    /// Writes one file through a buffer, and makes sure that it is on the disk.
+    /// As [`StagedFiles::new`] in a folder that nobody else has made.
+    ///
+    /// # Errors
+    /// `Io`, of the kind `AlreadyExists` if there is such a folder.
+    pub fn in_new_folder(folder: &Path) -> Result<Self> {
+        std::fs::create_dir(folder).map_err(|source| BertError::Io { path: folder.to_owned(), source })?;
+        Ok(StagedFiles { folder: folder.to_owned(), made: true, staged: Vec::new() })
+    }
+
+    /// Where the files will be.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Opens one file, for a log that grows while other files are made.
+    ///
+    /// # Errors
+    /// `Io` naming the file.
+    pub fn create(&mut self, name: &str) -> Result<File> {
+        let path = self.folder.join(name);
+        let temporary = self.folder.join(format!(".{name}.{}.partial", std::process::id()));
+        let file = File::create(&temporary);
+        self.staged.push((temporary, path.clone()));
+        file.map_err(|source| BertError::Io { path, source })
+    }
+
+    /// Writes one file through a buffer.
     ///
     /// # Errors
     /// `Io` naming the file.
@@ -35,15 +65,9 @@ impl StagedFiles {
         name: &str,
         content: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
     ) -> Result<()> {
-        let path = self.folder.join(name);
-        let temporary = self.folder.join(format!(".{name}.{}.partial", std::process::id()));
-        self.staged.push((temporary.clone(), path.clone()));
-        let write = || {
-            let mut writer = BufWriter::with_capacity(1 << 20, File::create(temporary)?);
-            content(&mut writer)?;
-            writer.into_inner()?.sync_all()
-        };
-        write().map_err(|source| BertError::Io { path, source })
+        let mut writer = BufWriter::with_capacity(1 << 20, self.create(name)?);
+        let written = content(&mut writer).and_then(|()| writer.flush());
+        written.map_err(|source| BertError::Io { path: self.folder.join(name), source })
     }
 
     /// Writes one file of known content.
@@ -54,15 +78,25 @@ impl StagedFiles {
         self.write(name, |file| file.write_all(text.as_bytes()))
     }
 
-    /// Gives every file its name.
+    /// Makes sure that every file is on the disk, then gives each its name.
     ///
     /// # Errors
-    /// `Io` when a rename is refused.
+    /// `Io` when a file does not fit, or a rename is refused.
     pub fn commit(self) -> Result<()> {
-        for (temporary, path) in &self.staged {
-            std::fs::rename(temporary, path)
-                .map_err(|source| BertError::Io { path: path.clone(), source })?;
-        }
+        let each = |act: &dyn Fn(&Path, &Path) -> std::io::Result<()>| {
+            self.staged.iter().try_for_each(|(temporary, path)| {
+                act(temporary, path).map_err(|source| BertError::Io { path: path.clone(), source })
+            })
+        };
+        each(&|temporary, path| {
+            // No file takes the name of a folder, and the first renames should not be in vain.
+            if path.is_dir() {
+                return Err(std::io::ErrorKind::IsADirectory.into());
+            }
+            // Some file systems say only now that the disk is full.
+            File::options().write(true).open(temporary)?.sync_all()
+        })?;
+        each(&|temporary, path| std::fs::rename(temporary, path))?;
         // The names themselves are on the disk once the folder is; some file systems cannot promise that.
         let _ = File::open(&self.folder).and_then(|folder| folder.sync_all());
         Ok(())
@@ -86,6 +120,10 @@ impl Drop for StagedFiles {
         for (temporary, _) in &self.staged {
             // Renamed already, or beyond help: an error that matters is on its way.
             let _ = std::fs::remove_file(temporary);
+        }
+        if self.made {
+            // Refused, as it should be, where there are files in it.
+            let _ = std::fs::remove_dir(&self.folder);
         }
     }
 }
@@ -118,5 +156,28 @@ mod tests {
         files.commit().unwrap();
         assert_eq!(names(), ["a", "b"]);
         assert_eq!(std::fs::read_to_string(folder.path().join("a")).unwrap(), "new");
+
+        // A folder in the place of a file keeps all the others from being replaced.
+        std::fs::create_dir(folder.path().join("c")).unwrap();
+        let mut files = StagedFiles::new(folder.path()).unwrap();
+        files.write_text("a", "newer").unwrap();
+        files.write_text("c", "newer").unwrap();
+        assert!(files.commit().is_err());
+        assert_eq!(names(), ["a", "b", "c"]);
+        assert_eq!(std::fs::read_to_string(folder.path().join("a")).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_folder_that_was_made_for_files_goes_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (given_up, kept) = (folder.path().join("given_up"), folder.path().join("kept"));
+        StagedFiles::new(&given_up).unwrap().write_text("a", "text").unwrap();
+        assert!(!given_up.exists());
+        let mut files = StagedFiles::new(&kept).unwrap();
+        files.write_text("a", "text").unwrap();
+        files.commit().unwrap();
+        assert!(kept.join("a").is_file());
+        StagedFiles::new(folder.path()).unwrap().write_text("a", "text").unwrap();
+        assert!(folder.path().exists());
     }
 }

@@ -5,7 +5,9 @@ use crate::encoder::{Encoded, Encoder, Observe};
 use crate::heads::{ClassificationHead, MaskedLmHead};
 use crate::parameters::Builder;
 use crate::pass::Pass;
-use crate::{BertConfig, BertError, CONFIG_FILE, KeyReport, Result, TokenBatch, Tokenizer, Weights, save};
+use crate::{
+    BertConfig, BertError, CONFIG_FILE, KeyReport, Result, StagedFiles, TokenBatch, Tokenizer, Weights, save,
+};
 use std::path::Path;
 use std::sync::Arc;
 use vitrine_autograd::{Parameter, ParameterStore, Tape, Var};
@@ -73,7 +75,18 @@ macro_rules! model {
             /// # Errors
             /// `Io`, also for a full disk.
             pub fn save(&self, folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
-                save::save(folder, &self.config.to_json($architecture), &self.parameters, tokenizer.files(self.config.max_position_embeddings))
+                let mut files = StagedFiles::new(folder)?;
+                self.save_into(&mut files, tokenizer)?;
+                files.commit()
+            }
+
+            /// As `save`, beside other files that should appear together with the model.
+            ///
+            /// # Errors
+            /// `Io`, also for a full disk.
+            pub fn save_into(&self, files: &mut StagedFiles, tokenizer: &Tokenizer) -> Result<()> {
+                let tokenizer_files = tokenizer.files(self.config.max_position_embeddings);
+                save::save(files, &self.config.to_json($architecture), &self.parameters, tokenizer_files)
             }
 
             fn pass<'a, 't>(&'a self, tape: &'t Tape, batch: &'a TokenBatch) -> Pass<'a, 't> {
@@ -110,6 +123,8 @@ pub struct Classified<'t> {
 pub struct Loaded<M> {
     /// The model.
     pub model: M,
+    /// Its tokenizer, whose ids all exist in the model.
+    pub tokenizer: Tokenizer,
     /// New and unused parameters, a line each kind; empty when everything fits.
     pub notes: Vec<String>,
 }
@@ -172,15 +187,19 @@ impl BertForSequenceClassification {
         Self::build(config, builder, new_head_seed.is_some())
     }
 
-    /// A trained classifier and its tokenizer, from a model folder.
+    /// A trained classifier, from a model folder.
     ///
     /// # Errors
-    /// Those of reading each file; `Weights` when there is no classifier in it.
-    pub fn load(folder: &Path) -> Result<(Self, Tokenizer)> {
+    /// Those of reading each file; `NoClassifier`.
+    pub fn load(folder: &Path) -> Result<Loaded<Self>> {
         let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
         let tokenizer = tokenizer(folder, &config)?;
-        let (model, _) = Self::from_weights(config, Weights::open(folder)?, None)?;
-        Ok((model, tokenizer))
+        let weights = Weights::open(folder)?;
+        if !weights.contains("classifier.weight") {
+            return Err(BertError::NoClassifier { folder: folder.to_owned() });
+        }
+        let (model, report) = Self::from_weights(config, weights, None)?;
+        Ok(Loaded { model, tokenizer, notes: notes(&report) })
     }
 
     /// A model folder to be fine-tuned on these classes. A new head has these; a trained one must have as many, and gets
@@ -190,13 +209,14 @@ impl BertForSequenceClassification {
     /// Those of reading each file; `Weights` when a trained head has another number of classes.
     pub fn from_pretrained(folder: &Path, label_names: &[String], seed: u64) -> Result<Loaded<Self>> {
         let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
+        let tokenizer = tokenizer(folder, &config)?;
         let weights = Weights::open(folder)?;
         let keep_names = weights.contains("classifier.weight")
             && config.num_labels() == label_names.len()
             && config.named_labels().is_some();
         let config = if keep_names { config } else { config.with_labels(label_names) };
         let (model, report) = Self::from_weights(config, weights, Some(seed))?;
-        Ok(Loaded { model, notes: notes(&report) })
+        Ok(Loaded { model, tokenizer, notes: notes(&report) })
     }
 
     fn build(config: BertConfig, mut builder: Builder, new_head: bool) -> Result<(Self, KeyReport)> {
@@ -303,6 +323,7 @@ impl BertForMaskedLm {
 pub struct AnyModel {
     config: BertConfig,
     parameters: ParameterStore,
+    notes: Vec<String>,
 }
 
 impl AnyModel {
@@ -315,6 +336,11 @@ impl AnyModel {
     pub fn parameters(&self) -> &ParameterStore {
         &self.parameters
     }
+
+    /// As [`Loaded::notes`].
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
 }
 
 /// Reads a folder as a classifier, a masked language model or a bare encoder, whichever its weights are.
@@ -325,15 +351,15 @@ pub fn load_any(folder: &Path) -> Result<AnyModel> {
     let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
     let weights = Weights::open(folder)?;
     if weights.contains("classifier.weight") {
-        let (model, _) = BertForSequenceClassification::from_weights(config, weights, None)?;
-        return Ok(AnyModel { config: model.config, parameters: model.parameters });
+        let (model, report) = BertForSequenceClassification::from_weights(config, weights, None)?;
+        return Ok(AnyModel { config: model.config, parameters: model.parameters, notes: notes(&report) });
     }
     if weights.contains("cls.predictions.bias") {
-        let (model, _) = BertForMaskedLm::from_weights(config, weights)?;
-        return Ok(AnyModel { config: model.config, parameters: model.parameters });
+        let (model, report) = BertForMaskedLm::from_weights(config, weights)?;
+        return Ok(AnyModel { config: model.config, parameters: model.parameters, notes: notes(&report) });
     }
-    let (model, _) = BertModel::from_weights(config, weights)?;
-    Ok(AnyModel { config: model.config, parameters: model.parameters })
+    let (model, report) = BertModel::from_weights(config, weights)?;
+    Ok(AnyModel { config: model.config, parameters: model.parameters, notes: notes(&report) })
 }
 
 /// The folder's tokenizer, whose ids must exist in the model.
@@ -344,7 +370,8 @@ fn tokenizer(folder: &Path, config: &BertConfig) -> Result<Tokenizer> {
         return Ok(tokenizer);
     }
     let expected = format!("at least the tokenizer's {size} tokens");
-    Err(BertError::Config { field: "vocab_size", expected, got: config.vocab_size.to_string() })
+    let origin = folder.join(CONFIG_FILE).display().to_string();
+    Err(BertError::Config { origin, field: "vocab_size", expected, got: config.vocab_size.to_string() })
 }
 
 fn no_labels() -> BertError {
@@ -361,6 +388,10 @@ fn notes(report: &KeyReport) -> Vec<String> {
     [("new, to be trained", &report.new), ("in the file, of no use to this model", &report.unexpected)]
         .into_iter()
         .filter(|(_, keys)| !keys.is_empty())
-        .map(|(what, keys)| format!("{what}: {}", keys.join(", ")))
+        .map(|(what, keys)| {
+            let shown = keys[..keys.len().min(8)].join(", ");
+            let others = if keys.len() > 8 { format!(" and {} more", keys.len() - 8) } else { String::new() };
+            format!("{what}: {shown}{others}")
+        })
         .collect()
 }

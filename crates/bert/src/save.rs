@@ -7,34 +7,31 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::Path;
 use vitrine_autograd::ParameterStore;
 use vitrine_tensor::{DType, Device};
 
 /// Elements converted to bytes at a time.
 const CHUNK: usize = 1 << 16;
 
-/// Writes config, weights and tokenizer files, all or none.
+/// Writes config, weights and tokenizer files.
 pub(crate) fn save(
-    folder: &Path,
+    files: &mut StagedFiles,
     config: &str,
     parameters: &ParameterStore,
     tokenizer_files: Vec<(&'static str, Cow<'_, str>)>,
 ) -> Result<()> {
-    let mut files = StagedFiles::new(folder)?;
     files.write_text(CONFIG_FILE, config)?;
     for (name, text) in tokenizer_files {
         files.write_text(name, &text)?;
     }
-    write_weights(&mut files, folder, parameters)?;
-    files.commit()
+    write_weights(files, parameters)
 }
 
 /// `model.safetensors`: every part of every parameter under its Hugging Face key, in F32.
 ///
 /// The file is a header's length (u64), the header (JSON), then the tensors; `{"format": "pt"}` is what `transformers`
 /// looks for.
-fn write_weights(files: &mut StagedFiles, folder: &Path, parameters: &ParameterStore) -> Result<()> {
+fn write_weights(files: &mut StagedFiles, parameters: &ParameterStore) -> Result<()> {
     let mut tensors = Vec::new();
     for (key, value) in parameters.parts()? {
         tensors.push((key.to_owned(), value.to_device(Device::Cpu)?.to_dtype(DType::F32)?));
@@ -49,7 +46,7 @@ fn write_weights(files: &mut StagedFiles, folder: &Path, parameters: &ParameterS
     });
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let header = Metadata::new(Some(format), infos.collect()).map_err(|source| BertError::Safetensors {
-        path: folder.join(WEIGHTS_FILE),
+        path: WEIGHTS_FILE.into(),
         len: 0,
         source,
     })?;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vitrine_autograd::{Gradients, Node, ParameterStore, Randomness, Tape};
 use vitrine_bert::{
-    BertConfig, BertForMaskedLm, BertForSequenceClassification, BertModel, Observe, TokenBatch, Tokenizer,
-    Weights, load_any,
+    BertConfig, BertForMaskedLm, BertForSequenceClassification, BertModel, Loaded, Observe, TokenBatch,
+    Tokenizer, Weights, load_any,
 };
 use vitrine_tensor::{DType, Tensor};
 
@@ -149,6 +149,7 @@ fn a_classifier_equals_transformers() {
             let name = format!("hidden_states.{index}");
             assert_close(&name, &values(state), golden.float(&name), 1e-4);
         }
+        assert_eq!(observed.encoded.attentions.len(), golden.config.num_hidden_layers);
         for (layer, maps) in observed.encoded.attentions.iter().enumerate() {
             let all: Vec<f32> = maps.iter().flat_map(|map| map.to_vec::<f32>().unwrap()).collect();
             let name = format!("attentions.{layer}");
@@ -455,7 +456,7 @@ fn a_saved_model_is_read_back_bit_for_bit() {
     let model = BertForSequenceClassification::random(small().with_labels(&names), 6).unwrap();
     let folder = tempfile::tempdir().unwrap();
     model.save(folder.path(), &tokenizer).unwrap();
-    let (again, tokenizer) = BertForSequenceClassification::load(folder.path()).unwrap();
+    let Loaded { model: again, tokenizer, .. } = BertForSequenceClassification::load(folder.path()).unwrap();
     assert_eq!(tokenizer.vocabulary_size(), 23);
     assert_eq!(again.config().label_names(), names);
     for ((key, a), (other, b)) in
@@ -478,6 +479,11 @@ fn a_saved_model_is_read_back_bit_for_bit() {
     assert!(refused.to_string().contains("classifier.weight"), "{refused}");
     let kept = BertForSequenceClassification::from_pretrained(folder.path(), &names, 0).unwrap();
     assert!(kept.notes.is_empty(), "{:?}", kept.notes);
+    // A tokenizer with more tokens than the model would fail in the middle of a run.
+    let larger = Tokenizer::from_vocabulary(&(text + "one more\n")).unwrap();
+    again.save(folder.path(), &larger).unwrap();
+    let refused = BertForSequenceClassification::from_pretrained(folder.path(), &names, 0).err().unwrap();
+    assert!(refused.to_string().contains("vocab_size"), "{refused}");
 }
 
 #[test]

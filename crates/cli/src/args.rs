@@ -123,13 +123,15 @@ fn ratio(text: &str) -> Result<f64, String> {
 
 fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(value) if value > 0 => Ok(value),
-        _ => Err("must be a whole number above 0".into()),
+        // Beyond that it is a slip, and products of two such numbers should not overflow.
+        Ok(value) if (1..=1_000_000_000).contains(&value) => Ok(value),
+        _ => Err("must be a whole number from 1 to 1,000,000,000".into()),
     }
 }
 
 /// `vitrine train`.
 #[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Train {
     /// Folder with config.json, model.safetensors and the tokenizer; default: a small embedded BERT from scratch.
     #[arg(long, value_name = "DIR")]
@@ -211,6 +213,7 @@ pub struct Train {
 
 /// `vitrine init`.
 #[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Init {
     /// bert-base, bert-mini, or a config.json.
     #[arg(long, default_value = "bert-base", value_name = "NAME|FILE")]
@@ -231,6 +234,7 @@ pub struct Init {
 
 /// `vitrine eval`.
 #[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Eval {
     /// Folder of a classifier.
     #[arg(long, value_name = "DIR")]
@@ -261,6 +265,7 @@ pub struct Eval {
 
 /// `vitrine predict`.
 #[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Predict {
     /// Folder of a classifier.
     #[arg(long, value_name = "DIR")]
@@ -283,6 +288,7 @@ pub struct Predict {
 
 /// `vitrine inspect`.
 #[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct Inspect {
     /// Folder of a model.
     #[arg(long, value_name = "DIR")]
@@ -327,6 +333,7 @@ pub enum Bench {
 
 /// `vitrine bench kernels`.
 #[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct BenchKernels {
     /// MiB of the largest array of each memory-bound operation.
     #[arg(long, value_parser = count, value_delimiter = ',', default_value = "64,256", value_name = "MIB,..")]
@@ -352,6 +359,7 @@ pub enum StepMode {
 
 /// `vitrine bench step`.
 #[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
 pub struct BenchStep {
     /// bert-base, mini, or the folder of a model.
     #[arg(long, default_value = "bert-base", value_name = "NAME|DIR")]

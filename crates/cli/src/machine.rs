@@ -32,7 +32,7 @@ impl Machine {
         Machine {
             processor: processor(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: field("/proc/meminfo", "MemTotal:").map(|kib| kib * 1024),
+            memory_bytes: memory_bytes(),
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             isa: Isa::current().to_string(),
             isas_available: Isa::available().iter().map(ToString::to_string).collect(),
@@ -52,6 +52,11 @@ fn processor() -> String {
 fn field(path: &str, key: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
+}
+
+/// Main memory, in bytes (Linux; none elsewhere).
+pub fn memory_bytes() -> Option<u64> {
+    field("/proc/meminfo", "MemTotal:").map(|kib| kib * 1024)
 }
 
 /// The largest resident size of this process so far, in bytes (Linux; none elsewhere).

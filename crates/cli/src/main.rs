@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod interrupt;
 mod machine;
 mod output;
 mod progress;
@@ -23,7 +24,11 @@ fn main() -> ExitCode {
         // A reader such as `head` that has seen enough is not a failure.
         Ok(()) | Err(output::Failure::Closed) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{} {failure}", output::paint(output::Style::Error, "error:"));
+            output::note(format!(
+                "{} {failure}",
+                output::paint(&std::io::stderr(), output::Style::Error, "error:")
+            ));
+            interrupt::end();
             ExitCode::from(failure.exit_code())
         }
     }

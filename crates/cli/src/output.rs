@@ -78,11 +78,10 @@ pub enum Style {
     Good,
 }
 
-/// Text in a style, or plain when standard error is no terminal or NO_COLOR is set (no-color.org).
-pub fn paint(style: Style, text: &str) -> String {
-    let plain =
-        std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || !io::stderr().is_terminal();
-    if plain {
+/// Text in a style for `stream`, or plain where that is no terminal or NO_COLOR is set (no-color.org).
+pub fn paint(stream: &impl IsTerminal, style: Style, text: &str) -> String {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if no_color || !stream.is_terminal() {
         return text.to_owned();
     }
     let code = match style {
@@ -112,7 +111,7 @@ pub fn note(text: impl fmt::Display) {
 
 /// Prints a warning for people on standard error.
 pub fn warn(text: impl fmt::Display) {
-    note(format!("{} {text}", paint(Style::Warning, "warning:")));
+    note(format!("{} {text}", paint(&io::stderr(), Style::Warning, "warning:")));
 }
 
 /// How a column of a table is set.

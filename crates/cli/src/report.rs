@@ -1,6 +1,7 @@
 //! Pieces that `train` and `eval` share: sampling, limits, progress, and results for people.
 
 use crate::args::Samples;
+use crate::interrupt::Interrupts;
 use crate::output::{self, Align, Failure, Outcome, Style, line, paint};
 use crate::progress::{Progress, duration};
 use std::io::Write;
@@ -41,17 +42,19 @@ pub fn load_for_evaluation(path: &Path, options: LoadOptions) -> Outcome<Dataset
 }
 
 /// Shows training and evaluation as they go, and writes `metrics.jsonl`.
-pub struct RunObserver<W> {
+pub struct RunObserver<'a, W> {
     /// Where step records go, a JSON object a line.
     pub metrics: W,
     /// The file behind `metrics`, for messages.
     pub metrics_path: PathBuf,
     /// The bar of the training loop.
     pub progress: Progress,
+    /// Whoever wants the run to end.
+    pub interrupts: &'a Interrupts,
 }
 
-impl<W: Write> Observer for RunObserver<W> {
-    fn step(&mut self, record: &StepRecord, _total_steps: usize) -> Result<(), TrainError> {
+impl<W: Write> Observer for RunObserver<'_, W> {
+    fn step(&mut self, record: &StepRecord, total: usize) -> Result<(), TrainError> {
         let write = |metrics: &mut W| -> std::io::Result<()> {
             serde_json::to_writer(&mut *metrics, record)?;
             metrics.write_all(b"\n")
@@ -62,6 +65,9 @@ impl<W: Write> Observer for RunObserver<W> {
             let speed = record.tokens as f64 / record.seconds;
             format!("loss {:.4}  lr {:.2e}  {speed:.0} tokens/s", record.loss, record.lr)
         });
+        if self.interrupts.seen() && record.step < total {
+            return Err(TrainError::Interrupted { step: record.step, total });
+        }
         Ok(())
     }
 
@@ -87,7 +93,7 @@ pub fn print_evaluation(eval: &Evaluation, names: &[String]) -> Outcome {
     let (low, high) = eval.accuracy_interval;
     line(format!(
         "accuracy {}  (95 % interval {low:.4} to {high:.4}, {} rows)",
-        paint(Style::Bold, &format!("{:.4}", m.accuracy)),
+        paint(&std::io::stdout(), Style::Bold, &format!("{:.4}", m.accuracy)),
         m.examples
     ))?;
     line(format!(

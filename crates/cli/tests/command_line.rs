@@ -1,7 +1,10 @@
 //! The command line as its users meet it: runs that succeed, and misuse that gets one clear line and the right exit code.
 
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn vitrine(arguments: &[&str]) -> Output {
@@ -121,6 +124,8 @@ fn a_saved_model_predicts_evaluates_inspects_and_traces() {
     let texts = folder.path().join("texts.jsonl");
     std::fs::write(&texts, format!("{{\"text\": \"fine\"}}\n{{\"text\": \"{}\"}}\n", "long ".repeat(900)))
         .expect("a file is written");
+    let one = succeed(&["predict", "--model", model, "a \u{1b}[31mred\nfilm"]);
+    assert!(one.lines().count() == 1 && !one.contains('\u{1b}'), "a text is a line, and no command: {one:?}");
     let lines = succeed(&["predict", "--model", model, "--file", path(&texts), "--json"]);
     assert!(lines.lines().nth(1).is_some_and(|line| line.contains("\"truncated\":true")), "{lines}");
 
@@ -133,6 +138,17 @@ fn a_saved_model_predicts_evaluates_inspects_and_traces() {
 
     assert!(succeed(&["inspect", "--model", model]).contains("bert.embeddings.word_embeddings.weight"));
     assert!(succeed(&["trace", "--model", model, "not bad"]).contains("attention"));
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&succeed(arguments)).expect("one JSON object and nothing else")
+    };
+    let inspected = json(&["inspect", "--model", model, "--json", "--tokens", "10"]);
+    assert_eq!(inspected["tokens"], 10);
+    assert!(inspected["parts"].as_array().is_some_and(|parts| parts.len() > 30));
+    let traced = json(&["trace", "--model", model, "--json", "not bad"]);
+    assert!(
+        traced["ops"].as_array().is_some_and(|ops| ops.iter().any(|op| op["op"] == "attention")),
+        "{traced}"
+    );
 }
 
 #[test]
@@ -164,11 +180,23 @@ fn misuse_is_a_usage_error() {
     refuse(1, &["train", "--device", "cuda"], &["cuda:0", "--device cpu"]);
     refuse(2, &["train", "--epochs", "0"], &["--epochs"]);
     refuse(2, &["train", "--lr", "nan"], &["--lr"]);
+    refuse(2, &["train", "--lr", "-1"], &["--lr", "above 0"]);
     refuse(2, &["train", "--train-samples", "0"], &["--train-samples"]);
+    refuse(2, &["train", "--output", "Cargo.toml"], &["--output Cargo.toml", "file"]);
     refuse(2, &["train", "--warmup-steps", "5", "--warmup-ratio", "0.1"], &["--warmup"]);
     refuse(2, &["train", "--epoch", "1"], &["--epoch", "--epochs"]);
     refuse(2, &["predict", "--model", model], &["TEXT"]);
     refuse(2, &["bench", "step", "--config", "bert-hugee"], &["bert-hugee", "bert-base"]);
+    // Numbers that would overflow, never end, or have the system end the process.
+    refuse(2, &["train", "--epochs", "18446744073709551615"], &["--epochs", "1,000,000,000"]);
+    refuse(2, &["train", "--threads", "0"], &["--threads"]);
+    refuse(2, &["train", "--warmup-ratio", "1.5"], &["--warmup-ratio"]);
+    refuse(2, &["predict", "--model", model, "--top-k", "0", "a"], &["--top-k"]);
+    refuse(2, &["inspect", "--model", model, "--tokens", "129"], &["--tokens 129", "128"]);
+    let step = ["bench", "step", "--config", "mini"];
+    refuse(2, &[&step[..], &["--batch", "1000000"]].concat(), &["--batch 1000000", "tokens"]);
+    refuse(2, &[&step[..], &["--batch", "30000"]].concat(), &["--batch 30000", "memory"]);
+    refuse(2, &["bench", "kernels", "--size", "1000000000"], &["--size 1000000000", "memory"]);
 }
 
 #[test]
@@ -187,6 +215,16 @@ fn bad_input_is_one_line_that_says_where() {
     eval(&file("value.csv", "text,label\ngood,1\nbad,perhaps\n"), &["value.csv", "perhaps"]);
     eval(&file("empty.csv", "text,label\n"), &["empty.csv"]);
     eval(&file("broken.jsonl", "{\"text\": \"a\", \"label\": 1}\n{\"text\": \n"), &["broken.jsonl", "2"]);
+    let same = file("same.csv", "text,label\na,1\nb,1\n");
+    refuse(
+        1,
+        &["train", "--model", path(&model), "--data", &same, "--output", "x"],
+        &["same.csv", "same label"],
+    );
+    let broken = file("texts.jsonl", "{\"text\": \n{\"text\": \"fine\"}\n");
+    refuse(1, &["predict", "--model", path(&model), "--file", &broken], &["texts.jsonl, line 1", "JSON"]);
+    let other = file("other.jsonl", "{\"text\": \"fine\"}\n{\"review\": \"fine\"}\n");
+    refuse(1, &["predict", "--model", path(&model), "--file", &other], &["other.jsonl, line 2", "`text`"]);
     eval(&file("not.parquet", "PAR1 this is not a parquet file"), &["not.parquet"]);
 
     let broken = |name: &str, change: &dyn Fn(&Path)| {
@@ -236,10 +274,120 @@ fn bad_input_is_one_line_that_says_where() {
         std::fs::write(file, changed).expect("a config is written");
     });
     predict(&relative, &["position_embedding_type", "relative_key"]);
+    let shorter = broken("shorter", &|folder| {
+        let file = folder.join("config.json");
+        let text = std::fs::read_to_string(&file).expect("a config");
+        let changed = text.replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
+        assert_ne!(text, changed);
+        std::fs::write(file, changed).expect("a config is written");
+    });
+    // Half of the model would do, but not in silence.
+    let output = vitrine(&["predict", "--model", path(&shorter), "a film"]);
+    assert!(output.status.success() && text(&output.stderr).contains("encoder.layer.1"), "{output:?}");
+    let encoder = folder.path().join("encoder");
+    let config = file("tiny.json", r#"{"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}"#);
+    succeed(&["init", "--config", &config, "--output", path(&encoder)]);
+    predict(&encoder, &["encoder", "no classifier", "vitrine train"]);
     let missing = broken("missing", &|folder| {
         std::fs::remove_file(weights(folder)).expect("weights are removed");
     });
     predict(&missing, &["model.safetensors"]);
+}
+
+/// The names in a folder, and what they hold.
+fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| (path.clone(), std::fs::read(path).expect("a file"))).collect()
+}
+
+#[test]
+fn a_failed_run_leaves_everything_as_it_was() {
+    let (folder, model) = model();
+    let before = snapshot(&model);
+    let rows = ["--train-samples", "64", "--test-samples", "32", "--batch-size", "16"];
+    let fails = |output: &Path| {
+        let arguments =
+            ["train", "--lr", "1e30", "--warmup-steps", "0", "--overwrite", "--output", path(output)];
+        refuse(1, &[&arguments[..], &rows[..]].concat(), &["step", "learning rate"]);
+    };
+    fails(&model);
+    assert!(snapshot(&model) == before, "the old model, its report or its metrics changed");
+    fails(&folder.path().join("fresh"));
+    assert!(!folder.path().join("fresh").exists(), "a folder without a model was left");
+}
+
+/// A limit on the size of files stands in for a full disk: writing fails in the same places.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_leaves_everything_as_it_was() {
+    let (folder, model) = model();
+    let before = snapshot(&model);
+    let limited = |output: &Path| {
+        let script = format!(
+            "trap '' XFSZ; ulimit -f 1000; exec {} train --epochs 1 --train-samples 64 --overwrite --output {}",
+            env!("CARGO_BIN_EXE_vitrine"),
+            path(output)
+        );
+        let output = Command::new("bash").args(["-c", &script]).env("CUDA_VISIBLE_DEVICES", "").output();
+        let output = output.expect("bash runs");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let last = stderr.lines().last().unwrap_or_default();
+        assert!(last.contains("error:") && last.contains("model.safetensors"), "{stderr}");
+    };
+    limited(&model);
+    assert!(snapshot(&model) == before, "the old model, its report or its metrics changed");
+    limited(&folder.path().join("fresh"));
+    assert!(!folder.path().join("fresh").exists(), "something half-written was left");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_cleans_up_and_ends_by_the_signal() {
+    use std::os::unix::process::ExitStatusExt;
+    let folder = TempDir::new().expect("a temporary folder");
+    let output = folder.path().join("out");
+    let run = Command::new(env!("CARGO_BIN_EXE_vitrine"))
+        .args(["train", "--epochs", "1000", "--train-samples", "256", "--output", path(&output)])
+        .env("CUDA_VISIBLE_DEVICES", "")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built with the tests");
+    // Steps are logged beside the final name.
+    let started = Instant::now();
+    while !output.exists() || snapshot(&output).values().all(Vec::is_empty) {
+        assert!(started.elapsed() < Duration::from_secs(60), "no step in a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let killed = Command::new("kill").args(["-INT", &run.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
+    let ended = run.wait_with_output().expect("the run ends");
+    let stderr = text(&ended.stderr);
+    assert_eq!(ended.status.signal(), Some(2), "{stderr}");
+    assert!(stderr.contains("interrupted after step") && stderr.contains("nothing was saved"), "{stderr}");
+    assert!(!output.exists(), "something half-written was left");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (folder, model) = model();
+    let texts = folder.path().join("texts.txt");
+    std::fs::write(&texts, "a dull film\n".repeat(2000)).expect("a file is written");
+    let mut run = Command::new(env!("CARGO_BIN_EXE_vitrine"))
+        .args(["predict", "--model", path(&model), "--file", path(&texts)])
+        .env("CUDA_VISIBLE_DEVICES", "")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built with the tests");
+    let mut first = String::new();
+    BufReader::new(run.stdout.take().expect("it is piped")).read_line(&mut first).expect("a line");
+    assert!(first.contains("a dull film"));
+    // The reader is closed by now.
+    let ended = run.wait_with_output().expect("the run ends");
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(!text(&ended.stderr).contains("panicked"), "{}", text(&ended.stderr));
 }
 
 #[test]

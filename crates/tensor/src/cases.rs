@@ -8,20 +8,24 @@
 mod attention;
 mod classification;
 mod dense;
+mod elementwise;
 mod low;
 mod normalization;
 mod optimizer;
 mod rows;
+mod shapes;
 
 pub use attention::attention;
 pub use classification::{cross_entropy, log_softmax, softmax};
-pub use dense::{gelu_erf, gelu_tanh, linear, matmul};
+pub use dense::{linear, matmul};
+pub use elementwise::{arithmetic, functions, gelu_erf, gelu_tanh};
 pub use low::Low;
 pub use normalization::{
     dropout, dropout_add_layer_norm, embed_layer_norm, embedding, layer_norm, layer_norm_of,
 };
 pub use optimizer::adamw;
 pub use rows::{all, of};
+pub use shapes::{cat, gather_rows, max, mean, narrow, sum, transpose};
 
 use crate::{DType, Device, Result, Tensor, for_float, random};
 

@@ -94,6 +94,14 @@ pub enum TrainError {
         /// Global norm of its gradient.
         grad_norm: f64,
     },
+    /// Somebody asked for an end.
+    #[error("interrupted after step {step} of {total}; nothing was saved")]
+    Interrupted {
+        /// Steps done.
+        step: usize,
+        /// Steps that there were to do.
+        total: usize,
+    },
     /// The operating system refused to write.
     #[error("cannot write {}: {source}", path.display())]
     Write {

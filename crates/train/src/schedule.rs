@@ -80,7 +80,17 @@ impl Schedule {
         let last = self.total.checked_sub(1)?;
         // Every kind rises up to the end of the warmup and never rises again.
         let peak = self.factor(self.warmup.min(last));
-        let mean = (0..self.total).map(|k| self.factor(k)).sum::<f64>() / self.total as f64;
+        // In closed form, for there may be billions of steps: sum k/w of the warmup, then (n + 1) / 2 for n steps down, since
+        // the cosines from 0 to below pi add up to 1 and linear steps to as much.
+        let (rising, falling) =
+            (self.warmup.min(self.total) as f64, self.total.saturating_sub(self.warmup) as f64);
+        let rise = rising * (rising - 1.0) / 2.0 / self.warmup.max(1) as f64;
+        let fall = match self.kind {
+            ScheduleKind::Constant => falling,
+            _ if falling > 0.0 => (falling + 1.0) / 2.0,
+            _ => 0.0,
+        };
+        let mean = (rise + fall) / self.total as f64;
         Some(Summary { peak, last: self.factor(last), mean })
     }
 
@@ -187,6 +197,21 @@ mod tests {
         {
             assert!(findings[0].contains(part), "{part:?} is not in {:?}", findings[0]);
         }
+    }
+
+    #[test]
+    fn the_mean_is_that_of_all_steps_and_quick() {
+        for kind in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::Constant] {
+            for (total, warmup) in [(1, 0), (1, 1), (7, 0), (7, 3), (7, 7), (7, 20), (100, 99)] {
+                let s = schedule(kind, total, warmup);
+                let want = (0..total).map(|k| s.factor(k)).sum::<f64>() / total as f64;
+                let got = s.summary().unwrap().mean;
+                assert!((got - want).abs() < 1e-12, "{kind} {total} {warmup}: {got}, want {want}");
+            }
+        }
+        // Added up, this would take hours.
+        let long = schedule(ScheduleKind::Linear, 1 << 50, 0).summary().unwrap();
+        assert!((long.mean - 0.5).abs() < 1e-9);
     }
 
     #[test]

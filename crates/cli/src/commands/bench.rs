@@ -1,6 +1,6 @@
 //! `vitrine bench step`: times whole training or inference steps, and says where the time goes.
 
-use super::{Resolved, bench_kernels, named_config, resolve};
+use super::{Resolved, bench_kernels, check_memory, named_config, resolve, weight_bytes};
 use crate::args::{BenchStep, StepMode};
 use crate::machine::{Machine, cpu_seconds, peak_rss_bytes};
 use crate::output::{self, Align, Failure, Outcome, bytes, line, table};
@@ -17,6 +17,9 @@ use vitrine_train::optimizer::AdamW;
 
 /// Weights, token ids and dropout come from this.
 const SEED: u64 = 42;
+
+/// The most tokens in a step of equal lengths; no machine of today takes so many.
+const MAX_TOKENS: usize = 1 << 24;
 
 #[derive(Serialize)]
 struct Report {
@@ -60,18 +63,22 @@ struct Row {
 pub fn run(arguments: &BenchStep) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
     let config = named_config("--config", &arguments.config)?;
-    let steps = lengths(arguments, config.max_position_embeddings)?;
+    let (shapes, steps) = lengths(arguments, config.max_position_embeddings)?;
+    check_memory(resolved.place, needed_bytes(&config, arguments, &shapes), || match arguments.lengths {
+        Some(_) => format!("--batch {}", arguments.batch),
+        None => format!("--batch {} --seq {}", arguments.batch, arguments.seq),
+    })?;
     let mut model = BertForSequenceClassification::random(config.clone(), SEED)?;
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
-    let batches = steps.iter().map(|lengths| random_batch(&config, lengths)).collect::<Outcome<Vec<_>>>()?;
 
     let mut times = Vec::new();
     let mut breakdowns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut cpu_before = cpu_seconds();
     // Warm-up steps are the first ones over again.
-    let timed = batches.iter().cycle().take(arguments.warmup).chain(&batches);
-    for (step, batch) in timed.enumerate() {
+    let of_steps = || shapes.iter().cycle();
+    for (step, lengths) in of_steps().take(arguments.warmup).chain(of_steps().take(steps)).enumerate() {
+        let batch = &random_batch(&config, lengths)?;
         if step == arguments.warmup {
             cpu_before = cpu_seconds();
         }
@@ -98,12 +105,14 @@ pub fn run(arguments: &BenchStep) -> Outcome {
     });
 
     // Steps of real lengths differ, so they count by their sum; equal ones by their median.
-    let count = times.len() as f64;
-    let seconds_per_step =
-        if arguments.lengths.is_some() { times.iter().sum::<f64>() / count } else { median(&mut times) };
+    let seconds_per_step = match arguments.lengths {
+        Some(_) => times.iter().sum::<f64>() / times.len() as f64,
+        None => median(&mut times),
+    };
     times.sort_by(f64::total_cmp);
     let (mut nominal, mut executed, mut tokens) = (0.0, 0.0, 0.0);
-    for lengths in &steps {
+    let count = shapes.len() as f64;
+    for lengths in &shapes {
         let cost = config.cost(lengths);
         let flops = match arguments.mode {
             StepMode::Train => (cost.training_flops, cost.executed_training_flops),
@@ -199,14 +208,31 @@ fn print(report: &Report) -> Outcome {
     line(table(&[("operation", Align::Left), ("seconds", Align::Right), ("share", Align::Right)], &rows))
 }
 
-/// The lengths of the sequences of each step.
-fn lengths(arguments: &BenchStep, limit: usize) -> Outcome<Vec<Vec<usize>>> {
+/// An estimate of the memory that the largest step takes.
+fn needed_bytes(config: &BertConfig, arguments: &BenchStep, shapes: &[Vec<usize>]) -> u64 {
+    let kept = shapes.iter().map(|lengths| config.cost(lengths).activation_bytes).max().unwrap_or(0);
+    let a_layer = kept / config.num_hidden_layers as u64;
+    match arguments.mode {
+        // Masters, gradients and two moments; layer by layer where activations are computed again.
+        StepMode::Train if arguments.checkpoint_layers => 4 * weight_bytes(config) + a_layer,
+        StepMode::Train => 4 * weight_bytes(config) + kept,
+        StepMode::Infer => weight_bytes(config) + a_layer,
+    }
+}
+
+/// The lengths of the sequences of steps, to be gone through again and again, and how many steps there are.
+fn lengths(arguments: &BenchStep, limit: usize) -> Outcome<(Vec<Vec<usize>>, usize)> {
     let Some(file) = &arguments.lengths else {
         if arguments.seq > limit {
             let message = format!("--seq {} is more than the model's {limit} positions", arguments.seq);
             return Err(Failure::Usage(message));
         }
-        return Ok(vec![vec![arguments.seq; arguments.batch]; arguments.steps]);
+        if arguments.batch * arguments.seq > MAX_TOKENS {
+            let (batch, seq) = (arguments.batch, arguments.seq);
+            let message = format!("--batch {batch} --seq {seq} is more than {MAX_TOKENS} tokens a step");
+            return Err(Failure::Usage(message));
+        }
+        return Ok((vec![vec![arguments.seq; arguments.batch]], arguments.steps));
     };
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::Run(format!("cannot read {}: {error}", file.display())))?;
@@ -224,7 +250,9 @@ fn lengths(arguments: &BenchStep, limit: usize) -> Outcome<Vec<Vec<usize>>> {
     if lengths.is_empty() {
         return Err(Failure::Run(format!("{} has no lengths", file.display())));
     }
-    Ok(lengths.chunks(arguments.batch).map(<[usize]>::to_vec).collect())
+    let shapes: Vec<Vec<usize>> = lengths.chunks(arguments.batch).map(<[usize]>::to_vec).collect();
+    let steps = shapes.len();
+    Ok((shapes, steps))
 }
 
 fn random_batch(config: &BertConfig, lengths: &[usize]) -> Outcome<TokenBatch> {

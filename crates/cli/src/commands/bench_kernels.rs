@@ -4,7 +4,7 @@
 //! floating-point operations, against the best product. Between repetitions a large buffer is overwritten, so that nothing
 //! is left in a cache.
 
-use super::{Resolved, resolve};
+use super::{Resolved, check_memory, resolve};
 use crate::args::BenchKernels;
 use crate::machine::Machine;
 use crate::output::{self, Align, Outcome, line, table};
@@ -70,7 +70,7 @@ impl Timer {
     /// The median and the least seconds; once before, untimed.
     fn time(&mut self, mut work: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
         work()?;
-        let mut seconds = Vec::with_capacity(self.repeats);
+        let mut seconds = Vec::new();
         for _ in 0..self.repeats {
             self.flushed.zero_()?;
             seconds.push(match self.place {
@@ -110,9 +110,12 @@ pub fn product_peak(place: Device, dtype: DType, repeats: usize) -> Result<f64> 
 pub fn run(arguments: &BenchKernels) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
     let (place, dtype) = (resolved.place, resolved.compute);
+    let largest = arguments.size.iter().copied().max().unwrap_or(64) << 20;
+    // Up to eight arrays of this size live at once, beside the one that empties the caches.
+    let needed = 8 * largest as u64 + FLUSHED as u64;
+    check_memory(place, needed, || format!("--size {}", largest >> 20))?;
     let product_tflops = product_peak(place, dtype, arguments.repeats)?;
     let mut timer = Timer::new(place, arguments.repeats)?;
-    let largest = arguments.size.iter().copied().max().unwrap_or(64) << 20;
     let source = numbers(largest / 4 / WIDTH, WIDTH, DType::F32, place)?;
     let (_, best) = timer.time(|| source.copy().map(drop))?;
     let copy = 2.0 * source.bytes() as f64 / best;

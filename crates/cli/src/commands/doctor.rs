@@ -157,7 +157,8 @@ fn print(report: &Report) -> Outcome {
         line(format!("device       cuda: none: {why}"))?;
     }
     for check in &report.self_test {
-        let verdict = if check.passed { paint(Style::Good, "ok") } else { paint(Style::Error, "FAILED") };
+        let (style, verdict) = if check.passed { (Style::Good, "ok") } else { (Style::Error, "FAILED") };
+        let verdict = paint(&std::io::stdout(), style, verdict);
         let error = format!("relative error {:.1e}, limit {:.1e}", check.relative_error, check.limit);
         line(format!("self-test    {:<12} {:<5} {verdict}  ({error})", check.isa, check.dtype))?;
     }

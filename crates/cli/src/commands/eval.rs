@@ -7,7 +7,7 @@ use crate::output::{self, Outcome, note, warn};
 use crate::progress::Progress;
 use crate::report;
 use serde::Serialize;
-use vitrine_bert::BertForSequenceClassification;
+use vitrine_bert::{BertForSequenceClassification, Loaded};
 use vitrine_train::data::LoadOptions;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::{Evaluation, TokenizedDataset, evaluate};
@@ -27,7 +27,8 @@ struct Report<'a> {
 /// Runs the command.
 pub fn run(arguments: &Eval) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let (mut model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    let Loaded { mut model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
+    notes.iter().for_each(warn);
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
     let max_length = report::max_length(arguments.max_length, model.config())?;

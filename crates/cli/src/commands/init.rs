@@ -1,9 +1,10 @@
 //! `vitrine init`: a model of any size with random weights, as the start of training from scratch or of measurements.
 
-use super::{check_output, named_config};
+use super::{check_memory, check_output, named_config, weight_bytes};
 use crate::args::Init;
 use crate::output::{Failure, Outcome, note, thousands};
 use vitrine_bert::{BertModel, Tokenizer};
+use vitrine_tensor::Device;
 use vitrine_train::corpus;
 
 /// Runs the command.
@@ -30,6 +31,7 @@ pub fn run(arguments: &Init) -> Outcome {
             thousands(config.vocab_size)
         )));
     }
+    check_memory(Device::Cpu, weight_bytes(&config), || format!("a model of --config {}", arguments.config))?;
     let model = BertModel::random(config, arguments.seed)?;
     model.save(&arguments.output, &tokenizer)?;
     note(format!(

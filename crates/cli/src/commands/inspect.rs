@@ -1,7 +1,7 @@
 //! `vitrine inspect`: what a model is made of, and what running it takes.
 
 use crate::args::Inspect;
-use crate::output::{self, Align, Outcome, bytes, line, si, table, thousands};
+use crate::output::{self, Align, Failure, Outcome, bytes, line, si, table, thousands, warn};
 use serde::Serialize;
 use vitrine_bert::{Cost, load_any};
 
@@ -25,6 +25,7 @@ struct Part {
 /// Runs the command.
 pub fn run(arguments: &Inspect) -> Outcome {
     let model = load_any(&arguments.model)?;
+    model.notes().iter().for_each(warn);
     let parts: Vec<Part> = model
         .parameters()
         .parts()?
@@ -36,7 +37,13 @@ pub fn run(arguments: &Inspect) -> Outcome {
         })
         .collect();
     let parameters = parts.iter().map(|part| part.parameters).sum();
-    let tokens = arguments.tokens.unwrap_or(model.config().max_position_embeddings);
+    let limit = model.config().max_position_embeddings;
+    let tokens = arguments.tokens.unwrap_or(limit);
+    if tokens > limit {
+        let message =
+            format!("--tokens {tokens} is more than the model's {limit} positions; use {limit} or less");
+        return Err(Failure::Usage(message));
+    }
     let cost = model.config().cost(&[tokens]);
     let report = Report { parameters, parameter_bytes: parameters * 4, parts, tokens, cost };
     if arguments.json {

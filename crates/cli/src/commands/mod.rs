@@ -11,7 +11,8 @@ mod trace;
 mod train;
 
 use crate::args::{Bench, Command, Compute, DTypeChoice};
-use crate::output::{Failure, Outcome};
+use crate::machine;
+use crate::output::{Failure, Outcome, bytes};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -51,6 +52,9 @@ fn named_config(option: &str, name: &str) -> Outcome<BertConfig> {
 /// Refuses a folder that is not empty, unless `overwrite`.
 fn check_output(folder: &Path, overwrite: bool) -> Outcome {
     let refuse = |why: String| Failure::Usage(format!("--output {}: {why}", folder.display()));
+    if folder.is_file() {
+        return Err(refuse("there is a file of this name; choose another".into()));
+    }
     match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Ok(true) if !overwrite => {
             Err(refuse("the folder is not empty; choose another or pass --overwrite".into()))
@@ -58,6 +62,25 @@ fn check_output(folder: &Path, overwrite: bool) -> Outcome {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(refuse(error.to_string())),
+    }
+}
+
+/// Bytes of a model's weights in f32, up to its head.
+fn weight_bytes(config: &BertConfig) -> u64 {
+    let rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size;
+    4 * (config.cost(&[1]).encoder_weights + (rows * config.hidden_size) as u64)
+}
+
+/// Refuses what cannot fit into this machine, by estimate: the system would end the process without a word.
+fn check_memory(place: Device, needed: u64, what: impl FnOnce() -> String) -> Outcome {
+    match machine::memory_bytes() {
+        Some(total) if place == Device::Cpu && needed > total => Err(Failure::Usage(format!(
+            "{} needs about {} of memory, and this machine has {}; use less",
+            what(),
+            bytes(needed as usize),
+            bytes(total as usize)
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -88,8 +111,14 @@ impl Resolved {
     /// One line for people.
     pub fn line(&self) -> String {
         format!(
-            "dtype {} ({}), device {} ({}), {} with {} threads",
-            self.dtype, self.dtype_reason, self.device, self.device_reason, self.isa, self.threads
+            "dtype {} ({}), device {} ({}), {} with {} thread{}",
+            self.dtype,
+            self.dtype_reason,
+            self.device,
+            self.device_reason,
+            self.isa,
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
         )
     }
 }

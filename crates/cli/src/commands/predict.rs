@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use vitrine_bert::BertForSequenceClassification;
+use vitrine_bert::{BertForSequenceClassification, Loaded};
 use vitrine_train::{Prediction, predict};
 
 /// Texts classified before their results are printed.
@@ -39,10 +39,8 @@ pub fn run(arguments: &Predict) -> Outcome {
         Some(path) => read_texts(path)?,
         None => arguments.texts.clone(),
     };
-    if texts.is_empty() {
-        return Err(Failure::Usage("no text to classify".into()));
-    }
-    let (mut model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    let Loaded { mut model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
+    notes.iter().for_each(warn);
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
     let names = model.config().label_names();
@@ -70,6 +68,8 @@ fn print(arguments: &Predict, text: &str, prediction: &Prediction, names: &[Stri
         });
     }
     let labels: Vec<String> = shown.iter().map(|s| format!("{} {:.4}", s.label, s.score)).collect();
+    // A line a text, and no commands for the terminal.
+    let text = text.replace(char::is_control, " ");
     output::line(format!("{}\t{text}", labels.join("  ")))?;
     if prediction.truncated {
         warn(format!("only the first {} tokens of this text were read", prediction.tokens));
@@ -77,7 +77,8 @@ fn print(arguments: &Predict, text: &str, prediction: &Prediction, names: &[Stri
     Ok(())
 }
 
-/// A text a line, or JSONL with a `text` field (told by the first line being a JSON object); blank lines are skipped.
+/// A text a line, or JSONL with a `text` field (told by the file's name, or by the first line being a JSON object); blank
+/// lines are skipped.
 fn read_texts(path: &Path) -> Outcome<Vec<String>> {
     let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
     let failure = |error: std::io::Error| Failure::Run(format!("{name}: {error}"));
@@ -93,11 +94,16 @@ fn read_texts(path: &Path) -> Outcome<Vec<String>> {
             error.utf8_error().valid_up_to()
         ))
     })?;
+    let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
     let lines: Vec<(usize, &str)> =
         content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
+    if lines.is_empty() {
+        return Err(Failure::Run(format!("{name}: no text to classify")));
+    }
     let is_object =
         |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|value| value.is_object());
-    if !lines.first().is_some_and(|(_, line)| is_object(line)) {
+    let named = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
+    if !named && !lines.first().is_some_and(|(_, line)| is_object(line)) {
         return Ok(lines.into_iter().map(|(_, line)| line.to_owned()).collect());
     }
     let text_of = |(index, line): (usize, &str)| {

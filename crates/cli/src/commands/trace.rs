@@ -1,11 +1,11 @@
 //! `vitrine trace`: every operation of one forward pass, in order.
 
 use crate::args::Trace;
-use crate::output::{self, Align, Outcome, bytes, line, si, table};
+use crate::output::{self, Align, Outcome, bytes, line, si, table, warn};
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_autograd::Tape;
-use vitrine_bert::{BertForSequenceClassification, TokenBatch};
+use vitrine_bert::{BertForSequenceClassification, Loaded, TokenBatch};
 
 #[derive(Serialize)]
 struct Report {
@@ -32,7 +32,8 @@ struct OpRow {
 
 /// Runs the command. The tape records as in training, but for dropout, so that saved bytes can be shown.
 pub fn run(arguments: &Trace) -> Outcome {
-    let (model, tokenizer) = BertForSequenceClassification::load(&arguments.model)?;
+    let Loaded { model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
+    notes.iter().for_each(warn);
     let encoding = tokenizer.encode(&arguments.text, model.config().max_position_embeddings)?;
     let batch = TokenBatch::new([encoding.ids.as_slice()], None, model.config())?;
     // Once unmeasured: the first pass fills memory pools and reads the weights from the file.
@@ -109,5 +110,9 @@ fn print(report: &Report) -> Outcome {
         report.seconds * 1e3,
         inside * 1e3
     ))?;
-    line(format!("{} {:.4}", report.label, report.score))
+    line(format!("{} {:.4}", report.label, report.score))?;
+    if report.truncated {
+        warn(format!("only the first {} tokens of this text were read", report.tokens));
+    }
+    Ok(())
 }

@@ -2,21 +2,27 @@
 
 use super::{Resolved, resolve};
 use crate::args::{Recipe, Samples, Train};
+use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
 use crate::output::{self, Failure, Outcome, Style, note, paint, thousands, warn};
 use crate::progress::{Progress, duration};
 use crate::report::{self, EvalProgress, RunObserver};
 use serde::Serialize;
-use std::fs::{self, File};
-use std::io::LineWriter;
+use std::fs;
+use std::io::{ErrorKind, LineWriter};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use vitrine_bert::{BertConfig, BertForSequenceClassification, Tokenizer};
+use vitrine_bert::{BertConfig, BertError, BertForSequenceClassification, StagedFiles, Tokenizer};
 use vitrine_tensor::Error;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::{self, Dataset, LoadOptions, Splits};
 use vitrine_train::schedule::ScheduleKind;
 use vitrine_train::{Evaluation, TokenizedDataset, TrainSettings, TrainSummary, corpus, predict};
+
+/// What happened, as one JSON object.
+const REPORT_FILE: &str = "run.json";
+/// A JSON object a step.
+const METRICS_FILE: &str = "metrics.jsonl";
 
 /// The options after recipe and defaults have filled the gaps: what `run.json` stores.
 #[derive(Clone, Debug, Serialize)]
@@ -24,6 +30,9 @@ struct Settings {
     model: String,
     data: String,
     recipe: Option<&'static str>,
+    test_data: Option<String>,
+    text_column: Option<String>,
+    label_column: Option<String>,
     train_samples: Option<usize>,
     test_samples: Option<usize>,
     sample_seed: u32,
@@ -93,14 +102,21 @@ pub fn run(arguments: &Train) -> Outcome {
         let message = "--model and --data go together; give neither for the embedded default";
         return Err(Failure::Usage(message.into()));
     }
-    let output = Output::check(arguments)?;
+    if let Some(folder) = &arguments.output {
+        super::check_output(folder, arguments.overwrite)?;
+    }
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
     let (train_rows, test_rows) = rows(arguments, &defaults)?;
-    let (mut model, tokenizer, notes) = model(arguments, &train_rows, seed)?;
+    let (mut model, tokenizer, mut notes) = model(arguments, &train_rows, seed)?;
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
-    let max_length = report::max_length(arguments.max_length.or(defaults.max_length), model.config())?;
+    let positions = model.config().max_position_embeddings;
+    let recipe_length = defaults.max_length.map(|length| length.min(positions));
+    let max_length = report::max_length(arguments.max_length.or(recipe_length), model.config())?;
+    if arguments.max_length.is_none() && recipe_length < defaults.max_length {
+        notes.push(format!("texts are cut at the model's {positions} positions, not at the recipe's length"));
+    }
 
     let train_tokens = TokenizedDataset::new(&train_rows, &tokenizer, max_length)?;
     let test_tokens =
@@ -110,6 +126,10 @@ pub fn run(arguments: &Train) -> Outcome {
     let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
 
     note(resolved.line());
+    if let Some(wanted) = settings.train_samples.filter(|&wanted| wanted > train_rows.len()) {
+        let (wanted, there) = (thousands(wanted), thousands(train_rows.len()));
+        notes.push(format!("{wanted} training rows wanted, {there} drawn: some label has no more"));
+    }
     notes.iter().for_each(note);
     note(format!(
         "{} training rows, {} tokens, {} truncated at {max_length}; {total_steps} steps of {} rows",
@@ -123,13 +143,24 @@ pub fn run(arguments: &Train) -> Outcome {
         warn("no test split: nothing will be evaluated; name one with --test-data");
     }
 
-    let output = output.create()?;
-    let metrics_path = output.join("metrics.jsonl");
-    let io = |source| Failure::Run(format!("{}: {source}", metrics_path.display()));
+    let rows_at_once = settings.train.batch_size.min(train_tokens.len());
+    let mean_length = train_tokens.tokens() / train_tokens.len();
+    let kept = model.config().cost(&vec![mean_length; rows_at_once]).activation_bytes;
+    let layers = if settings.train.checkpoint_layers { model.config().num_hidden_layers as u64 } else { 1 };
+    let needed = 16 * model.parameters().numel() as u64 + kept / layers;
+    super::check_memory(resolved.place, needed, || format!("--batch-size {}", settings.train.batch_size))?;
+
+    let mut files = match &arguments.output {
+        Some(folder) => StagedFiles::new(folder)?,
+        None => fresh_run()?,
+    };
+    let output = files.folder().to_owned();
+    let interrupts = Interrupts::watch();
     let mut observer = RunObserver {
-        metrics: LineWriter::new(File::create(&metrics_path).map_err(io)?),
-        metrics_path: metrics_path.clone(),
+        metrics: LineWriter::new(files.create(METRICS_FILE)?),
+        metrics_path: output.join(METRICS_FILE),
         progress: Progress::new("train", total_steps),
+        interrupts: &interrupts,
     };
     let trained = vitrine_train::train(&mut model, &train_tokens, &settings.train, &mut observer);
     drop(observer);
@@ -141,16 +172,7 @@ pub fn run(arguments: &Train) -> Outcome {
     })?;
     note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
 
-    model.save(&output, &tokenizer)?;
-    let eval = test_tokens
-        .as_ref()
-        .map(|rows| {
-            let mut progress = EvalProgress(Progress::new("eval", rows.len()));
-            vitrine_train::evaluate(&model, rows, settings.train.eval_batch, &mut progress)
-        })
-        .transpose()?;
-
-    let report = RunReport {
+    let mut report = RunReport {
         command: "train",
         rows: RowsReport {
             train: train_rows.len(),
@@ -169,10 +191,25 @@ pub fn run(arguments: &Train) -> Outcome {
         train,
         peak_rss_bytes: machine::peak_rss_bytes(),
         seconds_total: started.elapsed().as_secs_f64(),
-        eval,
+        eval: None,
     };
-    let text = serde_json::to_string_pretty(&report)?;
-    vitrine_bert::write_atomically(&output.join("run.json"), text.as_bytes())?;
+    // Model, report and metrics of one run appear together, and replace those of another together.
+    model.save_into(&mut files, &tokenizer)?;
+    files.write_text(REPORT_FILE, &serde_json::to_string_pretty(&report)?)?;
+    files.commit()?;
+    if interrupts.seen() {
+        return Err(Failure::Run(format!("interrupted: saved in {}, but not evaluated", output.display())));
+    }
+    drop(interrupts);
+    if let Some(rows) = &test_tokens {
+        let mut progress = EvalProgress(Progress::new("eval", rows.len()));
+        let eval_batch = report.settings.train.eval_batch;
+        report.eval = Some(vitrine_train::evaluate(&model, rows, eval_batch, &mut progress)?);
+        report.peak_rss_bytes = machine::peak_rss_bytes();
+        report.seconds_total = started.elapsed().as_secs_f64();
+        let text = serde_json::to_string_pretty(&report)?;
+        vitrine_bert::write_atomically(&output.join(REPORT_FILE), text.as_bytes())?;
+    }
     if arguments.json {
         output::json(&report)?;
     } else {
@@ -183,7 +220,7 @@ pub fn run(arguments: &Train) -> Outcome {
             show_sentences(&model, &tokenizer)?;
         }
     }
-    note(format!("saved in {}", paint(Style::Bold, &output.display().to_string())));
+    note(format!("saved in {}", paint(&std::io::stderr(), Style::Bold, &output.display().to_string())));
     Ok(())
 }
 
@@ -252,6 +289,9 @@ fn settings(arguments: &Train, defaults: &Defaults, seed: u64, max_length: usize
         model: name(&arguments.model),
         data: name(&arguments.data),
         recipe: arguments.recipe.map(|Recipe::Notebook| "notebook"),
+        test_data: arguments.test_data.as_ref().map(|path| path.display().to_string()),
+        text_column: arguments.columns.text_column.clone(),
+        label_column: arguments.columns.label_column.clone(),
         train_samples: count(arguments.train_samples, defaults.train_samples),
         test_samples: count(arguments.test_samples, defaults.test_samples),
         sample_seed: arguments.sample_seed.unwrap_or(42),
@@ -289,6 +329,14 @@ fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<(Dataset, Option<Data
         let label_names = Some(train.label_names.clone());
         test = Some(report::load_for_evaluation(path, LoadOptions { label_names, ..options })?);
     }
+    let labels = train.class_counts().iter().filter(|&&count| count > 0).count();
+    if labels < 2 {
+        let (rows, source) = (thousands(train.len()), &train.source);
+        let message = format!(
+            "{source}: all {rows} rows have the same label; there is nothing to learn (see --label-column)"
+        );
+        return Err(Failure::Run(message));
+    }
     let seed = arguments.sample_seed.unwrap_or(42);
     let count = |asked: Option<Samples>, default: Option<usize>| {
         asked.unwrap_or(default.map_or(Samples::All, Samples::Count))
@@ -323,32 +371,21 @@ fn model(
         return Ok((model, tokenizer, vec![note]));
     };
     let loaded = BertForSequenceClassification::from_pretrained(folder, &rows.label_names, seed)?;
-    let tokenizer = Tokenizer::from_dir(folder)?;
-    Ok((loaded.model, tokenizer, loaded.notes))
+    Ok((loaded.model, loaded.tokenizer, loaded.notes))
 }
 
-/// The output folder: checked before anything is computed, made when there is something to write.
-struct Output(PathBuf);
-
-impl Output {
-    fn check(arguments: &Train) -> Outcome<Self> {
-        let Some(folder) = &arguments.output else { return Ok(Output(fresh_run()?)) };
-        super::check_output(folder, arguments.overwrite)?;
-        Ok(Output(folder.clone()))
+/// The first of runs/train-001, runs/train-002, .. that does not exist; another run that starts now gets another.
+fn fresh_run() -> Outcome<StagedFiles> {
+    let runs = Path::new("runs");
+    fs::create_dir_all(runs)
+        .map_err(|error| Failure::Run(format!("runs: {error}; name a folder with --output")))?;
+    for n in 1..10_000 {
+        match StagedFiles::in_new_folder(&runs.join(format!("train-{n:03}"))) {
+            Err(BertError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
+            result => return Ok(result?),
+        }
     }
-
-    fn create(self) -> Outcome<PathBuf> {
-        fs::create_dir_all(&self.0)
-            .map_err(|error| Failure::Run(format!("{}: {error}", self.0.display())))?;
-        Ok(self.0)
-    }
-}
-
-/// The first of runs/train-001, runs/train-002, .. that does not exist.
-fn fresh_run() -> Outcome<PathBuf> {
-    let free =
-        (1..10_000).map(|n| Path::new("runs").join(format!("train-{n:03}"))).find(|path| !path.exists());
-    free.ok_or_else(|| Failure::Usage("runs/ is full; name a folder with --output".into()))
+    Err(Failure::Usage("runs/ is full; name a folder with --output".into()))
 }
 
 fn show_sentences(model: &BertForSequenceClassification, tokenizer: &Tokenizer) -> Outcome {

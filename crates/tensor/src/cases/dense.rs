@@ -1,64 +1,18 @@
-//! Rows of GELU, matrix products and linear layers.
+//! Rows of matrix products and linear layers.
 //!
 //! Tolerances: a product of K terms errs by about sqrt(K) roundings, gradients of weights by sqrt(T); an activation
 //! adds its own four to eight units.
 
+use super::elementwise::{gelu_erf_of, gelu_tanh_of};
 use super::{Cost, Forwarded, Input, Low, NaiveResults, OpCase, Values};
-use crate::ops::gelu;
 use crate::ops::linear as linear_op;
 use crate::ops::linear::{Activation, LinearNeeds};
 use crate::ops::matmul as matmul_op;
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
-
-fn gelu_erf_of(x: f64) -> (f64, f64) {
-    let cdf = 0.5 * (1.0 + libm::erf(x * FRAC_1_SQRT_2));
-    (x * cdf, cdf + x * (-0.5 * x * x).exp() * 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2)
-}
-
-fn gelu_tanh_of(x: f64) -> (f64, f64) {
-    let root = (2.0 / PI).sqrt();
-    let tanh = (root * (x + 0.044715 * x.powi(3))).tanh();
-    let slope = root * (1.0 + 3.0 * 0.044715 * x * x);
-    (0.5 * x * (1.0 + tanh), 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * slope)
-}
 
 /// `f` and its derivative applied to x and dy, rounded once each.
 fn apply(f: fn(f64) -> (f64, f64), x: &[Low], dy: &[Low]) -> (Vec<Low>, Vec<Low>) {
     let y = x.iter().map(|x| x.map(|x| f(x).0)).collect();
     (y, x.iter().zip(dy).map(|(x, &dy)| x.map(|x| f(x).1) * dy).collect())
-}
-
-fn gelu_row(
-    op: &'static str,
-    len: usize,
-    forward: fn(&crate::Tensor) -> crate::Result<crate::Tensor>,
-    backward: fn(&crate::Tensor, &crate::Tensor) -> crate::Result<crate::Tensor>,
-    f: fn(f64) -> (f64, f64),
-) -> OpCase {
-    OpCase {
-        op,
-        variant: len.to_string(),
-        inputs: vec![Input::new("x", &[len]).values(Values::Normal { mean: 0.0, std: 2.0 })],
-        roundings: 16.0,
-        forward: Box::new(move |inputs| Ok(Forwarded { outputs: vec![forward(&inputs[0])?], saved: vec![] })),
-        backward: Some(Box::new(move |inputs, _, douts| Ok(vec![Some(backward(&douts[0], &inputs[0])?)]))),
-        naive: Some(Box::new(move |inputs, douts| {
-            let (y, dx) = apply(f, &inputs[0], &douts[0]);
-            NaiveResults { outputs: vec![y], gradients: vec![Some(dx)] }
-        })),
-        cost: Cost { bytes: 8 * len, flops: 20 * len },
-        backward_cost: Cost { bytes: 12 * len, flops: 30 * len },
-    }
-}
-
-/// GELU by the error function, of `len` elements.
-pub fn gelu_erf(len: usize) -> OpCase {
-    gelu_row("gelu_erf", len, gelu::gelu_erf, gelu::gelu_erf_backward, gelu_erf_of)
-}
-
-/// GELU by tanh, of `len` elements.
-pub fn gelu_tanh(len: usize) -> OpCase {
-    gelu_row("gelu_tanh", len, gelu::gelu_tanh, gelu::gelu_tanh_backward, gelu_tanh_of)
 }
 
 /// Textbook `a b` of `[m, k]` and `[k, n]` matrices.

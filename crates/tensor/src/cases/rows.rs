@@ -1,8 +1,9 @@
 //! The table: every row that is tested.
 
 use super::{
-    OpCase, Values, adamw, attention, cross_entropy, dropout, dropout_add_layer_norm, embed_layer_norm,
-    embedding, gelu_erf, gelu_tanh, layer_norm, linear, log_softmax, matmul, softmax,
+    OpCase, Values, adamw, arithmetic, attention, cat, cross_entropy, dropout, dropout_add_layer_norm,
+    embed_layer_norm, embedding, functions, gather_rows, gelu_erf, gelu_tanh, layer_norm, linear,
+    log_softmax, matmul, max, mean, narrow, softmax, sum, transpose,
 };
 use crate::ops::attention::Queries;
 use crate::ops::linear::Activation;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<OpCase> {
     rows.extend([embedding(1200, 3, 8), embedding(500, 300, 8), embed_layer_norm(600, 130, 12)]);
     rows.extend([0.0, 0.3].map(|p| dropout_add_layer_norm(37, 24, p).with_wide("residual")));
     rows.extend(dense());
+    rows.extend(general());
     // Strided.
     rows.extend(
         [layer_norm(5, 20), softmax(5, 20), log_softmax(5, 20), cross_entropy(5, 20)].map(|r| r.strided(3)),
@@ -74,6 +76,40 @@ fn dense() -> Vec<OpCase> {
     rows.extend(activations.map(|activation| linear(6, 17, 9, activation)));
     rows.extend([linear(1, 1, 1, Activation::None), linear(33, 40, 70, Activation::GeluErf)]);
     rows.push(linear(6, 17, 9, Activation::Tanh).strided(3));
+    rows
+}
+
+/// What a tensor library has besides: functions of elements, arithmetic, reductions, movement.
+fn general() -> Vec<OpCase> {
+    let mut rows: Vec<OpCase> = [0, 1, 3, 8, 9, 16, 17, 33].into_iter().flat_map(functions).collect();
+    rows.extend(functions(40_000));
+    rows.extend(functions(20).into_iter().map(|row| row.strided(3)));
+    // The same shape, rows, columns, both, a scalar, three dimensions, nothing.
+    for (a, b) in [
+        (&[3, 17][..], &[3, 17][..]),
+        (&[3, 17], &[17]),
+        (&[3, 17], &[3, 1]),
+        (&[1, 5], &[4, 1]),
+        (&[], &[2, 3]),
+        (&[2, 1, 9], &[3, 1]),
+        (&[0, 4], &[4]),
+    ] {
+        rows.extend(arithmetic(a, b));
+    }
+    rows.extend(arithmetic(&[3, 20], &[1, 20]).into_iter().map(|row| row.strided(3)));
+    for dims in [[2, 3, 4], [1, 33, 1], [5, 1, 17], [3, 4, 130]] {
+        rows.extend((0..3).flat_map(|dim| [sum(&dims, dim), mean(&dims, dim), max(&dims, dim)]));
+    }
+    rows.extend([sum(&[2, 0, 3], 1), sum(&[0, 3], 1), sum(&[20_000], 0), sum(&[300, 7], 0)]);
+    rows.extend([sum(&[4, 9], 1), mean(&[4, 9], 0), max(&[4, 9], 1)].map(|row| row.strided(3)));
+    rows.extend([cat(&[3, 5], 2, 0), cat(&[3, 5], 2, 1), cat(&[2, 3, 4], 1, 1), cat(&[2, 3], 0, 1)]);
+    rows.extend([narrow(&[5, 19], 0, 1, 3), narrow(&[5, 19], 1, 3, 7), narrow(&[2, 3, 4], 1, 2, 1)]);
+    rows.extend([transpose(1, 7), transpose(5, 19), transpose(40, 33)]);
+    rows.extend([gather_rows(5, 19, 4), gather_rows(3, 8, 9), gather_rows(7, 1, 0)]);
+    rows.extend(
+        [cat(&[3, 5], 2, 1), narrow(&[5, 19], 1, 3, 7), transpose(5, 19), gather_rows(5, 19, 4)]
+            .map(|row| row.strided(3)),
+    );
     rows
 }
 

@@ -26,7 +26,7 @@ pub struct CrossEntropy {
 ///
 /// # Errors
 /// `ShapeMismatch`, also for no rows; `IndexOutOfRange` for a label; `DTypeMismatch` for integers, `NotContiguous`,
-/// `NotSupported` off the CPU.
+/// `NotSupported` on CUDA but for F32 and BF16.
 pub fn cross_entropy(logits: &Tensor, labels: &[u32]) -> Result<CrossEntropy> {
     const OP: &str = "cross_entropy";
     let classes = check_labels(OP, "logits [B, K]", logits, labels)?;

@@ -201,7 +201,7 @@ macro_rules! function {
         $(#[$doc])*
         ///
         /// # Errors
-        /// `DTypeMismatch` for integers; `NotSupported` off the CPU.
+        /// `DTypeMismatch` for integers; `NotSupported` on CUDA but for F32 and BF16.
         pub fn $name($x: &Tensor) -> Result<Tensor> {
             unary(stringify!($name), $x, $type)
         }
@@ -300,7 +300,7 @@ fn affine(op: &'static str, x: &Tensor, f: Affine) -> Result<Tensor> {
 /// `factor * x`. `dx = factor * dy`.
 ///
 /// # Errors
-/// `DTypeMismatch` for integers; `NotSupported` off the CPU.
+/// `DTypeMismatch` for integers; `NotSupported` on CUDA but for F32 and BF16.
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
     affine("scale", x, Affine { factor, term: 0.0 })
 }

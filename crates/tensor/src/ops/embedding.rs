@@ -24,7 +24,7 @@ const PARTIAL_TOKENS: usize = 512;
 /// Rows `ids` of `table: [V, C]` (rows may be strided), as `[T, C]`. `torch.nn.functional.embedding`.
 ///
 /// # Errors
-/// `IndexOutOfRange` for an id, `ShapeMismatch`, `DTypeMismatch` for integers, `NotContiguous`, `NotSupported` off the CPU.
+/// `IndexOutOfRange` for an id, `ShapeMismatch`, `DTypeMismatch` for integers, `NotContiguous`, `NotSupported` on CUDA but for F32 and BF16.
 pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     const OP: &str = "embedding";
     let (len, width) = check::matrix(OP, "table [V, C]", table)?;
@@ -163,7 +163,7 @@ pub struct EmbedLayerNorm {
 /// `weight` and `bias: [C]` have the accumulator's dtype.
 ///
 /// # Errors
-/// `IndexOutOfRange` for an id, `ShapeMismatch`, `DTypeMismatch`, `NotContiguous`, `NotSupported` off the CPU.
+/// `IndexOutOfRange` for an id, `ShapeMismatch`, `DTypeMismatch`, `NotContiguous`, `NotSupported` on CUDA but for F32 and BF16.
 pub fn embed_layer_norm(
     ids: &[u32],
     token_types: &[u32],

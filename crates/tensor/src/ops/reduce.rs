@@ -17,7 +17,7 @@ const PIECE_ROWS: usize = 64;
 /// The sum over dimension `dim`, which is dropped, or kept with length 1 if `keepdim`. `dx` is `dy`, broadcast.
 ///
 /// # Errors
-/// `IndexOutOfRange` when there is no such dimension; `DTypeMismatch` for integers; `NotSupported` off the CPU.
+/// `IndexOutOfRange` when there is no such dimension; `DTypeMismatch` for integers; `NotSupported` on CUDA but for F32 and BF16.
 pub fn sum(x: &Tensor, dim: usize, keepdim: bool) -> Result<Tensor> {
     let [outer, len, inner] = around("sum", x, dim)?;
     let dims = reduced(x, dim, keepdim);
@@ -60,7 +60,7 @@ pub fn mean(x: &Tensor, dim: usize, keepdim: bool) -> Result<Tensor> {
 /// The sum of all elements, a scalar tensor. `dx` is `dy`, broadcast.
 ///
 /// # Errors
-/// `DTypeMismatch` for integers; `NotSupported` off the CPU.
+/// `DTypeMismatch` for integers; `NotSupported` on CUDA but for F32 and BF16.
 pub fn sum_all(x: &Tensor) -> Result<Tensor> {
     sum(&x.reshape(&[x.numel()])?, 0, false)
 }
@@ -78,16 +78,19 @@ pub fn reduce_to_shape(dy: &Tensor, dims: &[usize]) -> Result<Tensor> {
     };
     // The leading dimensions at once: a bias gradient is one sum over all rows.
     let leading: usize = dy.dims()[..lead].iter().product();
-    let mut dx = dy.clone();
+    let repeated = dy.dims()[lead..].iter().zip(dims).filter(|(from, to)| from != to).count();
+    // Several sums one after the other round once, like one.
+    let several = usize::from(lead > 0) + repeated > 1;
+    let mut dx = dy.to_dtype(if several { dy.dtype().accumulator() } else { dy.dtype() })?;
     if lead > 0 {
-        dx = sum(&dy.reshape(&[&[leading], &dy.dims()[lead..]].concat())?, 0, false)?;
+        dx = sum(&dx.reshape(&[&[leading], &dy.dims()[lead..]].concat())?, 0, false)?;
     }
     for (d, &length) in dims.iter().enumerate() {
         if dx.dims()[d] != length {
             dx = sum(&dx, d, true)?;
         }
     }
-    dx.contiguous()
+    dx.to_dtype(dy.dtype())?.contiguous()
 }
 
 /// What [`max`] finds.
@@ -101,12 +104,15 @@ pub struct Max {
 /// The largest element along dimension `dim` and its first position. NaN counts as the largest.
 ///
 /// # Errors
-/// As [`sum`]; `ShapeMismatch` for a dimension of length 0.
+/// As [`sum`]; `ShapeMismatch` for a dimension of length 0; `NotSupported` on CUDA.
 pub fn max(x: &Tensor, dim: usize, keepdim: bool) -> Result<Max> {
     let [_, len, inner] = around("max", x, dim)?;
     if len == 0 {
         let expected = format!("at least one element in dimension {dim}");
         return Err(Error::ShapeMismatch { op: "max", expected, got: x.dims().to_vec() });
+    }
+    if x.device() != Device::Cpu {
+        return Err(Error::NotSupported { op: "max", device: x.device(), dtype: x.dtype() });
     }
     let dims = reduced(x, dim, keepdim);
     let source = x.contiguous()?;

@@ -17,7 +17,7 @@ const PIECE: usize = 1 << 14;
 /// Softmax of `x: [.., C]` over C (rows may be strided); the result has the shape and dtype of x.
 ///
 /// # Errors
-/// `DTypeMismatch` for integers, `NotContiguous`, `NotSupported` off the CPU.
+/// `DTypeMismatch` for integers, `NotContiguous`, `NotSupported` on CUDA but for F32 and BF16.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     forward("softmax", x, false)
 }
