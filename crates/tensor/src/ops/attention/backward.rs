@@ -4,7 +4,7 @@ use super::Problem;
 use super::forward::{QUERIES, score_block};
 use super::pack::{PackPanels, PackRows, Part, Scratch, Unpack, padded};
 use super::product::Product;
-use super::scores::{Block, KEYS, ProbabilityGradients, ScoreGradients};
+use super::scores::{Block, KEYS, ProbabilityGradients, ScoreGradients, divide};
 use crate::Float;
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::simd::run;
@@ -50,6 +50,7 @@ pub(super) fn backward<E: Float>(
         blocks * QUERIES * KEYS,
         blocks * QUERIES * KEYS,
         QUERIES,
+        QUERIES,
         QUERIES.max(keys),
     ]);
     let [
@@ -64,6 +65,7 @@ pub(super) fn backward<E: Float>(
         scores,
         dscores,
         delta,
+        sums,
         factors,
     ] = scratch.pieces();
     for (source, panels) in [(value, &mut *value_panels), (key, &mut *key_panels)] {
@@ -92,11 +94,12 @@ pub(super) fn backward<E: Float>(
                 block: Block { scores, queries: count, keys: block.len(), scale: 1.0, dropout },
                 gradients: dscores,
                 lse: &lse[asked.clone()],
-                delta: &mut *delta,
+                sums: [&mut *delta, &mut *sums],
                 first: first_key == 0,
             };
             run(isa, step);
         }
+        divide(&mut delta[..count], sums);
         let matrices = scores.chunks_exact_mut(QUERIES * KEYS).zip(dscores.chunks_exact_mut(QUERIES * KEYS));
         for (block, (scores, dscores)) in pieces().zip(matrices) {
             let first_key = block.start;

@@ -8,7 +8,9 @@
 use super::Problem;
 use super::backward::Gradients;
 use super::pack::{Part, Unpack, padded};
-use super::scores::{Block, KEYS, OnlineSoftmax, ProbabilityGradients, WHOLE, log_sum_exp, score_gradients};
+use super::scores::{
+    Block, KEYS, OnlineSoftmax, ProbabilityGradients, WHOLE, divide, log_sum_exp, score_gradients,
+};
 use crate::cpu::gemm::{self, MatrixMut, MatrixRef, PANEL, PairProduct, STEP};
 use crate::cpu::isa::Isa;
 use crate::cpu::memory;
@@ -196,7 +198,7 @@ pub(super) fn backward(
         + 3 * QUERIES * depth
         + 2 * depth * width
         + padded(keys) * depth
-        + 2 * QUERIES
+        + 3 * QUERIES
         + keys;
     let halves = QUERIES * KEYS + 2 * depth * QUERIES;
     let mut block = memory::Block::new(4 * (words + reals) + 2 * halves + 32 * memory::ALIGNMENT);
@@ -209,7 +211,7 @@ pub(super) fn backward(
     let dquery = scratch.take::<f32>(QUERIES * depth);
     let (dkey, dvalue) = (scratch.take::<f32>(depth * width), scratch.take::<f32>(depth * width));
     let transposed = scratch.take::<f32>(padded(keys) * depth);
-    let delta = scratch.take::<f32>(QUERIES);
+    let (delta, sums) = (scratch.take::<f32>(QUERIES), scratch.take::<f32>(QUERIES));
     let factors = scratch.take::<f32>(QUERIES.max(keys));
     let rounded = scratch.take::<bf16>(QUERIES * KEYS);
     let (query_columns, dout_columns) =
@@ -239,11 +241,12 @@ pub(super) fn backward(
                 block: Block { scores, queries: count, keys: block, scale, dropout: drawn },
                 gradients: dscores,
                 lse: &lse[asked.clone()],
-                delta: &mut *delta,
+                sums: [&mut *delta, &mut *sums],
                 first: index == 0,
             };
             run(isa, step);
         }
+        divide(&mut delta[..count], sums);
         let matrices = scores.chunks_exact_mut(QUERIES * KEYS).zip(dscores.chunks_exact_mut(QUERIES * KEYS));
         for (index, ((scores, dscores), key_panels)) in
             matrices.zip(key_panels.chunks_exact(by_keys)).enumerate()
@@ -264,14 +267,14 @@ pub(super) fn backward(
             // dV^T += dO^T Z, and dK^T += Q^T dS.
             let sides =
                 [(&*weights, &*dout_columns, &mut *dvalue), (&*dweights, &*query_columns, &mut *dkey)];
-            for (pairs, left, sums) in sides {
+            for (pairs, left, gradients) in sides {
                 let product = PairProduct {
                     a: MatrixRef::new(left, depth, QUERIES),
                     b: pairs,
                     panel_len: gemm::pairs_len(count, 1),
                     depth: count.next_multiple_of(STEP),
                     columns: block.next_multiple_of(PANEL),
-                    c: &mut sums[first_key..],
+                    c: &mut gradients[first_key..],
                     c_row_stride: width,
                     accumulate: first_query > 0,
                 };
@@ -311,7 +314,7 @@ struct PackScoreGradients<'a> {
     /// What [`ProbabilityGradients`] left: rows of [`KEYS`].
     scores: &'a [f32],
     gradients: &'a [f32],
-    /// Each query's sum of `p dp`; as many as there are queries.
+    /// Each query's delta; as many as there are queries.
     delta: &'a [f32],
     /// How many keys.
     keys: usize,

@@ -169,11 +169,13 @@ pub(super) fn log_sum_exp<R: Real>(maximum: R, sum: R) -> R {
 }
 
 /// The gradient through dropout and softmax, first part. From scores `s` and `dz`, the gradient of the dropped-out
-/// probabilities: `p = exp(s - lse)`, `dp = dz * keep / (1 - dropout_p)`, and `delta = sum_j p_j dp_j` over all blocks.
+/// probabilities: `p = exp(s - lse)`, `dp = dz * keep / (1 - dropout_p)`, and over all blocks the sums of `p dp` and of `p`,
+/// of which delta is the quotient.
 ///
 /// FlashAttention takes delta from `out . dout`. Summed here it costs a second pass over scores in the cache, and makes the
-/// rows of dS sum to zero up to its own rounding, however coarsely `out` was rounded: in bfloat16 that halves the error of
-/// the queries' and keys' gradients, and in f32 it is what keeps the gradient of the keys' bias at zero.
+/// rows of dS sum to zero up to their own rounding, however coarsely `out` was rounded: in bfloat16 that halves the error of
+/// the queries' and keys' gradients, and in f32 it is what keeps the gradient of the keys' bias at zero. The sum of `p` is 1
+/// but for the rounding of lse, which all `p` of a row share: without the division it would be what the row sums to.
 pub(super) struct ProbabilityGradients<'a, R> {
     /// Scores; becomes `p`, negative where it is dropped.
     pub block: Block<'a, R>,
@@ -181,8 +183,8 @@ pub(super) struct ProbabilityGradients<'a, R> {
     pub gradients: &'a mut [R],
     /// The logarithm of each query's sum of exponentials.
     pub lse: &'a [R],
-    /// Each query's sum of `p dp` so far.
-    pub delta: &'a mut [R],
+    /// Each query's sums of `p dp` and of `p` so far.
+    pub sums: [&'a mut [R]; 2],
     /// Whether nothing came before.
     pub first: bool,
 }
@@ -191,7 +193,7 @@ impl<R: Real> Kernel<R> for ProbabilityGradients<'_, R> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes<Real = R>>(self) {
+    fn run<L: Lanes<Real = R>>(mut self) {
         let Block { scores, queries, keys, scale, dropout } = self.block;
         let scale = L::constant(scale * LOG2_E);
         let zero = R::default();
@@ -205,7 +207,7 @@ impl<R: Real> Kernel<R> for ProbabilityGradients<'_, R> {
             let gradients = &mut self.gradients[query * KEYS..][..width];
             gradients[keys..].fill(zero);
             let pairs = scores.chunks_exact_mut(L::LANES).zip(gradients.chunks_exact_mut(L::LANES));
-            let mut sum = L::splat(zero);
+            let mut sums = [L::splat(zero); 2];
             for (index, (score, gradient)) in pairs.enumerate() {
                 let p = simd::load::<L, R>(score, zero).mul_add(scale, -lse).exp2();
                 let mut product = p * simd::load(gradient, zero);
@@ -215,13 +217,22 @@ impl<R: Real> Kernel<R> for ProbabilityGradients<'_, R> {
                     product = L::select(dropped, L::splat(zero), product * kept);
                     signed = L::select(dropped, -p, p);
                 }
-                sum = sum + product;
+                sums = [sums[0] + product, sums[1] + p];
                 simd::store(signed, score);
                 simd::store(product, gradient);
             }
-            let before = if self.first { zero } else { self.delta[query] };
-            self.delta[query] = (L::splat(before) + L::splat(sum.reduce_add())).reduce_max();
+            for (so_far, sum) in self.sums.iter_mut().zip(sums) {
+                let before = if self.first { zero } else { so_far[query] };
+                so_far[query] = (L::splat(before) + L::splat(sum.reduce_add())).reduce_max();
+            }
         }
+    }
+}
+
+/// Makes delta of the sums that [`ProbabilityGradients`] left.
+pub(super) fn divide<R: Real>(delta: &mut [R], sums: &[R]) {
+    for (delta, sum) in delta.iter_mut().zip(sums) {
+        *delta = R::from_f64(delta.to_f64() / sum.to_f64());
     }
 }
 
@@ -237,7 +248,7 @@ pub(super) struct ScoreGradients<'a, R> {
     pub scores: &'a mut [R],
     /// `p dp`; becomes `ds`.
     pub gradients: &'a mut [R],
-    /// Each query's sum of `p dp`.
+    /// Each query's delta.
     pub delta: &'a [R],
     /// How many columns.
     pub keys: usize,
