@@ -15,7 +15,7 @@ mod rows;
 
 pub use attention::attention;
 pub use classification::{cross_entropy, log_softmax, softmax};
-pub use dense::{gelu_erf, gelu_tanh, linear, matmul};
+pub use dense::{gelu_erf, gelu_tanh, linear, linear_beside_residual, matmul};
 pub use low::Low;
 pub use normalization::{
     dropout, dropout_add_layer_norm, embed_layer_norm, embedding, layer_norm, layer_norm_of,

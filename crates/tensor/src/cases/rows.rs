@@ -2,7 +2,7 @@
 
 use super::{
     OpCase, Values, adamw, attention, cross_entropy, dropout, dropout_add_layer_norm, embed_layer_norm,
-    embedding, gelu_erf, gelu_tanh, layer_norm, linear, log_softmax, matmul, softmax,
+    embedding, gelu_erf, gelu_tanh, layer_norm, linear, linear_beside_residual, log_softmax, matmul, softmax,
 };
 use crate::ops::attention::Queries;
 use crate::ops::linear::Activation;
@@ -74,6 +74,11 @@ fn dense() -> Vec<OpCase> {
     rows.extend(activations.map(|activation| linear(6, 17, 9, activation)));
     rows.extend([linear(1, 1, 1, Activation::None), linear(33, 40, 70, Activation::GeluErf)]);
     rows.push(linear(6, 17, 9, Activation::Tanh).strided(3));
+    // Widths that tensor cores can read, and that they cannot; the last has more rows than one part of a split sum.
+    rows.extend(
+        [(37, 40, 72), (6, 17, 9), (0, 8, 16), (300, 24, 136)]
+            .map(|(m, k, n)| linear_beside_residual(m, k, n, Activation::None)),
+    );
     rows
 }
 
