@@ -292,7 +292,6 @@ fn products_of_batches() {
 #[test]
 fn linear_layers() {
     use Activation::{GeluErf, GeluTanh, None as Identity, Relu, Tanh};
-    let needs = LinearNeeds { x: Some(DType::F64), weight: true, bias: true };
     for activation in [Identity, GeluErf, GeluTanh, Relu, Tanh] {
         for (rows, k, n) in [(1, 1, 1), (3, 7, 5), (5, 16, 33), (0, 3, 2), (2, 0, 3), (130, 4, 3)] {
             let inputs =
@@ -306,6 +305,7 @@ fn linear_layers() {
                     let out = linear(&x[0], &x[1], Some(&x[2]), activation, true)?;
                     assert_eq!(out.pre_activation.is_some(), activation.needs_pre_activation());
                     let saved = out.pre_activation.as_ref().or(Some(y));
+                    let needs = LinearNeeds { x: Some(x[0].dtype()), weight: true, bias: true };
                     let gradients = linear_backward(dy, &x[0], &x[1], activation, saved, needs, None)?;
                     Ok([gradients.dx, gradients.dweight, gradients.dbias].map(Option::unwrap).into())
                 },
