@@ -51,7 +51,7 @@ fn main() {
             }),
         ],
     );
-    let needs = LinearNeeds { x: Some(DType::F32), weight: true, bias: true };
+    let needs = LinearNeeds { x: Some(x.dtype()), weight: true, bias: true };
     report(
         &format!("{t} x {k} x {n}, backward"),
         2.0 * flops,
