@@ -2,15 +2,16 @@
 // dx = dropout(dsum) with the mask drawn again.
 //
 // Layouts: x, residual, y, sum, dy, dresidual, dx [T, C] contiguous; weight, bias [C] f32; mean, rstd [T] f32; offsets
-// [B + 1]. x and dx may be bf16 beside an f32 residual stream (_bf16_f32). Ownership, shared memory and partials as
-// layer_norm.cu. With dropout.threshold = 0 offsets are not read; dx may be null then. Statistics are of the stored (rounded) sum, so that backward normalises the very same values.
-// Bytes: forward 4 T C, backward 4 T C elements (3 without dropout). Philox: one call for eight channels.
+// [B + 1]. x and dx may be bf16 beside an f32 residual stream (_bf16_f32); then `rounded_y` is y in bf16, for the product that
+// reads it next, and else null. Ownership, shared memory and partials as layer_norm.cu. With dropout.threshold = 0 offsets
+// are not read; dx may be null then. Statistics are of the stored (rounded) sum, so that backward normalises the very same values.
+// Bytes: forward 4 T C (and rounded_y), backward 4 T C elements (3 without dropout). Philox: one call for eight channels.
 #include "layer_norm.cuh"
 
 template <typename X, typename T>
 DEVICE void forward(const X* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y,
-                    T* sum, float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences, float eps,
-                    const Dropout& dropout) {
+                    X* rounded_y, T* sum, float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences,
+                    float eps, const Dropout& dropout) {
   const uint32_t row = blockIdx.x * (blockDim.x / WARP) + warp_index();
   if (row >= rows) return;
   const uint64_t at = static_cast<uint64_t>(row) * width;
@@ -30,7 +31,10 @@ DEVICE void forward(const X* x, const T* residual, const float* weight, const fl
   float held[HELD][VECTOR];
   const Statistics s = row_statistics(width, eps, held, add, again);
   if (lane_index() == 0) mean[row] = s.mean, rstd[row] = s.rstd;
-  normalize_row(y + at, width, s, weight, bias, held, again);
+  normalize_row(width, s, weight, bias, held, again, [&](uint32_t channel, float (&v)[VECTOR]) {
+    store(y + at + channel, v, width - channel);
+    if (rounded_y) store(rounded_y + at + channel, v, width - channel);
+  });
 }
 
 template <typename X, typename T>
@@ -60,9 +64,10 @@ DEVICE void backward(const T* dy, const T* sum, const float* weight, const float
 
 #define DROPOUT_ADD_LAYER_NORM(X, T, suffix)                                                                        \
   extern "C" __global__ void __launch_bounds__(128, 6) dropout_add_layer_norm_forward_##suffix(                     \
-      const X* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y, T* sum, \
-      float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences, float eps, Dropout dropout) {    \
-    forward(x, residual, weight, bias, offsets, y, sum, mean, rstd, rows, width, sequences, eps, dropout);          \
+      const X* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y,         \
+      X* rounded_y, T* sum, float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences, float eps, \
+      Dropout dropout) {                                                                                            \
+    forward(x, residual, weight, bias, offsets, y, rounded_y, sum, mean, rstd, rows, width, sequences, eps, dropout);\
   }                                                                                                                 \
   extern "C" __global__ void __launch_bounds__(128) dropout_add_layer_norm_backward_##suffix(                       \
       const T* dy, const T* sum, const float* weight, const float* mean, const float* rstd, const uint32_t* offsets, \

@@ -30,7 +30,8 @@ DEVICE void forward(const uint32_t* ids, const uint32_t* token_types, const uint
   float held[HELD][VECTOR];
   const Statistics s = row_statistics(width, eps, held, add, again);
   if (lane_index() == 0) mean[row] = s.mean, rstd[row] = s.rstd;
-  normalize_row(y + at, width, s, weight, bias, held, again);
+  normalize_row(width, s, weight, bias, held, again,
+                [&](uint32_t channel, float (&v)[VECTOR]) { store(y + at + channel, v, width - channel); });
 }
 
 #define EMBED(T, suffix)                                                                                            \

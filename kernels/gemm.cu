@@ -1,19 +1,31 @@
-// The bf16 product on tensor cores with f32 accumulation: y = x W^T (nt), dx = dy W (nn), dW = dy^T x (tn).
+// The bf16 product on tensor cores with f32 accumulation: y = x W^T, and all of its gradients in one launch.
 //
 // Ownership: a block of 8 warps (2 x 4) has 128 x 128 of C, a warp 64 x 32. Tiles of depth 32 of A and B pass through a ring of
 // three stages of shared memory (48 KiB) filled by asynchronous copies; chunks of 16 bytes are swizzled, so that ldmatrix
-// meets no bank conflict without padding. Grid (ceil(N / 128), ceil(M / 128), splits).
-// Layouts: a [M, K] (nt, nn) or [K, M] (tn), b [N, K] (nt) or [K, N] (nn, tn), c, pre [M, N], leading dimensions lda, ldb, ldc.
-// Epilogues: nt: y = x W^T + bias (bias f32 or null), or gelu of it, saving it in `pre` unless null. tn: f32; with splits,
-// each split's part of K to c + split M ldc, which column_sums of reduce.cu adds up in order; with accumulate (no splits), +=.
-// Preconditions: a, b 16-byte aligned, lda and ldb multiples of 8 (else gemm_simt.cu). Tails of M, N, K are masked here.
-// FLOPs: 2 M N K.
+// meets no bank conflict without padding.
+// Layouts: x [T, K], weight [N, K], y, pre, dy [T, N], rows lda, ldb, .. elements apart; results contiguous.
+// gemm_nt: grid (ceil(N / 128), ceil(T / 128)). y = x W^T + bias (bias f32 or null), or gelu of it, saving it in `pre` unless null.
+// gemm_backward: grid (ceil(K / 128), weight_blocks + blocks of dx). The first weight_blocks = splits ceil(N / 128) rows of
+// blocks have dweight = dy^T x (f32; each split's part of T to dweight + split (N K + N), which column_sums of reduce.cu adds
+// up in order), those of the first column also dbias, the sums of dy's columns, unless null. The other ceil(T / 128) have
+// dx = so_far + dy W, where so_far is what other operations gave x, or null. Either kind may be missing.
+// Preconditions: operands 16-byte aligned, their strides multiples of 8 (else gemm_simt.cu). Tails are masked here.
+// FLOPs: 2 T N K, backward twice that.
 #include "gelu.cuh"
 
 constexpr uint32_t BM = 128, BN = 128, BK = 32, STAGES = 3, THREADS = 256;
 constexpr uint32_t STAGE_BYTES = (BM + BN) * BK * 2;
+constexpr uint32_t ONES = 0x3f803f80;  // 1.0 twice
 
-struct Shape { uint32_t m, n, k, lda, ldb, ldc, accumulate, reserved; };
+struct Shape { uint32_t m, n, k, lda, ldb; };
+// Which tile of C a block has, and which of `splits` parts of K.
+struct Place { uint32_t row0, column0, split, splits; };
+
+// One ring for all products of a kernel, which are one after the other or in different blocks.
+DEVICE uint32_t ring_address() {
+  __shared__ __align__(128) unsigned char ring[STAGES * STAGE_BYTES];
+  return shared_address(ring);
+}
 
 // A tile of 128 rows x 32 of K in shared memory. K_MAJOR: rows of 32 neighbours in K; else 32 rows of 128 neighbours.
 template <bool K_MAJOR> struct Operand {
@@ -45,15 +57,15 @@ template <bool K_MAJOR> struct Operand {
   }
 };
 
-// Calls epilogue(row, column, x0, x1) for pairs of neighbouring columns; column may be the last.
+// Calls epilogue(row, column, x0, x1) for pairs of neighbouring columns; column may be the last. Unless null, row_sums gets
+// the sums of the rows of A.
 template <bool A_K_MAJOR, bool B_K_MAJOR, typename Epilogue>
-DEVICE void product(const bf16* a, const bf16* b, const Shape& s, Epilogue epilogue) {
-  __shared__ __align__(128) unsigned char ring[STAGES * STAGE_BYTES];
-  const uint32_t base = shared_address(ring), row0 = blockIdx.y * BM, column0 = blockIdx.x * BN;
+DEVICE void product(const bf16* a, const bf16* b, const Shape& s, const Place& place, float* row_sums, Epilogue epilogue) {
+  const uint32_t base = ring_address(), row0 = place.row0, column0 = place.column0;
   const uint32_t warp_row = warp_index() / 4 * 64, warp_column = warp_index() % 4 * 32;
   // Whole tiles of K to each split.
-  const uint32_t tiles = ceil_div(s.k, BK), per_split = ceil_div(tiles, gridDim.z);
-  const uint32_t first = min(tiles, blockIdx.z * per_split), count = min(tiles - first, per_split);
+  const uint32_t tiles = ceil_div(s.k, BK), per_split = ceil_div(tiles, place.splits);
+  const uint32_t first = min(tiles, place.split * per_split), count = min(tiles - first, per_split);
   const uint32_t k_end = min(s.k, (first + count) * BK);
   const auto fill = [&](uint32_t i) {
     if (i < count) {
@@ -63,7 +75,7 @@ DEVICE void product(const bf16* a, const bf16* b, const Shape& s, Epilogue epilo
     }
     copy_commit();  // an empty group keeps the count
   };
-  float acc[4][4][4] = {};
+  float acc[4][4][4] = {}, sums[4] = {};
 #pragma unroll
   for (uint32_t i = 0; i < STAGES - 1; i++) fill(i);
   for (uint32_t i = 0; i < count; i++) {
@@ -82,10 +94,19 @@ DEVICE void product(const bf16* a, const bf16* b, const Shape& s, Epilogue epilo
       for (uint32_t m = 0; m < 4; m++)
 #pragma unroll
         for (uint32_t n = 0; n < 4; n++) multiply(acc[m][n], left[m], right[n / 2][n % 2 * 2], right[n / 2][n % 2 * 2 + 1]);
+      // A times ones. Four warps hold the same 64 rows of A: each has 16 of them, one product beside its 16.
+#pragma unroll
+      for (uint32_t m = 0; m < 4; m++)
+        if (row_sums && m == warp_index() % 4) multiply(sums, left[m], ONES, ONES);
     }
   }
   copy_wait<0>();
   const uint32_t g = lane_index() / 4, t = lane_index() % 4;
+  const uint32_t summed = row0 + warp_row + warp_index() % 4 * 16 + g;
+  if (row_sums && t == 0) {  // all columns are the same
+    if (summed < s.m) row_sums[summed] = sums[0];
+    if (summed + 8 < s.m) row_sums[summed + 8] = sums[2];
+  }
 #pragma unroll
   for (uint32_t m = 0; m < 4; m++)
 #pragma unroll
@@ -97,26 +118,64 @@ DEVICE void product(const bf16* a, const bf16* b, const Shape& s, Epilogue epilo
       }
 }
 
-DEVICE void store_pair(bf16* c, const Shape& s, uint32_t row, uint32_t column, float x0, float x1) {
-  bf16* out = c + static_cast<uint64_t>(row) * s.ldc + column;
-  if (column + 1 < s.n && (reinterpret_cast<uint64_t>(out) & 3) == 0) {
+// Two neighbours of a row of `width`, or its last element.
+DEVICE void store_pair(bf16* out, uint32_t column, uint32_t width, float x0, float x1) {
+  if (column + 1 < width && (reinterpret_cast<uint64_t>(out) & 3) == 0) {
     *reinterpret_cast<uint32_t*>(out) = pack_bf16(x0, x1);
   } else {
     out[0] = from_float<bf16>(x0);
-    if (column + 1 < s.n) out[1] = from_float<bf16>(x1);
+    if (column + 1 < width) out[1] = from_float<bf16>(x1);
+  }
+}
+DEVICE void store_pair(float* out, uint32_t column, uint32_t width, float x0, float x1) {
+  if (column + 1 < width && (reinterpret_cast<uint64_t>(out) & 7) == 0) {
+    *reinterpret_cast<float2*>(out) = make_float2(x0, x1);
+  } else {
+    out[0] = x0;
+    if (column + 1 < width) out[1] = x1;
   }
 }
 
 template <typename F>
 DEVICE void linear(const bf16* x, const bf16* weight, const float* bias, bf16* pre, bf16* y, const Shape& s, F f) {
-  product<true, true>(x, weight, s, [&](uint32_t row, uint32_t column, float x0, float x1) {
+  const Place place = {blockIdx.y * BM, blockIdx.x * BN, 0, 1};
+  product<true, true>(x, weight, s, place, nullptr, [&](uint32_t row, uint32_t column, float x0, float x1) {
+    const uint64_t at = static_cast<uint64_t>(row) * s.n + column;
     if (bias) {
       x0 += bias[column];
       if (column + 1 < s.n) x1 += bias[column + 1];
     }
-    if (pre) store_pair(pre, s, row, column, x0, x1);
-    store_pair(y, s, row, column, f(x0), f(x1));
+    if (pre) store_pair(pre + at, column, s.n, x0, x1);
+    store_pair(y + at, column, s.n, f(x0), f(x1));
   });
+}
+
+struct Backward { uint32_t rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks; };
+
+template <typename T>
+DEVICE void backward(const bf16* dy, const bf16* weight, const bf16* x, const T* so_far, T* dx, float* dweight, float* dbias,
+                     const Backward& b) {
+  const uint32_t column0 = blockIdx.x * BN;
+  if (blockIdx.y < b.weight_blocks) {
+    const Place place = {blockIdx.y / b.splits * BM, column0, blockIdx.y % b.splits, b.splits};
+    const uint64_t part = place.split * (static_cast<uint64_t>(b.n) * b.k + b.n);
+    float* row_sums = dbias && blockIdx.x == 0 ? dbias + part : nullptr;
+    product<false, false>(dy, x, {b.n, b.k, b.rows, b.dy_stride, b.x_stride}, place, row_sums,
+                          [&](uint32_t row, uint32_t column, float x0, float x1) {
+      store_pair(dweight + part + static_cast<uint64_t>(row) * b.k + column, column, b.k, x0, x1);
+    });
+  } else {
+    const Place place = {(blockIdx.y - b.weight_blocks) * BM, column0, 0, 1};
+    product<true, false>(dy, weight, {b.rows, b.k, b.n, b.dy_stride, b.weight_stride}, place, nullptr,
+                         [&](uint32_t row, uint32_t column, float x0, float x1) {
+      const uint64_t at = static_cast<uint64_t>(row) * b.k + column;
+      if (so_far) {
+        x0 += to_float(so_far[at]);
+        if (column + 1 < b.k) x1 += to_float(so_far[at + 1]);
+      }
+      store_pair(dx + at, column, b.k, x0, x1);
+    });
+  }
 }
 
 struct Identity { DEVICE float operator()(float x) const { return x; } };
@@ -136,17 +195,12 @@ gemm_nt_gelu_tanh_bf16(const bf16* x, const bf16* weight, const float* bias, bf1
   linear(x, weight, bias, pre, y, s, GeluTanh());
 }
 extern "C" __global__ void __launch_bounds__(256)
-gemm_nn_bf16(const bf16* dy, const bf16* weight, bf16* dx, Shape s) {
-  product<true, false>(dy, weight, s, [&](uint32_t row, uint32_t column, float x0, float x1) {
-    store_pair(dx, s, row, column, x0, x1);
-  });
+gemm_backward_bf16(const bf16* dy, const bf16* weight, const bf16* x, const bf16* so_far, bf16* dx, float* dweight,
+                   float* dbias, Backward b) {
+  backward(dy, weight, x, so_far, dx, dweight, dbias, b);
 }
 extern "C" __global__ void __launch_bounds__(256)
-gemm_tn_bf16_f32(const bf16* dy, const bf16* x, float* dweight, Shape s) {
-  dweight += static_cast<uint64_t>(blockIdx.z) * s.m * s.ldc;
-  product<false, false>(dy, x, s, [&](uint32_t row, uint32_t column, float x0, float x1) {
-    float* out = dweight + static_cast<uint64_t>(row) * s.ldc + column;
-    out[0] = s.accumulate ? out[0] + x0 : x0;
-    if (column + 1 < s.n) out[1] = s.accumulate ? out[1] + x1 : x1;
-  });
+gemm_backward_bf16_f32(const bf16* dy, const bf16* weight, const bf16* x, const float* so_far, float* dx, float* dweight,
+                       float* dbias, Backward b) {
+  backward(dy, weight, x, so_far, dx, dweight, dbias, b);
 }

@@ -3,7 +3,7 @@
 //
 // Ownership: a block of 256 threads has 64 x 64 of C, a thread 4 x 4 (rows 4 ty.., columns 4 tx..); tiles of 64 x 16 of A and B
 // pass through shared memory. Grid (ceil(N / 64), ceil(M / 64), batch). c is contiguous [batch, M, N]; bias [N] f32 or null;
-// with accumulate, c += . dtypes: operands f32 or bf16, c f32 (_f32, _bf16_f32) or bf16 (_bf16). This is also the path for bf16
+// so_far, of c's shape and type or null, is added too. dtypes: operands f32 or bf16, c f32 (_f32, _bf16_f32) or bf16 (_bf16). This is also the path for bf16
 // operands that gemm.cu refuses (unaligned rows). FLOPs: 2 M N K.
 #include "primitives.cuh"
 
@@ -12,17 +12,16 @@ constexpr uint32_t TILE = 64, DEPTH = 16;
 struct Gemm {
   uint64_t a_row, a_column, a_batch;  // strides in elements
   uint64_t b_row, b_column, b_batch;
-  uint32_t m, n, k, accumulate;
+  uint32_t m, n, k, reserved;
 };
 
 template <typename T, typename C>
-DEVICE void product(const T* a, const T* b, const float* bias, C* c, const Gemm& g) {
+DEVICE void product(const T* a, const T* b, const float* bias, const C* so_far, C* c, const Gemm& g) {
   __shared__ __align__(16) float as[DEPTH][TILE], bs[DEPTH][TILE];
   const uint32_t row0 = blockIdx.y * TILE, column0 = blockIdx.x * TILE;
   const uint32_t tx = threadIdx.x % 16, ty = threadIdx.x / 16;
   a += blockIdx.z * g.a_batch;
   b += blockIdx.z * g.b_batch;
-  c += static_cast<uint64_t>(blockIdx.z) * g.m * g.n;
   float acc[4][4] = {};
   for (uint32_t k0 = 0; k0 < g.k; k0 += DEPTH) {
 #pragma unroll
@@ -52,16 +51,21 @@ DEVICE void product(const T* a, const T* b, const float* bias, C* c, const Gemm&
     for (uint32_t j = 0; j < 4; j++) {
       const uint32_t row = row0 + 4 * ty + i, column = column0 + 4 * tx + j;
       if (row >= g.m || column >= g.n) continue;
-      C* out = c + static_cast<uint64_t>(row) * g.n + column;
-      float x = acc[i][j] + (bias ? bias[column] : 0.0f);
-      if (g.accumulate) x += to_float(*out);
-      *out = from_float<C>(x);
+      const uint64_t at = (static_cast<uint64_t>(blockIdx.z) * g.m + row) * g.n + column;
+      const float x = acc[i][j] + (bias ? bias[column] : 0.0f);
+      c[at] = from_float<C>(so_far ? x + to_float(so_far[at]) : x);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-gemm_simt_f32(const float* a, const float* b, const float* bias, float* c, Gemm g) { product(a, b, bias, c, g); }
+gemm_simt_f32(const float* a, const float* b, const float* bias, const float* so_far, float* c, Gemm g) {
+  product(a, b, bias, so_far, c, g);
+}
 extern "C" __global__ void __launch_bounds__(256)
-gemm_simt_bf16(const bf16* a, const bf16* b, const float* bias, bf16* c, Gemm g) { product(a, b, bias, c, g); }
+gemm_simt_bf16(const bf16* a, const bf16* b, const float* bias, const bf16* so_far, bf16* c, Gemm g) {
+  product(a, b, bias, so_far, c, g);
+}
 extern "C" __global__ void __launch_bounds__(256)
-gemm_simt_bf16_f32(const bf16* a, const bf16* b, const float* bias, float* c, Gemm g) { product(a, b, bias, c, g); }
+gemm_simt_bf16_f32(const bf16* a, const bf16* b, const float* bias, const float* so_far, float* c, Gemm g) {
+  product(a, b, bias, so_far, c, g);
+}

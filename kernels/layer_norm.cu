@@ -17,7 +17,9 @@ DEVICE void forward(const T* x, uint64_t x_stride, const float* weight, const fl
   float held[HELD][VECTOR];
   const Statistics s = row_statistics(width, eps, held, read, read);
   if (lane_index() == 0) mean[row] = s.mean, rstd[row] = s.rstd;
-  normalize_row(y + static_cast<uint64_t>(row) * width, width, s, weight, bias, held, read);
+  y += static_cast<uint64_t>(row) * width;
+  normalize_row(width, s, weight, bias, held, read,
+                [&](uint32_t channel, float (&v)[VECTOR]) { store(y + channel, v, width - channel); });
 }
 
 template <typename T>

@@ -260,16 +260,16 @@ DEVICE Statistics row_statistics(uint32_t width, float eps, float (&held)[HELD][
   return {mean, 1.0f / sqrtf(warp_sum(squares) / width + eps)};
 }
 
-// y = (x - mean) * rstd * weight + bias.
-template <typename T, typename Again>
-DEVICE void normalize_row(T* y, uint32_t width, Statistics s, const float* weight, const float* bias,
-                          float (&held)[HELD][VECTOR], Again again) {
+// y = (x - mean) * rstd * weight + bias, handed to `emit(channel, y)`.
+template <typename Again, typename Emit>
+DEVICE void normalize_row(uint32_t width, Statistics s, const float* weight, const float* bias, float (&held)[HELD][VECTOR],
+                          Again again, Emit emit) {
   visit_row(width, held, again, [&](uint32_t channel, float (&x)[VECTOR]) {
     float w[VECTOR], b[VECTOR];
     load(w, weight + channel, width - channel);
     load(b, bias + channel, width - channel);
 #pragma unroll
     for (uint32_t i = 0; i < VECTOR; i++) x[i] = fmaf((x[i] - s.mean) * s.rstd, w[i], b[i]);
-    store(y + channel, x, width - channel);
+    emit(channel, x);
   });
 }

@@ -2,9 +2,9 @@
 //
 // row_sums (a bias gradient): x [T, C], x_stride between rows, to partials [ceil(T / 64), C] f32. A warp has 256 columns of
 // a block's 64 rows; block 32, grid (ceil(C / 256), ceil(T / 64)).
-// column_sums: partials [rows, C] f32 to y [C], rows added in order within eight strands and the strands in order; with
-// `accumulate`, added to y. Block 256 (32 columns x 8 strands), grid ceil(C / 32). It also adds up the partials of
-// layer_norm_backward (C = 2 width: dweight, then dbias) and of a split GEMM (C = M N).
+// column_sums: partials [rows, C] f32, rows added in order within eight strands and the strands in order; the first `split`
+// sums to y, the others to z unless it is null. Block 256 (32 columns x 8 strands), grid ceil(C / 32). It also adds up the partials of
+// layer_norm_backward and of a split gemm_backward, where y is dweight and z dbias.
 // Bytes: T C elements once.
 #include "primitives.cuh"
 
@@ -35,7 +35,7 @@ row_sums_bf16(const bf16* x, uint64_t x_stride, float* partials, uint32_t rows, 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-column_sums(const float* partials, float* y, uint32_t rows, uint64_t width, uint32_t accumulate) {
+column_sums(const float* partials, float* y, float* z, uint32_t rows, uint64_t width, uint64_t split) {
   __shared__ float strands[8][WARP];
   const uint64_t column = static_cast<uint64_t>(blockIdx.x) * WARP + lane_index();
   float sum = 0;
@@ -45,6 +45,7 @@ column_sums(const float* partials, float* y, uint32_t rows, uint64_t width, uint
   __syncthreads();
   if (warp_index() == 0 && column < width) {
     for (uint32_t i = 1; i < 8; i++) sum += strands[i][lane_index()];
-    y[column] = accumulate ? y[column] + sum : sum;
+    if (column < split) y[column] = sum;
+    else if (z) z[column - split] = sum;
   }
 }

@@ -58,7 +58,7 @@ fn main() {
             }),
         ],
     );
-    let needs = LinearNeeds { x: true, weight: true, bias: true };
+    let needs = LinearNeeds { x: Some(x.dtype()), weight: true, bias: true };
     report(
         &format!("{t} x {k} x {n}, backward"),
         2.0 * flops,
@@ -68,7 +68,7 @@ fn main() {
                 drop(black_box((matmul(&dy, &w), matmul(&dy.t().unwrap(), &x))));
             }),
             Candidate::new("linear + GELU, backward", || {
-                drop(black_box(linear_backward(&dy, &x, &w, Activation::GeluErf, Some(&pre), needs)));
+                drop(black_box(linear_backward(&dy, &x, &w, Activation::GeluErf, Some(&pre), needs, None)));
             }),
         ],
     );

@@ -161,8 +161,8 @@ pub struct GemmSimt {
     pub n: u32,
     /// K.
     pub k: u32,
-    /// 1 to add to C, else 0.
-    pub accumulate: u32,
+    /// Padding that is written.
+    pub reserved: u32,
 }
 
 /// `struct Shape` of `gemm.cu`, passed by value.
@@ -179,12 +179,28 @@ pub struct GemmShape {
     pub lda: u32,
     /// Elements between the stored rows of B: a multiple of 8.
     pub ldb: u32,
-    /// Elements between rows of C.
-    pub ldc: u32,
-    /// 1 to add to C (`gemm_tn` without splits), else 0.
-    pub accumulate: u32,
-    /// Padding that is written.
-    pub reserved: u32,
+}
+
+/// `struct Backward` of `gemm.cu`, passed by value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GemmBackward {
+    /// T.
+    pub rows: u32,
+    /// N.
+    pub n: u32,
+    /// K.
+    pub k: u32,
+    /// Elements between rows of dy: a multiple of 8, as the next two.
+    pub dy_stride: u32,
+    /// Elements between rows of the weight.
+    pub weight_stride: u32,
+    /// Elements between rows of x.
+    pub x_stride: u32,
+    /// Parts of T, for the weight's gradient.
+    pub splits: u32,
+    /// `splits` times the tiles of rows of the weight's gradient, or 0 where it is not wanted.
+    pub weight_blocks: u32,
 }
 
 /// `struct View` of `elementwise.cu`, passed by value: a tensor of up to six dimensions, leading ones of length 1.

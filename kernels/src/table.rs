@@ -2,7 +2,7 @@
 //!
 //! P is a device address, W a `uint32_t`, L a `uint64_t`, F a `float`, other letters a structure by value.
 
-use crate::{Attention, Dropout, GemmShape, GemmSimt, Kernel, Module, Parameter, View};
+use crate::{Attention, Dropout, GemmBackward, GemmShape, GemmSimt, Kernel, Module, Parameter, View};
 
 const P: Parameter = Parameter::Pointer;
 const W: Parameter = Parameter::U32;
@@ -11,6 +11,7 @@ const F: Parameter = Parameter::F32;
 const A: Parameter = Parameter::Struct(size_of::<Attention>());
 const G: Parameter = Parameter::Struct(size_of::<GemmSimt>());
 const S: Parameter = Parameter::Struct(size_of::<GemmShape>());
+const B: Parameter = Parameter::Struct(size_of::<GemmBackward>());
 const V: Parameter = Parameter::Struct(size_of::<View>());
 const D: Parameter = Parameter::Struct(size_of::<Dropout>());
 
@@ -105,17 +106,17 @@ modules! {
         single {}
     }
     /// Residual + dropout + LayerNorm; `_bf16_f32`: x and dx in bf16, all else f32.
-    /// - `forward(x, residual, weight, bias, offsets, y, sum, mean, rstd, rows, width, sequences, eps, dropout)`: grid
-    ///   ceil(T / 4), block 128.
+    /// - `forward(x, residual, weight, bias, offsets, y, rounded_y or null, sum, mean, rstd, rows, width, sequences, eps,
+    ///   dropout)`: grid ceil(T / 4), block 128.
     /// - `backward(dy, sum, weight, mean, rstd, offsets, dresidual, dx, partials, rows, width, sequences, dropout)`: grid
     ///   ceil(T / 32), block 32 w, shared 8 w C bytes; then `column_sums` over partials.
     DROPOUT_ADD_LAYER_NORM = "dropout_add_layer_norm" {
         each {
-            "dropout_add_layer_norm_forward" [P, P, P, P, P, P, P, P, P, W, W, W, F, D]
+            "dropout_add_layer_norm_forward" [P, P, P, P, P, P, P, P, P, P, W, W, W, F, D]
             "dropout_add_layer_norm_backward" [P, P, P, P, P, P, P, P, P, W, W, W, D]
         }
         single {
-            "dropout_add_layer_norm_forward_bf16_f32" [P, P, P, P, P, P, P, P, P, W, W, W, F, D]
+            "dropout_add_layer_norm_forward_bf16_f32" [P, P, P, P, P, P, P, P, P, P, W, W, W, F, D]
             "dropout_add_layer_norm_backward_bf16_f32" [P, P, P, P, P, P, P, P, P, W, W, W, D]
         }
     }
@@ -144,25 +145,26 @@ modules! {
         each { "embed_layer_norm_forward" [P, P, P, P, P, P, P, P, P, P, P, P, W, W, F] }
         single {}
     }
-    /// bf16 products on tensor cores: grid (ceil(N / 128), ceil(M / 128), splits of K), block 256.
-    /// - `nt(x, weight, bias or null, y, shape)`, with GELU `(x, weight, bias or null, pre or null, y, shape)`; splits 1.
-    /// - `nn(dy, weight, dx, shape)`; splits 1.
-    /// - `tn(dy, x, dweight f32 [splits, M, ldc], shape)`.
+    /// bf16 products on tensor cores, block 256.
+    /// - `nt(x, weight, bias or null, y, shape)`, with GELU `(x, weight, bias or null, pre or null, y, shape)`: grid
+    ///   (ceil(N / 128), ceil(T / 128)).
+    /// - `backward(dy, weight, x, so_far or null, dx, dweight f32 [splits, N K + N], dbias or null, backward)`: grid
+    ///   (ceil(K / 128), weight_blocks, and ceil(T / 128) more for dx); `_f32`: so_far and dx in f32.
     GEMM = "gemm" {
         each {}
         single {
             "gemm_nt_bf16" [P, P, P, P, S]
             "gemm_nt_gelu_erf_bf16" [P, P, P, P, P, S]
             "gemm_nt_gelu_tanh_bf16" [P, P, P, P, P, S]
-            "gemm_nn_bf16" [P, P, P, S]
-            "gemm_tn_bf16_f32" [P, P, P, S]
+            "gemm_backward_bf16" [P, P, P, P, P, P, P, B]
+            "gemm_backward_bf16_f32" [P, P, P, P, P, P, P, B]
         }
     }
-    /// Exact f32 products of any strides: `(a, b, bias or null, c, gemm)`: grid (ceil(N / 64), ceil(M / 64), batch), block
-    /// 256; `_bf16` takes and gives bf16, `_bf16_f32` takes bf16 and gives f32.
+    /// Exact f32 products of any strides: `(a, b, bias or null, so_far or null, c, gemm)`: grid (ceil(N / 64), ceil(M / 64),
+    /// batch), block 256; `_bf16` takes and gives bf16, `_bf16_f32` takes bf16 and gives f32.
     GEMM_SIMT = "gemm_simt" {
-        each { "gemm_simt" [P, P, P, P, G] }
-        single { "gemm_simt_bf16_f32" [P, P, P, P, G] }
+        each { "gemm_simt" [P, P, P, P, P, G] }
+        single { "gemm_simt_bf16_f32" [P, P, P, P, P, G] }
     }
     /// Activations: `forward(x, y, n)`, `backward(dy, x or y, dx, n)`: grid ceil(n / 2048), block 256;
     /// `bias_..(product, bias, pre or null, y, width)`: grid (rows, ceil(N / 2048)), block 256.
@@ -195,10 +197,10 @@ modules! {
         single {}
     }
     /// Sums over rows: `row_sums(x, x_stride, partials, rows, width)`: grid (ceil(C / 256), ceil(T / 64)), block 32;
-    /// `column_sums(partials, y, rows, width, accumulate)`: grid ceil(C / 32), block 256.
+    /// `column_sums(partials, y, z, rows, width, split)`: grid ceil(C / 32), block 256.
     REDUCE = "reduce" {
         each { "row_sums" [P, L, P, W, W] }
-        single { "column_sums" [P, P, W, L, W] }
+        single { "column_sums" [P, P, P, W, L, L] }
     }
     /// Grid (rows or pieces, ceil(C / 1024)), block 128.
     /// - `gather_rows(x, x_stride, indices, y, width)`.

@@ -64,8 +64,8 @@ pub enum Op {
         rstd: Tensor,
         weight: Tensor,
     },
-    /// Inputs: x, weight, bias.
-    Linear { x: Tensor, weight: Tensor, activation: Activation, saved: Option<Tensor> },
+    /// Inputs: x, weight, bias. What is saved of x has the weight's dtype.
+    Linear { x: Tensor, weight: Tensor, activation: Activation, saved: Option<Tensor>, x_dtype: DType },
     /// Input: qkv.
     Attention {
         qkv: Tensor,

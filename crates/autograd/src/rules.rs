@@ -11,8 +11,14 @@ use vitrine_tensor::ops::{
 };
 
 /// The gradients of an operation's inputs, in their order, from that of its output. `needs[i]` says whether input i wants
-/// one; a rule may return one that nobody needs where it comes for free.
-pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tensor>>> {
+/// one; a rule may return one that nobody needs where it comes for free. `take_so_far(i)` is what other operations gave
+/// input i: a rule that can add to it in its own pass takes it, and returns the sum.
+pub fn backward(
+    op: &Op,
+    dy: &Tensor,
+    needs: &[bool],
+    mut take_so_far: impl FnMut(usize) -> Option<Tensor>,
+) -> Result<Vec<Option<Tensor>>> {
     let one = |dx: Tensor| Ok(vec![Some(dx)]);
     match op {
         Op::Constant | Op::Leaf | Op::Parameter(_) => Ok(Vec::new()),
@@ -24,10 +30,11 @@ pub fn backward(op: &Op, dy: &Tensor, needs: &[bool]) -> Result<Vec<Option<Tenso
                 embed_layer_norm_backward(dy, ids, token_types, positions, sum, weight, mean, rstd, tables)?;
             Ok(vec![g.dword, g.dposition, g.dtoken_type, Some(g.dweight), Some(g.dbias)])
         }
-        Op::Linear { x, weight, activation, saved } => {
+        Op::Linear { x, weight, activation, saved, x_dtype } => {
             let bias = needs.get(2).copied().unwrap_or(false);
-            let wanted = LinearNeeds { x: needs[0], weight: needs[1], bias };
-            let g = linear_backward(dy, x, weight, *activation, saved.as_ref(), wanted)?;
+            let wanted = LinearNeeds { x: needs[0].then_some(*x_dtype), weight: needs[1], bias };
+            let so_far = take_so_far(0);
+            let g = linear_backward(dy, x, weight, *activation, saved.as_ref(), wanted, so_far.as_ref())?;
             Ok(vec![g.dx, g.dweight, g.dbias])
         }
         Op::Attention { qkv, lse, heads, softmax_scale, offsets, queries, options } => one(

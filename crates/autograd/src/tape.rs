@@ -238,14 +238,14 @@ impl Tape {
 
     fn push(&self, value: Tensor, op: Op, inputs: Vec<VarId>, needs_gradient: bool, seconds: f64) -> Var<'_> {
         if !self.records {
-            return Var { tape: self, id: VarId(usize::MAX), value, needs_gradient: false };
+            return Var { tape: self, id: VarId(usize::MAX), value, rounded: None, needs_gradient: false };
         }
         let mut state = self.state.borrow_mut();
         let scope = state.scopes.last().map_or("", String::as_str).into();
         let id = VarId(state.nodes.len());
         let (shape, dtype, device) = (*value.shape(), value.dtype(), value.device());
         state.nodes.push(Node { op, inputs, shape, dtype, device, scope, seconds, needs_gradient });
-        Var { tape: self, id, value, needs_gradient }
+        Var { tape: self, id, value, rounded: None, needs_gradient }
     }
 
     /// What was recorded, in order.
@@ -318,7 +318,8 @@ impl Tape {
                 continue;
             }
             let started = self.profiled.then(Instant::now);
-            let input_gradients = rules::backward(&node.op, &dy, &needs)?;
+            let input_gradients =
+                rules::backward(&node.op, &dy, &needs, |input| slots[node.inputs[input].0].take())?;
             for ((&input, gradient), needed) in node.inputs.iter().zip(input_gradients).zip(needs) {
                 let Some(gradient) = gradient.filter(|_| needed) else { continue };
                 check(&node, &nodes[input.0], &gradient)?;

@@ -18,6 +18,8 @@ pub struct Var<'t> {
     pub(crate) tape: &'t Tape,
     pub(crate) id: VarId,
     pub(crate) value: Tensor,
+    /// The same in a half type, from an operation that handed it out beside.
+    pub(crate) rounded: Option<Tensor>,
     pub(crate) needs_gradient: bool,
 }
 
@@ -117,7 +119,7 @@ impl<'t> Var<'t> {
         })
     }
 
-    /// `act(self W^T + bias)`: `[T, N]`.
+    /// `act(self W^T + bias)`: `[T, N]`, in the precision of the weight, to which an F32 self is rounded.
     ///
     /// # Errors
     /// As [`linear`].
@@ -130,14 +132,20 @@ impl<'t> Var<'t> {
         let inputs: Vec<&Var<'t>> = [self, weight].into_iter().chain(bias).collect();
         self.tape.apply(&inputs, || {
             let save = self.tape.records();
-            let out = linear(&self.value, &weight.value, bias.map(Var::value), activation, save)?;
+            let dtype = weight.value.dtype();
+            let x = match &self.rounded {
+                Some(rounded) if rounded.dtype() == dtype => rounded.clone(),
+                _ if self.value.dtype() == dtype.accumulator() => self.value.to_dtype(dtype)?,
+                _ => self.value.clone(),
+            };
+            let out = linear(&x, &weight.value, bias.map(Var::value), activation, save)?;
             let saved = match activation {
                 Activation::None => None,
                 _ if activation.needs_pre_activation() => out.pre_activation,
                 _ => Some(out.y.clone()),
             };
-            let (x, weight) = (self.value.clone(), weight.value.clone());
-            Ok((out.y, Op::Linear { x, weight, activation, saved }))
+            let (weight, x_dtype) = (weight.value.clone(), self.value.dtype());
+            Ok((out.y, Op::Linear { x, weight, activation, saved, x_dtype }))
         })
     }
 
@@ -192,7 +200,8 @@ impl<'t> Var<'t> {
         (dropout_p, site): (f64, u16),
         offsets: &Offsets,
     ) -> Result<Var<'t>> {
-        self.tape.apply(&[self, residual, weight, bias], || {
+        let mut rounded = None;
+        let y = self.tape.apply(&[self, residual, weight, bias], || {
             let dropout = self.tape.dropout_at(dropout_p, site);
             let out = dropout_add_layer_norm::dropout_add_layer_norm(
                 &self.value,
@@ -205,8 +214,10 @@ impl<'t> Var<'t> {
             )?;
             let (sum, mean, rstd, weight) = (out.sum, out.mean, out.rstd, weight.value.clone());
             let (offsets, x_dtype) = (offsets.clone(), self.value.dtype());
+            rounded = out.rounded;
             Ok((out.y, Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets, x_dtype }))
-        })
+        })?;
+        Ok(Var { rounded, ..y })
     }
 
     /// A function of `self` and of parameters of `store`, recorded as one operation that saves only `self`.

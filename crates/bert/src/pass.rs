@@ -50,7 +50,7 @@ impl<'t> Pass<'_, 't> {
     pub fn linear(&self, x: &Var<'t>, layer: &Linear, activation: Activation) -> Result<Var<'t>> {
         let weight = self.tape.parameter(self.parameters, layer.weight);
         let bias = self.tape.parameter(self.parameters, layer.bias);
-        Ok(x.to_dtype(weight.value().dtype())?.linear(&weight, Some(&bias), activation)?)
+        Ok(x.linear(&weight, Some(&bias), activation)?)
     }
 
     /// `LayerNorm(residual + dropout(x))`, in the precision of the residual; x may be in the encoder's.

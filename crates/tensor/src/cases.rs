@@ -17,7 +17,7 @@ mod shapes;
 
 pub use attention::attention;
 pub use classification::{cross_entropy, log_softmax, softmax};
-pub use dense::{linear, matmul};
+pub use dense::{linear, linear_beside_residual, matmul};
 pub use elementwise::{arithmetic, functions, gelu_erf, gelu_tanh};
 pub use low::Low;
 pub use normalization::{

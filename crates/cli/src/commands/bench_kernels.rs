@@ -230,10 +230,11 @@ fn products(timer: &mut Timer, dtype: DType, add: &mut Add) -> Result<()> {
             add("linear + gelu", shape.clone(), flops, forward);
         }
         for (name, needs) in [
-            ("linear dx", LinearNeeds { x: true, weight: false, bias: false }),
-            ("linear dweight", LinearNeeds { x: false, weight: true, bias: false }),
+            ("linear dx", LinearNeeds { x: Some(dtype), weight: false, bias: false }),
+            ("linear dweight", LinearNeeds { x: None, weight: true, bias: false }),
         ] {
-            let backward = || linear_backward(&dy, &x, &weight, Activation::None, None, needs).map(drop);
+            let backward =
+                || linear_backward(&dy, &x, &weight, Activation::None, None, needs, None).map(drop);
             add(name, shape.clone(), flops, timer.time(backward)?);
         }
     }

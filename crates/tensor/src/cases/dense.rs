@@ -4,7 +4,7 @@
 //! adds its own four to eight units.
 
 use super::elementwise::{gelu_erf_of, gelu_tanh_of};
-use super::{Cost, Forwarded, Input, Low, NaiveResults, OpCase, Values};
+use super::{Cost, Forward, Forwarded, Input, Low, Naive, NaiveResults, OpCase, Values};
 use crate::ops::linear as linear_op;
 use crate::ops::linear::{Activation, LinearNeeds};
 use crate::ops::matmul as matmul_op;
@@ -73,14 +73,16 @@ pub fn linear(rows: usize, k: usize, n: usize, activation: Activation) -> OpCase
         ],
         roundings: 2.0 * (rows.max(k).max(n) as f64).sqrt() + 24.0,
         forward: Box::new(move |inputs| {
-            let out = linear_op::linear(&inputs[0], &inputs[1], Some(&inputs[2]), activation, true)?;
+            let x = inputs[0].to_dtype(inputs[1].dtype())?;
+            let out = linear_op::linear(&x, &inputs[1], Some(&inputs[2]), activation, true)?;
             let saved = out.pre_activation.unwrap_or_else(|| out.y.clone());
             Ok(Forwarded { outputs: vec![out.y], saved: vec![saved] })
         }),
         backward: Some(Box::new(move |inputs, saved, douts| {
-            let needs = LinearNeeds { x: true, weight: true, bias: true };
-            let (x, weight) = (&inputs[0], &inputs[1]);
-            let d = linear_op::linear_backward(&douts[0], x, weight, activation, Some(&saved[0]), needs)?;
+            let needs = LinearNeeds { x: Some(inputs[0].dtype()), weight: true, bias: true };
+            let (x, weight) = (inputs[0].to_dtype(inputs[1].dtype())?, &inputs[1]);
+            let (saved, so_far) = (saved.first(), douts.get(1));
+            let d = linear_op::linear_backward(&douts[0], &x, weight, activation, saved, needs, so_far)?;
             Ok(vec![d.dx, d.dweight, d.dbias])
         })),
         naive: Some(Box::new(move |inputs, douts| {
@@ -97,4 +99,26 @@ pub fn linear(rows: usize, k: usize, n: usize, activation: Activation) -> OpCase
         cost: Cost { bytes: 4 * (rows * k + n * k + rows * n), flops: 2 * rows * k * n },
         backward_cost: Cost { bytes: 8 * (rows * k + n * k + rows * n), flops: 4 * rows * k * n },
     }
+}
+
+/// A linear layer beside a residual connection: x itself is a result too, so that dx comes on top of that one's gradient.
+/// In half precision x stays in F32.
+pub fn linear_beside_residual(rows: usize, k: usize, n: usize, activation: Activation) -> OpCase {
+    let OpCase { forward, naive, variant, .. } = linear(rows, k, n, activation);
+    let forward: Forward = Box::new(move |inputs| {
+        let mut out = forward(inputs)?;
+        out.outputs.push(inputs[0].clone());
+        Ok(out)
+    });
+    let naive: Option<Naive> = naive.map(|naive| -> Naive {
+        Box::new(move |inputs, douts| {
+            let mut results = naive(inputs, douts);
+            results.outputs.push(inputs[0].clone());
+            let dx = results.gradients[0].iter_mut().flatten();
+            dx.zip(&douts[1]).for_each(|(dx, &so_far)| *dx = *dx + so_far);
+            results
+        })
+    });
+    let variant = variant + "_beside_residual";
+    OpCase { forward, naive, variant, ..linear(rows, k, n, activation) }.with_wide("x")
 }

@@ -3,7 +3,7 @@
 use super::{
     OpCase, Values, adamw, arithmetic, attention, cat, cross_entropy, dropout, dropout_add_layer_norm,
     embed_layer_norm, embedding, functions, gather_rows, gelu_erf, gelu_tanh, layer_norm, linear,
-    log_softmax, matmul, max, mean, narrow, softmax, sum, transpose,
+    linear_beside_residual, log_softmax, matmul, max, mean, narrow, softmax, sum, transpose,
 };
 use crate::ops::attention::Queries;
 use crate::ops::linear::Activation;
@@ -76,6 +76,11 @@ fn dense() -> Vec<OpCase> {
     rows.extend(activations.map(|activation| linear(6, 17, 9, activation)));
     rows.extend([linear(1, 1, 1, Activation::None), linear(33, 40, 70, Activation::GeluErf)]);
     rows.push(linear(6, 17, 9, Activation::Tanh).strided(3));
+    // Widths that tensor cores can read, and that they cannot; the last has more rows than one part of a split sum.
+    rows.extend(
+        [(37, 40, 72), (6, 17, 9), (0, 8, 16), (300, 24, 136)]
+            .map(|(m, k, n)| linear_beside_residual(m, k, n, Activation::None)),
+    );
     rows
 }
 

@@ -132,7 +132,7 @@ struct Key {
     input: DType,
     output: DType,
     epilogue: Option<c_int>,
-    /// Of a, b and c, bytes: algorithms expect 256 unless they are told.
+    /// Of a, b, and c with d, bytes: algorithms expect 256 unless they are told.
     alignments: [u32; 3],
 }
 
@@ -142,6 +142,8 @@ pub(super) enum Beside<'a> {
     Nothing,
     /// A bias, of the result's dtype, is added to every row.
     Bias(&'a Tensor),
+    /// This, like the result, is added to it.
+    SoFar(&'a Tensor),
     /// The sums of a's rows are written here, in the result's dtype: for `a = dy^T`, the gradient of the bias.
     RowSums(&'a Tensor),
 }
@@ -149,16 +151,17 @@ pub(super) enum Beside<'a> {
 impl Beside<'_> {
     fn epilogue(self) -> Option<c_int> {
         match self {
-            Beside::Nothing => None,
+            Beside::Nothing | Beside::SoFar(_) => None,
             Beside::Bias(_) => Some(EPILOGUE_BIAS),
             // The operands change places: our left one is the library's right one.
             Beside::RowSums(_) => Some(EPILOGUE_BGRADB),
         }
     }
 
+    /// Of the epilogue's vector.
     fn address(self) -> Option<u64> {
         match self {
-            Beside::Nothing => None,
+            Beside::Nothing | Beside::SoFar(_) => None,
             Beside::Bias(vector) | Beside::RowSums(vector) => Some(vector.device_address()),
         }
     }
@@ -290,24 +293,26 @@ impl CublasLt {
         usable.then_some(Plan { descriptor, a, b, c, algorithm: found.algorithm, workspace: found.workspace })
     }
 
-    /// `c = a b` for matrices of one dtype, with what is done beside it. `None`: the library cannot, or does not want to.
+    /// `d = a b` for matrices of one dtype, with what is done beside it. `None`: the library cannot, or does not want to.
     pub(super) fn product(
         &self,
         context: &std::sync::Arc<Context>,
         a: &Tensor,
         b: &Tensor,
         beside: Beside<'_>,
-        c: &mut Tensor,
+        d: &mut Tensor,
     ) -> Option<()> {
         let sizes = [a.dims()[0], b.dims()[1], a.dims()[1]];
+        // What is not added is not read.
+        let (c, factor) = if let Beside::SoFar(c) = beside { (c, 1.0f32) } else { (&*d, 0.0) };
         let key = Key {
             sizes,
             a: Order::of(a)?,
             b: Order::of(b)?,
             input: a.dtype(),
-            output: c.dtype(),
+            output: d.dtype(),
             epilogue: beside.epilogue(),
-            alignments: [a.device_address(), b.device_address(), c.device_address()]
+            alignments: [a.device_address(), b.device_address(), c.device_address() | d.device_address()]
                 .map(|address| 1 << address.trailing_zeros().min(8)),
         };
         if sizes.contains(&0) {
@@ -328,9 +333,8 @@ impl CublasLt {
             })?;
         }
         let workspace = Block::new(context, plan.workspace).ok()?;
-        let (one, zero) = (1.0f32, 0.0f32);
+        let one = 1.0f32;
         let pointer = |tensor: &Tensor| tensor.device_address() as *const c_void;
-        let out = c.device_address() as *mut c_void;
         // SAFETY: the operands are on the context's device with the shapes and strides of the plan; the workspace is as large
         // as the algorithm asked for, and goes back to the pool only for work behind this product.
         let status = unsafe {
@@ -342,10 +346,10 @@ impl CublasLt {
                 plan.b,
                 pointer(a),
                 plan.a,
-                (&raw const zero).cast(),
-                out,
+                (&raw const factor).cast(),
+                pointer(c),
                 plan.c,
-                out,
+                d.device_address() as *mut c_void,
                 plan.c,
                 &raw const plan.algorithm,
                 workspace.address() as *mut c_void,

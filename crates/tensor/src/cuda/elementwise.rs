@@ -3,7 +3,6 @@
 //! Kernels work on contiguous arrays of one shape; what is broadcast or strided is copied first.
 
 use super::launch::{Argument, Grid, context_of, kernel, launch, single};
-use super::memory::Block;
 use crate::{DType, Error, Result, Tensor};
 use vitrine_kernels::{CAST, ELEMENTWISE, GELU, Module, REDUCE, View};
 
@@ -104,31 +103,25 @@ pub(crate) fn copy(x: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
-/// The sums of the columns of a matrix (rows may be strided), in F32: pieces of 64 rows, and the pieces in order.
-pub(crate) fn column_sums(op: &'static str, x: &Tensor) -> Result<Tensor> {
+/// y becomes the sums of the columns of a matrix (rows may be strided), in F32: pieces of 64 rows, and the pieces in order.
+pub(super) fn column_sums(op: &'static str, x: &Tensor, y: &mut Tensor) -> Result<()> {
     let context = context_of(x)?;
     let kernel = kernel(op, &REDUCE, "row_sums", x)?;
     let (rows, width) = (x.dims()[0], x.dims()[1]);
-    let mut sums = Tensor::empty(&[width], DType::F32, x.device())?;
-    let pieces = rows.div_ceil(64);
-    if pieces == 0 {
-        sums.zero_()?;
-        return Ok(sums);
-    }
     let stride = x.row_stride(op)? as u64;
-    let partials = Block::new(&context, 4 * pieces * width)?;
-    let grid = Grid::new(width.div_ceil(256), pieces, 32);
+    let partials = Tensor::empty(&[rows.div_ceil(64), width], DType::F32, x.device())?;
+    let grid = Grid::new(width.div_ceil(256), partials.dims()[0], 32);
     launch!(context, REDUCE, kernel, grid, x, stride, &partials, rows as u32, width as u32)?;
-    add_partials((&partials).into(), &mut sums, pieces)?;
-    Ok(sums)
+    add_partials(&partials, y, None)
 }
 
-/// `y` = the rows of partials `[rows, numel of y]` added up.
-pub(super) fn add_partials(partials: Argument, y: &mut Tensor, rows: usize) -> Result<()> {
+/// The rows of partials added up: their first numbers to y, the others to z.
+pub(super) fn add_partials(partials: &Tensor, y: &mut Tensor, z: Option<&mut Tensor>) -> Result<()> {
     let context = context_of(y)?;
-    let width = y.numel();
+    let (rows, width, split) = (partials.dims()[0], partials.dims()[1], y.numel());
     let (kernel, grid) = (single(&REDUCE, "column_sums"), Grid::new(width.div_ceil(32), 1, 256));
-    launch!(context, REDUCE, kernel, grid, partials, y, rows as u32, width as u64, 0u32)
+    let z = z.map_or(Argument::NULL, Argument::from);
+    launch!(context, REDUCE, kernel, grid, partials, y, z, rows as u32, width as u64, split as u64)
 }
 
 /// The sum over the middle of `[outer, length, inner]`, as `dims`.
@@ -136,8 +129,9 @@ pub(crate) fn sum(x: &Tensor, [outer, len, inner]: [usize; 3], dims: &[usize]) -
     let x = x.contiguous()?.reshape(&[outer, len, inner])?;
     let mut y = Tensor::empty(dims, x.dtype(), x.device())?;
     for o in 0..outer {
-        let sums = column_sums("sum", &x.select(0, o)?)?.to_dtype(x.dtype())?;
-        y.device_copy_from(o * inner, &sums)?;
+        let mut sums = Tensor::empty(&[inner], DType::F32, x.device())?;
+        column_sums("sum", &x.select(0, o)?, &mut sums)?;
+        y.device_copy_from(o * inner, &sums.to_dtype(x.dtype())?)?;
     }
     Ok(y)
 }

@@ -4,10 +4,9 @@
 use super::cublaslt::Beside;
 use super::elementwise::{add_partials, column_sums, unary};
 use super::launch::{Grid, context_of, kernel, launch, single};
-use super::memory::Block;
-use crate::ops::linear::{Activation, Linear};
+use crate::ops::linear::{Activation, Linear, LinearGradients, LinearNeeds};
 use crate::{DType, Error, Result, Tensor};
-use vitrine_kernels::{GELU, GEMM, GEMM_SIMT, GemmShape, GemmSimt, Kernel};
+use vitrine_kernels::{GELU, GEMM, GEMM_SIMT, GemmBackward, GemmShape, GemmSimt, Kernel};
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,15 +28,6 @@ fn order(x: &Tensor) -> Order {
     }
 }
 
-fn shape([m, n, k]: [usize; 3], lda: usize, ldb: usize) -> GemmShape {
-    let [m, n, k, lda, ldb] = [m, n, k, lda, ldb].map(|x| x as u32);
-    GemmShape { m, n, k, lda, ldb, ldc: n, accumulate: 0, reserved: 0 }
-}
-
-fn blocks([m, n, _]: [usize; 3], splits: usize) -> Grid {
-    Grid { blocks: [n.div_ceil(128), m.div_ceil(128), splits], threads: 256, shared: 0 }
-}
-
 /// The plain kernel for these operands and results.
 fn simt_kernel(op: &'static str, x: &Tensor, out: DType) -> Result<&'static Kernel> {
     Ok(match (x.dtype(), out) {
@@ -48,8 +38,15 @@ fn simt_kernel(op: &'static str, x: &Tensor, out: DType) -> Result<&'static Kern
     })
 }
 
-/// `c = a b (+ bias)` for matrices of any strides, or batches of them; c is contiguous.
-fn simt(op: &'static str, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &mut Tensor) -> Result<()> {
+/// `c = a b (+ bias) (+ so_far)` for matrices of any strides, or batches of them; c is contiguous, and so_far like it.
+fn simt(
+    op: &'static str,
+    a: &Tensor,
+    b: &Tensor,
+    bias: Option<&Tensor>,
+    so_far: Option<&Tensor>,
+    c: &mut Tensor,
+) -> Result<()> {
     let context = context_of(a)?;
     let kernel = simt_kernel(op, a, c.dtype())?;
     let strides = |x: &Tensor| {
@@ -69,65 +66,137 @@ fn simt(op: &'static str, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, c: &mut
         m: m as u32,
         n: n as u32,
         k: k as u32,
-        accumulate: 0,
+        reserved: 0,
     };
     let batch = if a.rank() == 3 { a.dims()[0] } else { 1 };
     let grid = Grid { blocks: [n.div_ceil(64), m.div_ceil(64), batch], threads: 256, shared: 0 };
-    launch!(context, GEMM_SIMT, kernel, grid, a, b, bias, c, gemm)
+    launch!(context, GEMM_SIMT, kernel, grid, a, b, bias, so_far, c, gemm)
 }
 
 /// `a b` of two matrices of one dtype, with sums in F32, as a tensor of dtype `out`.
 pub(crate) fn product(op: &'static str, a: &Tensor, b: &Tensor, out: DType) -> Result<Tensor> {
     let context = context_of(a)?;
-    let sizes @ [m, n, k] = [a.dims()[0], b.dims()[1], a.dims()[1]];
-    let mut c = Tensor::empty(&[m, n], out, a.device())?;
-    if k == 0 {
-        c.zero_()?;
-        return Ok(c);
-    }
+    let mut c = Tensor::empty(&[a.dims()[0], b.dims()[1]], out, a.device())?;
     if let Some(library) = &context.cublaslt
         && library.product(&context, a, b, Beside::Nothing, &mut c).is_some()
     {
         return Ok(c);
     }
-    match (a.dtype(), out, order(a), order(b)) {
-        (DType::BF16, DType::BF16, Order::Rows(lda), Order::Rows(ldb)) => {
-            let kernel = single(&GEMM, "gemm_nn_bf16");
-            launch!(context, GEMM, kernel, blocks(sizes, 1), a, b, &mut c, shape(sizes, lda, ldb))?;
-        }
-        (DType::BF16, DType::F32, Order::Columns(lda), Order::Rows(ldb)) => {
-            let kernel = single(&GEMM, "gemm_tn_bf16_f32");
-            // A weight's gradient has few blocks and a long sum: the sum is split until all multiprocessors have work.
-            let tiles = m.div_ceil(128) * n.div_ceil(128);
-            let splits = (2 * context.multiprocessors / tiles.max(1)).clamp(1, k.div_ceil(256));
-            let shape = shape(sizes, lda, ldb);
-            if splits == 1 {
-                launch!(context, GEMM, kernel, blocks(sizes, 1), a, b, &mut c, shape)?;
-            } else {
-                let partials = Block::new(&context, 4 * splits * m * n)?;
-                launch!(context, GEMM, kernel, blocks(sizes, splits), a, b, &partials, shape)?;
-                add_partials((&partials).into(), &mut c, splits)?;
-            }
-        }
-        _ => simt(op, a, b, None, &mut c)?,
-    }
+    simt(op, a, b, None, None, &mut c)?;
     Ok(c)
 }
 
-/// The gradients of a weight, `dy^T x`, and of a bias, the sums of the columns of dy, both F32.
-pub(crate) fn parameter_gradients(dy: &Tensor, x: &Tensor) -> Result<(Tensor, Tensor)> {
+/// The operands of a linear layer's gradients: dy `[T, N]`, W `[N, K]`, x `[T, K]` of one dtype, and what other operations
+/// gave x, which dx is added to.
+struct Backward<'a> {
+    dy: &'a Tensor,
+    weight: &'a Tensor,
+    x: &'a Tensor,
+    so_far: Option<&'a Tensor>,
+}
+
+/// The gradients that are still to be computed; who computes one takes it.
+struct Wanted<'a> {
+    dx: Option<&'a mut Tensor>,
+    dweight: Option<&'a mut Tensor>,
+    dbias: Option<&'a mut Tensor>,
+}
+
+/// The gradients of `x W^T + b` for dy `[T, N]`, x `[T, K]` and W `[N, K]` of one dtype; dx is added to `so_far`.
+pub(crate) fn linear_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    needs: LinearNeeds,
+    so_far: Option<&Tensor>,
+) -> Result<LinearGradients> {
     const OP: &str = "linear_backward";
+    let (n, k) = (dy.dims()[1], x.dims()[1]);
+    let empty = |dims: &[usize], dtype| Tensor::empty(dims, dtype, dy.device());
+    let mut gradients = LinearGradients {
+        dx: needs.x.map(|dtype| empty(x.dims(), dtype)).transpose()?,
+        dweight: needs.weight.then(|| empty(&[n, k], DType::F32)).transpose()?,
+        dbias: needs.bias.then(|| empty(&[n], DType::F32)).transpose()?,
+    };
+    let LinearGradients { dx, dweight, dbias } = &mut gradients;
+    let mut wanted = Wanted { dx: dx.as_mut(), dweight: dweight.as_mut(), dbias: dbias.as_mut() };
+    let so_far = so_far.map(Tensor::contiguous).transpose()?;
+    let operands = Backward { dy, weight, x, so_far: so_far.as_ref() };
+    backward_by_library(&operands, &mut wanted)?;
+    backward_on_tensor_cores(&operands, &mut wanted)?;
+    if let Some(dx) = wanted.dx {
+        simt(OP, dy, weight, None, operands.so_far, dx)?;
+    }
+    if let Some(dweight) = wanted.dweight {
+        simt(OP, &dy.t()?, x, None, None, dweight)?;
+    }
+    if let Some(dbias) = wanted.dbias {
+        column_sums(OP, dy, dbias)?;
+    }
+    Ok(gradients)
+}
+
+/// What cuBLASLt can.
+fn backward_by_library(
+    &Backward { dy, weight, x, so_far }: &Backward<'_>,
+    wanted: &mut Wanted<'_>,
+) -> Result<()> {
     let context = context_of(dy)?;
-    let transposed = dy.t()?;
-    if let Some(library) = &context.cublaslt {
-        let (n, k) = (dy.dims()[1], x.dims()[1]);
-        let mut dweight = Tensor::empty(&[n, k], DType::F32, dy.device())?;
-        let dbias = Tensor::empty(&[n], DType::F32, dy.device())?;
-        if library.product(&context, &transposed, x, Beside::RowSums(&dbias), &mut dweight).is_some() {
-            return Ok((dweight, dbias));
+    let Some(library) = &context.cublaslt else { return Ok(()) };
+    if let Some(dx) = &mut wanted.dx {
+        let beside = so_far.map_or(Beside::Nothing, Beside::SoFar);
+        if library.product(&context, dy, weight, beside, dx).is_some() {
+            wanted.dx = None;
         }
     }
-    Ok((product(OP, &transposed, x, DType::F32)?, column_sums(OP, dy)?))
+    if let Some(dweight) = &mut wanted.dweight {
+        let beside = wanted.dbias.as_deref().map_or(Beside::Nothing, Beside::RowSums);
+        if library.product(&context, &dy.t()?, x, beside, dweight).is_some() {
+            (wanted.dweight, wanted.dbias) = (None, None);
+        }
+    }
+    Ok(())
+}
+
+/// dx and dweight in one launch, and dbias beside dweight, if tensor cores can read the operands.
+fn backward_on_tensor_cores(
+    &Backward { dy, weight, x, so_far }: &Backward<'_>,
+    wanted: &mut Wanted<'_>,
+) -> Result<()> {
+    let orders = [dy, weight, x].map(order);
+    let (DType::BF16, [Order::Rows(dy_stride), Order::Rows(weight_stride), Order::Rows(x_stride)]) =
+        (dy.dtype(), orders)
+    else {
+        return Ok(());
+    };
+    let context = context_of(dy)?;
+    let (rows, n, k) = (dy.dims()[0], dy.dims()[1], x.dims()[1]);
+    let (dx, dweight) = (wanted.dx.take(), wanted.dweight.take());
+    let dbias = if dweight.is_some() { wanted.dbias.take() } else { None };
+    // A weight's gradient has few tiles and a long sum: it is split until all multiprocessors have work.
+    let (weight_tiles, column_tiles) = (n.div_ceil(128), k.div_ceil(128));
+    let filling = 2 * context.multiprocessors / (weight_tiles * column_tiles).max(1);
+    let splits = filling.min(rows.div_ceil(256)).max(1);
+    let weight_blocks = if dweight.is_some() { splits * weight_tiles } else { 0 };
+    let dx_blocks = if dx.is_some() { rows.div_ceil(128) } else { 0 };
+    let numbers = [rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks].map(|x| x as u32);
+    let [rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks] = numbers;
+    let shape = GemmBackward { rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks };
+    let wide = dx.as_deref().is_some_and(|dx| dx.dtype() == DType::F32);
+    let kernel = single(&GEMM, if wide { "gemm_backward_bf16_f32" } else { "gemm_backward_bf16" });
+    let grid = Grid::new(column_tiles, weight_blocks as usize + dx_blocks, 256);
+    let run = |dweight: Option<&Tensor>, dbias: Option<&Tensor>| {
+        launch!(context, GEMM, kernel, grid, dy, weight, x, so_far, dx.as_deref(), dweight, dbias, shape)
+    };
+    match dweight {
+        Some(dweight) if splits > 1 => {
+            let (of_weight, of_bias) = (dweight.numel(), n as usize);
+            let parts = Tensor::empty(&[splits as usize, of_weight + of_bias], DType::F32, dy.device())?;
+            run(Some(&parts), Some(&parts.narrow(1, of_weight, of_bias)?))?;
+            add_partials(&parts, dweight, dbias)
+        }
+        dweight => run(dweight.as_deref(), dbias.as_deref()),
+    }
 }
 
 /// `act(x W^T + b)` for x `[rows, K]`, W `[N, K]` and b `[N]` F32; with the pre-activation if it is asked for.
@@ -140,7 +209,7 @@ pub(crate) fn linear(
 ) -> Result<Linear> {
     const OP: &str = "linear";
     let context = context_of(x)?;
-    let sizes @ [rows, n, _] = [x.dims()[0], weight.dims()[0], x.dims()[1]];
+    let (rows, n) = (x.dims()[0], weight.dims()[0]);
     let empty = || Tensor::empty(&[rows, n], x.dtype(), x.device());
     if let Some(library) = &context.cublaslt {
         let mut product = empty()?;
@@ -161,7 +230,9 @@ pub(crate) fn linear(
         _ => None,
     };
     if let (DType::BF16, Order::Rows(lda), Order::Rows(ldb)) = (x.dtype(), order(x), order(weight)) {
-        let (grid, shape) = (blocks(sizes, 1), shape(sizes, lda, ldb));
+        let grid = Grid::new(n.div_ceil(128), rows.div_ceil(128), 256);
+        let [m, n, k, lda, ldb] = [rows, n, x.dims()[1], lda, ldb].map(|x| x as u32);
+        let shape = GemmShape { m, n, k, lda, ldb };
         let mut y = empty()?;
         if let Some((_, fused)) = gelu {
             let pre = save_pre.then(empty).transpose()?;
@@ -172,7 +243,7 @@ pub(crate) fn linear(
         return activated(y, activation);
     }
     let mut pre = empty()?;
-    simt(OP, x, &weight.t()?, bias, &mut pre)?;
+    simt(OP, x, &weight.t()?, bias, None, &mut pre)?;
     match gelu {
         Some((op, _)) => Ok(Linear { y: unary(op, &pre)?, pre_activation: save_pre.then_some(pre) }),
         None => activated(pre, activation),
@@ -220,10 +291,6 @@ fn activated(pre: Tensor, activation: Activation) -> Result<Linear> {
 /// The product of two batches of matrices, `[batch, M, K]` and `[batch, K, N]`, F32.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let mut c = Tensor::empty(&[a.dims()[0], a.dims()[1], b.dims()[2]], a.dtype(), a.device())?;
-    if a.dims()[2] == 0 {
-        c.zero_()?;
-        return Ok(c);
-    }
-    simt("matmul", a, b, None, &mut c)?;
+    simt("matmul", a, b, None, None, &mut c)?;
     Ok(c)
 }

@@ -80,7 +80,7 @@ macro_rules! structures {
         }
     )* };
 }
-structures!(Dropout, Attention, GemmSimt, GemmShape, View);
+structures!(Dropout, Attention, GemmSimt, GemmShape, GemmBackward, View);
 
 /// The device of a tensor that is on one.
 pub(super) fn context_of(tensor: &Tensor) -> Result<Arc<Context>> {

@@ -24,8 +24,8 @@ pub(crate) use attention::{Problem, attention, attention_backward};
 pub(crate) use classification::{cross_entropy, cross_entropy_backward, softmax, softmax_backward};
 pub(crate) use context::Context;
 pub use context::{DRIVER_FLOOR, Description, describe, device_count, seconds_of, synchronize};
-pub(crate) use elementwise::{affine, binary, cast, column_sums, copy, fill, sum, unary};
-pub(crate) use gemm::{linear, matmul, parameter_gradients, product};
+pub(crate) use elementwise::{affine, binary, cast, copy, fill, sum, unary};
+pub(crate) use gemm::{linear, linear_backward, matmul, product};
 pub(crate) use memory::Block;
 pub(crate) use normalization::{
     dropout, dropout_add_layer_norm, dropout_add_layer_norm_backward, embed_layer_norm, layer_norm,

@@ -40,16 +40,17 @@ fn backward_grid(rows: usize, width: usize) -> Grid {
     Grid { blocks: [rows.div_ceil(BACKWARD_ROWS), 1, 1], threads: 32 * warps, shared: 8 * warps * width }
 }
 
+/// Room for the partial sums of `dweight` and `dbias`, a row a block.
+fn partials(x: &Tensor) -> Result<Tensor> {
+    Tensor::empty(&[x.dims()[0].div_ceil(BACKWARD_ROWS), 2 * x.dims()[1]], DType::F32, x.device())
+}
+
 /// `dweight` and `dbias` from the blocks' partial sums.
-fn parameter_gradients(partials: &Block, x: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (rows, width) = (x.dims()[0], x.dims()[1]);
-    let mut both = Tensor::empty(&[2, width], DType::F32, x.device())?;
-    if rows == 0 {
-        both.zero_()?;
-    }
-    add_partials(partials.into(), &mut both, rows.div_ceil(BACKWARD_ROWS))?;
-    // Each in storage of its own, as a parameter's gradient is.
-    Ok((both.select(0, 0)?.copy()?, both.select(0, 1)?.copy()?))
+fn parameter_gradients(partials: &Tensor) -> Result<(Tensor, Tensor)> {
+    let empty = || Tensor::empty(&[partials.dims()[1] / 2], DType::F32, partials.device());
+    let (mut dweight, mut dbias) = (empty()?, empty()?);
+    add_partials(partials, &mut dweight, Some(&mut dbias))?;
+    Ok((dweight, dbias))
 }
 
 pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<LayerNorm> {
@@ -91,7 +92,7 @@ pub(crate) fn layer_norm_backward(
     let (rows, width) = (x.dims()[0], x.dims()[1]);
     let (dy, weight) = (dy.contiguous()?, weight.contiguous()?);
     let mut dx = like(x)?;
-    let partials = Block::new(&context, rows.div_ceil(BACKWARD_ROWS) * 8 * width)?;
+    let partials = partials(x)?;
     launch!(
         context,
         LAYER_NORM,
@@ -108,7 +109,7 @@ pub(crate) fn layer_norm_backward(
         rows as u32,
         width as u32
     )?;
-    let (dweight, dbias) = parameter_gradients(&partials, x)?;
+    let (dweight, dbias) = parameter_gradients(&partials)?;
     Ok(LayerNormGradients { dx, dweight, dbias })
 }
 
@@ -158,8 +159,10 @@ pub(crate) fn dropout_add_layer_norm(
     let (rows, width) = (x.dims()[0], x.dims()[1]);
     let (x, residual) = (x.contiguous()?, residual.contiguous()?);
     let (weight, bias) = (weight.contiguous()?, bias.contiguous()?);
+    let mixed = x.dtype() != residual.dtype();
     let mut out = DropoutAddLayerNorm {
         y: like(&residual)?,
+        rounded: mixed.then(|| like(&x)).transpose()?,
         sum: like(&residual)?,
         mean: statistic(&x)?,
         rstd: statistic(&x)?,
@@ -176,6 +179,7 @@ pub(crate) fn dropout_add_layer_norm(
         &bias,
         &*positions,
         &mut out.y,
+        out.rounded.as_ref(),
         &mut out.sum,
         &mut out.mean,
         &mut out.rstd,
@@ -209,7 +213,7 @@ pub(crate) fn dropout_add_layer_norm_backward(
     let wanted = settings.threshold > 0 || x_dtype != sum.dtype();
     let mut dx = wanted.then(|| Tensor::empty(sum.dims(), x_dtype, sum.device())).transpose()?;
     let dx_argument = dx.as_mut().map_or(Argument::NULL, Argument::from);
-    let partials = Block::new(&context, rows.div_ceil(BACKWARD_ROWS) * 8 * width)?;
+    let partials = partials(&sum)?;
     let positions = offsets.on_device(&context)?;
     launch!(
         context,
@@ -230,7 +234,7 @@ pub(crate) fn dropout_add_layer_norm_backward(
         offsets.sequences() as u32,
         settings
     )?;
-    let (dweight, dbias) = parameter_gradients(&partials, &sum)?;
+    let (dweight, dbias) = parameter_gradients(&partials)?;
     let dx = dx.unwrap_or_else(|| dresidual.clone());
     Ok(DropoutAddLayerNormGradients { dx, dresidual, dweight, dbias })
 }

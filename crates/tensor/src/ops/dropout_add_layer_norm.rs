@@ -15,11 +15,14 @@ use crate::tensor::Rows;
 use crate::{DType, Device, Dropout, Error, Float, Offsets, Result, Tensor, cuda, for_float};
 use half::{bf16, f16};
 
-/// What [`dropout_add_layer_norm`] returns, in the dtype of the residual; backward needs all but `y`.
+/// What [`dropout_add_layer_norm`] returns, in the dtype of the residual; backward needs
+/// what follows `rounded`.
 #[derive(Debug)]
 pub struct DropoutAddLayerNorm {
     /// `[T, C]`.
     pub y: Tensor,
+    /// y in the dtype of x where that is another: for a product in half precision beside an F32 residual stream.
+    pub rounded: Option<Tensor>,
     /// `residual + dropout(x)`: `[T, C]`.
     pub sum: Tensor,
     /// `[T]`, accumulator dtype.
@@ -76,8 +79,10 @@ pub fn dropout_add_layer_norm(
     }
     let like_residual = || Tensor::empty(&[rows, width], residual.dtype(), x.device());
     let statistic = || Tensor::empty(&[rows], x.dtype().accumulator(), x.device());
+    let mixed = x.dtype() != residual.dtype();
     let mut out = DropoutAddLayerNorm {
         y: like_residual()?,
+        rounded: mixed.then(|| Tensor::empty(&[rows, width], x.dtype(), x.device())).transpose()?,
         sum: like_residual()?,
         mean: statistic()?,
         rstd: statistic()?,
@@ -122,10 +127,17 @@ fn forward<X: Float, E: Float<Real = X::Real>>(
     let ys = out.y.as_mut_slice::<E>()?.chunks_mut(block).zip(out.sum.as_mut_slice::<E>()?.chunks_mut(block));
     let means = out.mean.as_mut_slice::<E::Real>()?.chunks_mut(BLOCK);
     let rstds = out.rstd.as_mut_slice::<E::Real>()?.chunks_mut(BLOCK);
-    parallel::for_each(ys.zip(means).zip(rstds), |block, (((y, sum), mean), rstd)| {
+    let rounded = out.rounded.as_mut().map(|rounded| rounded.as_mut_slice::<X>()).transpose()?;
+    let mut rounded = rounded.map(|rounded| rounded.chunks_mut(block));
+    let blocks: Vec<_> = ys
+        .zip(means)
+        .zip(rstds)
+        .map(|(rows, rstd)| (rows, rstd, rounded.as_mut().and_then(Iterator::next)))
+        .collect();
+    parallel::for_each(blocks, |block, (((y, sum), mean), rstd, rounded)| {
         let first = block * BLOCK;
         let masks = dropout.map(|dropout| RowMasks::new(dropout, offsets, first, width));
-        simd::run(isa, Forward { x, residual, first, masks, y, sum, mean, rstd, weight, bias, eps });
+        simd::run(isa, Forward { x, residual, first, masks, y, rounded, sum, mean, rstd, weight, bias, eps });
     });
     Ok(())
 }
@@ -136,6 +148,7 @@ struct Forward<'a, X: Float, E: Float> {
     first: usize,
     masks: Option<RowMasks<'a>>,
     y: &'a mut [E],
+    rounded: Option<&'a mut [X]>,
     sum: &'a mut [E],
     mean: &'a mut [E::Real],
     rstd: &'a mut [E::Real],
@@ -167,6 +180,9 @@ impl<X: Float<Real = E::Real>, E: Float> Kernel<E::Real> for Forward<'_, X, E> {
             let (mean, rstd) = statistics::<L, E>(sum, self.eps);
             (self.mean[row], self.rstd[row]) = (mean, rstd);
             normalize::<L, E>(sum, y, mean, rstd, self.weight, self.bias);
+            if let Some(rounded) = &mut self.rounded {
+                simd::map(y, &mut rounded[row * width..(row + 1) * width], |y: L| y);
+            }
         }
     }
 }

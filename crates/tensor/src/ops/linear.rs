@@ -54,8 +54,8 @@ pub struct Linear {
 /// Which gradients [`linear_backward`] computes.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearNeeds {
-    /// `dx`.
-    pub x: bool,
+    /// `dx`, of this dtype: that of x, or the accumulator's where x was rounded for the product.
+    pub x: Option<DType>,
     /// `dweight`.
     pub weight: bool,
     /// `dbias`.
@@ -64,7 +64,7 @@ pub struct LinearNeeds {
 
 /// What [`linear_backward`] computes.
 pub struct LinearGradients {
-    /// `[.., K]`, the dtype of x.
+    /// `[.., K]`, of the dtype that was asked for.
     pub dx: Option<Tensor>,
     /// `[N, K]`, F32 (F64 in the reference).
     pub dweight: Option<Tensor>,
@@ -117,7 +117,8 @@ pub fn linear(
 }
 
 /// The gradients of [`linear`] that `needs` asks for, for dy `[.., N]` of y's dtype. `saved` is the pre-activation for
-/// the GELUs, y for ReLU and tanh, and not used without activation.
+/// the GELUs, y for ReLU and tanh, and not used without activation. `dx = so_far + ..`, where `so_far` is what other uses of
+/// x gave, of dx's shape and dtype.
 ///
 /// # Errors
 /// As [`linear`]; `InvalidArgument` when `saved` is missing.
@@ -128,23 +129,39 @@ pub fn linear_backward(
     activation: Activation,
     saved: Option<&Tensor>,
     needs: LinearNeeds,
+    so_far: Option<&Tensor>,
 ) -> Result<LinearGradients> {
-    let (rows, [n, k]) = check_operands("linear_backward", x, weight)?;
-    check::same_type("linear_backward", x, dy)?;
+    const OP: &str = "linear_backward";
+    let (rows, [n, k]) = check_operands(OP, x, weight)?;
+    check::same_type(OP, x, dy)?;
+    let dx_dtype = needs.x.unwrap_or(x.dtype());
+    if dx_dtype != x.dtype() && dx_dtype != x.dtype().accumulator() {
+        let expected = format!("dx of {} or {}", x.dtype(), x.dtype().accumulator());
+        return Err(Error::DTypeMismatch { op: OP, expected, got: dx_dtype });
+    }
+    if let Some(so_far) = so_far {
+        check::shape(OP, "so_far", so_far, x.dims())?;
+        check::dtype(OP, so_far, dx_dtype)?;
+        check::device(OP, x, so_far)?;
+    }
     if dy.dims() != with_last(x, n) {
         let expected = format!("dy {:?}", with_last(x, n));
-        return Err(Error::ShapeMismatch { op: "linear_backward", expected, got: dy.dims().to_vec() });
+        return Err(Error::ShapeMismatch { op: OP, expected, got: dy.dims().to_vec() });
     }
     // Products of bfloat16 read it as it is; what the others need is their accumulator's type.
     let compute = if x.dtype() == DType::BF16 { DType::BF16 } else { x.dtype().accumulator() };
     let dpre = as_matrix(&activation_backward(&dy.to_dtype(compute)?, activation, saved)?, rows, n)?;
     let weight = weight.to_dtype(compute)?;
-    let dx = needs.x.then(|| product(&dpre, &weight, x.dtype())?.reshape(x.dims())).transpose()?;
-    if x.device() != Device::Cpu && needs.weight && needs.bias {
-        let x = as_matrix(x, rows, k)?;
-        let (dweight, dbias) = cuda::parameter_gradients(&dpre, &x)?;
-        return Ok(LinearGradients { dx, dweight: Some(dweight), dbias: Some(dbias) });
+    if x.device() != Device::Cpu {
+        let so_far = so_far.map(|so_far| as_matrix(so_far, rows, k)).transpose()?;
+        let out = cuda::linear_backward(&dpre, &as_matrix(x, rows, k)?, &weight, needs, so_far.as_ref())?;
+        return Ok(LinearGradients { dx: out.dx.map(|dx| dx.reshape(x.dims())).transpose()?, ..out });
     }
+    let gradient_of_x = |dtype| {
+        let dx = product(&dpre, &weight, compute)?.to_dtype(dtype)?.reshape(x.dims())?;
+        so_far.map_or(Ok(dx.clone()), |so_far| add(so_far, &dx))
+    };
+    let dx = needs.x.map(gradient_of_x).transpose()?;
     let dweight = if needs.weight {
         let x = as_matrix(&x.to_dtype(compute)?, rows, k)?;
         Some(product(&dpre.t()?, &x, compute.accumulator())?)
@@ -157,9 +174,6 @@ pub fn linear_backward(
 
 /// `a b` of two matrices, with sums in the accumulator's type, as a tensor of dtype `out`.
 fn product(a: &Tensor, b: &Tensor, out: DType) -> Result<Tensor> {
-    if a.device() != Device::Cpu {
-        return cuda::product("linear_backward", a, b, out);
-    }
     if a.dtype() != DType::BF16 {
         return matmul(a, b)?.to_dtype(out);
     }
@@ -181,9 +195,6 @@ fn product_bf16<E: Float<Real = f32>>(a: &Tensor, b: &PackedPairs) -> Result<Ten
 /// The sums of the columns of a matrix, in the accumulator's type: the gradient of a bias.
 fn column_sums(x: &Tensor) -> Result<Tensor> {
     const OP: &str = "linear_backward";
-    if x.device() != Device::Cpu {
-        return cuda::column_sums(OP, x);
-    }
     let dtype = x.dtype();
     let mut sums = Tensor::empty(&x.dims()[1..], dtype.accumulator(), x.device())?;
     match dtype {

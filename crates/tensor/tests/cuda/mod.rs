@@ -4,6 +4,7 @@ use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use vitrine_tensor::cases::{self, Mismatch, OpCase, compare, numbers_of};
 use vitrine_tensor::ops::dropout::dropout;
+use vitrine_tensor::ops::dropout_add_layer_norm::dropout_add_layer_norm;
 use vitrine_tensor::ops::{elementwise, movement, reduce};
 use vitrine_tensor::{DType, Device, Dropout, Error, Offsets, Tensor, random};
 
@@ -15,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         trial("copies", copies),
         trial("broadcasts", broadcasts),
         trial("sums", sums),
+        trial("y_beside_a_residual_stream", y_beside_a_residual_stream),
         trial("more_rows_than_a_grid_is_high", more_rows_than_a_grid_is_high),
         trial("same_bits_again", same_bits_again),
         trial("the_host_cannot_look", the_host_cannot_look),
@@ -138,6 +140,19 @@ fn sums() -> Result<(), Mismatch> {
     compare(|| "sum of all".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-3)?;
     let (expected, got) = (reduce::reduce_to_shape(&x, &[70, 1])?, reduce::reduce_to_shape(&y, &[70, 1])?);
     compare(|| "reduce_to_shape".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-4)
+}
+
+/// In half precision beside an F32 residual stream, y comes rounded too: as a conversion of y would round it, on any device.
+fn y_beside_a_residual_stream() -> Result<(), Mismatch> {
+    for device in [Device::Cpu, CUDA] {
+        let [x, residual] = [1, 2].map(|seed| numbers(&[37, 20], seed).to_device(device));
+        let [weight, bias] = [3, 4].map(|seed| numbers(&[20], seed).to_device(device));
+        let (residual, x) = (residual?, x?.to_dtype(DType::BF16)?);
+        let offsets = Offsets::from_lengths([37])?;
+        let out = dropout_add_layer_norm(&x, &residual, &weight?, &bias?, 1e-5, None, &offsets)?;
+        same("rounded", &out.rounded.expect("two dtypes"), &out.y.to_dtype(DType::BF16)?)?;
+    }
+    Ok(())
 }
 
 /// 128 reviews of 512 tokens are 65,536 rows; a grid has at most 65,535 blocks along y.

@@ -247,22 +247,27 @@ api! {
         returned.write(1);
         Ok(())
     }
-    /// `D = op(A) op(B) (+ bias)`.
+    /// `D = op(A) op(B) (+ C) (+ bias)`.
     fn cublasLtMatmul(
         _handle: Handle, descriptor: Handle, alpha: *const f32, a: u64, a_layout: Handle, b: u64, b_layout: Handle,
-        beta: *const f32, _c: u64, c_layout: Handle, d: u64, d_layout: Handle, _algorithm: *const c_void,
+        beta: *const f32, c: u64, c_layout: Handle, d: u64, d_layout: Handle, _algorithm: *const c_void,
         _workspace: *mut c_void, _workspace_size: usize, stream: *mut c_void,
     ) {
         let mut capturing = 0;
         (driver()?.is_capturing)(stream, &raw mut capturing);
-        if capturing != 0 || alpha.read() != 1.0 || beta.read() != 0.0 {
+        let c = match beta.read() {
+            0.0 => None,
+            1.0 => Some(c),
+            _ => return Err(Status::NotSupported),
+        };
+        if capturing != 0 || alpha.read() != 1.0 {
             return Err(Status::NotSupported);
         }
         let descriptor: &Descriptor = object(descriptor)?;
         let (a_layout, b_layout): (&Layout, &Layout) = (object(a_layout)?, object(b_layout)?);
         let (c_layout, d_layout): (&Layout, &Layout) = (object(c_layout)?, object(d_layout)?);
         let sizes = Sizes::new(descriptor, a_layout, b_layout, c_layout, d_layout)?;
-        multiply(descriptor, sizes, (a, a_layout), (b, b_layout), (d, d_layout), stream)
+        multiply(descriptor, sizes, (a, a_layout), (b, b_layout), c.map(|c| (c, c_layout)), (d, d_layout), stream)
     }
 }
 
@@ -296,6 +301,7 @@ fn multiply(
     Sizes { m, n, k }: Sizes,
     (a, a_layout): (u64, &Layout),
     (b, b_layout): (u64, &Layout),
+    c: Option<(u64, &Layout)>,
     (d, d_layout): (u64, &Layout),
     stream: *mut c_void,
 ) -> Outcome {
@@ -310,6 +316,7 @@ fn multiply(
     };
     let left = load(a, a_layout, descriptor.transposed[0], m, k)?;
     let right = load(b, b_layout, descriptor.transposed[1], k, n)?;
+    let added = c.map(|(c, layout)| load(c, layout, false, m, n)).transpose()?;
     let biased = descriptor.epilogue == Epilogue::Bias;
     let bias = if biased { read(descriptor.bias, m * d_layout.ty.size(), stream)? } else { Vec::new() };
     if descriptor.epilogue == Epilogue::BiasGradientB {
@@ -328,7 +335,8 @@ fn multiply(
         for (row, (sum, out)) in sums.iter().zip(bytes.chunks_exact_mut(d_layout.ty.size())).enumerate() {
             let at = row * d_layout.ty.size();
             let bias = if biased { d_layout.ty.read(&bias[at..]) } else { 0.0 };
-            d_layout.ty.write(sum + bias, out);
+            let added = added.as_ref().map_or(0.0, |added| added[column * m + row]);
+            d_layout.ty.write(sum + added + bias, out);
         }
         write(d + d_layout.at(0, column) as u64, &bytes, stream)?;
     }

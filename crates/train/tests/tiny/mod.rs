@@ -1,0 +1,78 @@
+//! Training steps of a tiny BERT, with what the emulated CUDA device counted: shared by the tests that use one.
+
+#![allow(dead_code, reason = "each test reads its part of a run")]
+
+use std::path::Path;
+use vitrine_autograd::{Randomness, Tape};
+use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch};
+use vitrine_tensor::{DType, Device};
+use vitrine_train::optimizer::AdamW;
+
+pub const CUDA: Device = Device::Cuda(0);
+
+/// Heads of 32, so that bfloat16 runs on tensor cores.
+pub fn config(layers: usize) -> BertConfig {
+    let json = format!(
+        r#"{{"model_type": "bert", "vocab_size": 120, "hidden_size": 64, "num_hidden_layers": {layers},
+        "num_attention_heads": 2, "intermediate_size": 128, "max_position_embeddings": 64, "type_vocab_size": 2}}"#
+    );
+    BertConfig::parse(&json, Path::new("tiny")).unwrap()
+}
+
+/// Four sequences of lengths that differ from step to step.
+fn batch(step: usize, config: &BertConfig) -> TokenBatch {
+    let sequences: Vec<Vec<u32>> = (0..4)
+        .map(|b| (0..5 + (7 * b + 3 * step) % 31).map(|t| ((17 * t + 5 * b + step) % 120) as u32).collect())
+        .collect();
+    let labels: Vec<u32> = sequences.iter().map(|sequence| sequence[0] % 2).collect();
+    TokenBatch::new(sequences.iter().map(Vec::as_slice), Some(&labels), config).unwrap()
+}
+
+#[derive(Default)]
+pub struct Run {
+    pub losses: Vec<f64>,
+    pub weights: Vec<Vec<f32>>,
+    /// Kernels, copies and allocations of each step.
+    pub launches: Vec<u64>,
+    pub copies: Vec<u64>,
+    pub allocations: Vec<u64>,
+    /// How often the host waited for the device within each step.
+    pub waits: Vec<u64>,
+}
+
+/// The first steps of a training run.
+pub fn train_model(
+    config: &BertConfig,
+    steps: usize,
+    device: Device,
+    dtype: DType,
+    checkpoint_layers: bool,
+) -> Run {
+    let mut model = BertForSequenceClassification::random(config.clone(), 3).unwrap();
+    model.to_device(device).unwrap();
+    model.compute_in(dtype).unwrap();
+    let optimizer = AdamW::new(0.01, Some(1.0));
+    let mut run = Run::default();
+    for step in 0..steps {
+        let before = vitrine_emulator::counters();
+        let mut tape = Tape::training(Randomness { seed: 9, step: step as u32, first_sequence: 0 });
+        if checkpoint_layers {
+            tape = tape.checkpointing_layers();
+        }
+        let loss = model.loss(&tape, &batch(step, config)).unwrap();
+        let (id, value) = (loss.id(), loss.value().clone());
+        drop(loss);
+        let gradients = tape.backward(id, &[]).unwrap();
+        optimizer.step(model.parameters_mut(), &gradients, step, 1e-3).unwrap();
+        run.waits.push(vitrine_emulator::counters().synchronisations - before.synchronisations);
+        let value = value.item().unwrap();
+        let after = vitrine_emulator::counters();
+        run.losses.push(value);
+        run.launches.push(after.launches - before.launches);
+        run.copies.push(after.copies - before.copies);
+        run.allocations.push(after.allocations - before.allocations);
+    }
+    let parts = model.parameters().parts().unwrap();
+    run.weights = parts.into_iter().map(|(_, value)| value.to_vec::<f32>().unwrap()).collect();
+    run
+}
