@@ -157,14 +157,12 @@ pub fn linear_backward(
         let out = cuda::linear_backward(&dpre, &as_matrix(x, rows, k)?, &weight, needs, so_far.as_ref())?;
         return Ok(LinearGradients { dx: out.dx.map(|dx| dx.reshape(x.dims())).transpose()?, ..out });
     }
-    let gradient_of_x = |dtype| {
-        let dx = product(&dpre, &weight, compute)?.to_dtype(dtype)?.reshape(x.dims())?;
-        so_far.map_or(Ok(dx.clone()), |so_far| add(so_far, &dx))
-    };
-    let dx = needs.x.map(gradient_of_x).transpose()?;
+    let so_far = so_far.map(|so_far| as_matrix(so_far, rows, k)).transpose()?;
+    let dx = |dtype| add_product(&dpre, &weight, so_far.as_ref(), dtype)?.reshape(x.dims());
+    let dx = needs.x.map(dx).transpose()?;
     let dweight = if needs.weight {
         let x = as_matrix(&x.to_dtype(compute)?, rows, k)?;
-        Some(product(&dpre.t()?, &x, compute.accumulator())?)
+        Some(add_product(&dpre.t()?, &x, None, compute.accumulator())?)
     } else {
         None
     };
@@ -172,24 +170,51 @@ pub fn linear_backward(
     Ok(LinearGradients { dx, dweight, dbias })
 }
 
-/// `a b` of two matrices, with sums in the accumulator's type, as a tensor of dtype `out`.
-fn product(a: &Tensor, b: &Tensor, out: DType) -> Result<Tensor> {
+/// `so_far + a b` for matrices, with sums in the accumulator's type, as a tensor of dtype `out`, which is that of `so_far`.
+fn add_product(a: &Tensor, b: &Tensor, so_far: Option<&Tensor>, out: DType) -> Result<Tensor> {
     if a.dtype() != DType::BF16 {
-        return matmul(a, b)?.to_dtype(out);
+        let product = matmul(a, b)?.to_dtype(out)?;
+        return so_far.map_or(Ok(product.clone()), |so_far| add(so_far, &product));
     }
     let packed = PackedPairs::new(matrix(b, 0));
     match out {
-        DType::F32 => product_bf16::<f32>(a, &packed),
-        _ => product_bf16::<bf16>(a, &packed),
+        DType::F32 => add_product_bf16::<f32>(a, &packed, so_far),
+        _ => add_product_bf16::<bf16>(a, &packed, so_far),
     }
 }
 
-fn product_bf16<E: Float<Real = f32>>(a: &Tensor, b: &PackedPairs) -> Result<Tensor> {
+fn add_product_bf16<E: Float<Real = f32>>(
+    a: &Tensor,
+    b: &PackedPairs,
+    so_far: Option<&Tensor>,
+) -> Result<Tensor> {
     let (rows, columns) = (a.dims()[0], b.columns());
     let mut c = Tensor::empty(&[rows, columns], E::DTYPE, a.device())?;
     let out = MatrixMut::new(c.as_mut_slice::<E>()?, rows, columns);
-    multiply_bf16(matrix(a, 0), b, &out, None);
+    let so_far = so_far.map(|so_far| so_far.as_rows::<E>("linear_backward")).transpose()?;
+    let isa = Isa::current();
+    let add_row = so_far.map(|so_far| {
+        move |row: usize, first: usize, sums: &mut [f32]| {
+            let x = &so_far.row(row)[first..first + sums.len()];
+            simd::run(isa, AddRow { sums, x });
+        }
+    });
+    multiply_bf16(matrix(a, 0), b, &out, add_row.as_ref().map(|add| add as Epilogue<'_>));
     Ok(c)
+}
+
+/// `sums += x`.
+struct AddRow<'a, E> {
+    sums: &'a mut [f32],
+    x: &'a [E],
+}
+
+impl<E: Float<Real = f32>> Kernel<f32> for AddRow<'_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn run<L: Lanes<Real = f32>>(self) {
+        simd::update(self.sums, self.x, |sum: L, x| sum + x);
+    }
 }
 
 /// The sums of the columns of a matrix, in the accumulator's type: the gradient of a bias.
