@@ -30,8 +30,9 @@ fn report(title: &str, flops: f64, peak: f64, candidates: &mut [Candidate<'_>]) 
 fn main() {
     let peak = gemm::peak_gflops(parallel::threads());
     println!("{} threads, {}, peak {peak:.0} GFLOP/s", parallel::threads(), isa::Isa::current());
-    let run =
-        |x: &Tensor, w: &Tensor, b: &Tensor, save| linear(x, w, Some(b), Activation::GeluErf, save).unwrap();
+    let run = |x: &Tensor, w: &Tensor, b: &Tensor, save| {
+        linear(x, w, Some(b.into()), Activation::GeluErf, save).unwrap()
+    };
 
     let (t, k, n) = (2048, 768, 3072);
     // As everywhere, nothing is timed that does not compute what it should: few rows and several tiles of them.

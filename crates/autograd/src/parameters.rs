@@ -19,7 +19,8 @@ pub struct Parameter {
     pub parts: Vec<Part>,
     /// The master: F32, or F64 in the reference.
     pub value: Tensor,
-    /// Under mixed precision, the master rounded to the dtype that tapes compute in; the optimizer refreshes it.
+    /// Under mixed precision, the master rounded to the dtype that tapes compute in; the optimizer refreshes it. A bias stays
+    /// F32 for whoever can add that, and has its copy for who cannot.
     pub compute: Option<Tensor>,
     /// AdamW's running mean of the gradient, once there was a step.
     pub first_moment: Option<Tensor>,
@@ -54,9 +55,14 @@ impl Parameter {
         })
     }
 
-    /// What a tape computes with: the copy in the compute dtype if there is one, else the master.
+    /// What a tape computes with: a matrix's copy in the compute dtype if there is one, else the master.
     pub fn operand(&self) -> &Tensor {
-        self.compute.as_ref().unwrap_or(&self.value)
+        self.compute.as_ref().filter(|_| self.value.rank() > 1).unwrap_or(&self.value)
+    }
+
+    /// A vector's copy in the compute dtype, which goes along with the master.
+    pub fn rounded(&self) -> Option<&Tensor> {
+        self.compute.as_ref().filter(|_| self.value.rank() == 1)
     }
 
     /// Makes tapes compute in `dtype`; the master stays what it is.

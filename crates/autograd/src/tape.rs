@@ -215,7 +215,9 @@ impl Tape {
                 asked.push(id);
             }
         }
-        self.push(parameter.operand().clone(), Op::Parameter(id), Vec::new(), parameter.trainable, 0.0)
+        let value = parameter.operand().clone();
+        let var = self.push(value, Op::Parameter(id), Vec::new(), parameter.trainable, 0.0);
+        Var { rounded: parameter.rounded().cloned(), ..var }
     }
 
     /// Runs one operation and records it.

@@ -5,7 +5,7 @@ use crate::{Op, ParameterStore, Result, Segment};
 use std::sync::Arc;
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries, attention};
 use vitrine_tensor::ops::embedding::{embed_layer_norm, embedding};
-use vitrine_tensor::ops::linear::{Activation, linear};
+use vitrine_tensor::ops::linear::{Activation, Bias, linear};
 use vitrine_tensor::ops::{
     cross_entropy, dropout, dropout_add_layer_norm, elementwise, gelu, layer_norm, matmul, movement, reduce,
     softmax,
@@ -18,7 +18,7 @@ pub struct Var<'t> {
     pub(crate) tape: &'t Tape,
     pub(crate) id: VarId,
     pub(crate) value: Tensor,
-    /// The same in a half type, from an operation that handed it out beside.
+    /// The same in a half type, from an operation that handed it out beside, or a parameter's copy.
     pub(crate) rounded: Option<Tensor>,
     pub(crate) needs_gradient: bool,
 }
@@ -138,7 +138,8 @@ impl<'t> Var<'t> {
                 _ if self.value.dtype() == dtype.accumulator() => self.value.to_dtype(dtype)?,
                 _ => self.value.clone(),
             };
-            let out = linear(&x, &weight.value, bias.map(Var::value), activation, save)?;
+            let bias = bias.map(|bias| Bias { value: &bias.value, rounded: bias.rounded.as_ref() });
+            let out = linear(&x, &weight.value, bias, activation, save)?;
             let saved = match activation {
                 Activation::None => None,
                 _ if activation.needs_pre_activation() => out.pre_activation,

@@ -50,7 +50,8 @@ macro_rules! model {
             /// Errors of the conversion.
             pub fn compute_in(&mut self, dtype: DType) -> Result<()> {
                 let is_mixed = |parameter: &Parameter| {
-                    parameter.value.rank() == 2 && parameter.parts[0].key.starts_with("bert.encoder.")
+                    let key = &parameter.parts[0].key;
+                    key.starts_with("bert.encoder.") && !key.contains("LayerNorm")
                 };
                 for (_, parameter) in self.parameters.iter_mut().filter(|(_, parameter)| is_mixed(parameter)) {
                     parameter.compute_in(dtype)?;

@@ -360,11 +360,12 @@ fn an_interrupted_run_cleans_up_and_ends_by_the_signal() {
         assert!(started.elapsed() < Duration::from_secs(60), "no step in a minute");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let killed = Command::new("kill").args(["-INT", &run.id().to_string()]).status().expect("kill runs");
+    // Not SIGINT: shells have what they start in the background ignore it, and so would this run.
+    let killed = Command::new("kill").args(["-TERM", &run.id().to_string()]).status().expect("kill runs");
     assert!(killed.success());
     let ended = run.wait_with_output().expect("the run ends");
     let stderr = text(&ended.stderr);
-    assert_eq!(ended.status.signal(), Some(2), "{stderr}");
+    assert_eq!(ended.status.signal(), Some(15), "{stderr}");
     assert!(stderr.contains("interrupted after step") && stderr.contains("nothing was saved"), "{stderr}");
     assert!(!output.exists(), "something half-written was left");
 }

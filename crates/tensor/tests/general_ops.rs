@@ -214,9 +214,9 @@ fn linear_layers() {
             check(
                 &what,
                 &inputs,
-                &|x| Ok(linear(&x[0], &x[1], Some(&x[2]), activation, false)?.y),
+                &|x| Ok(linear(&x[0], &x[1], Some((&x[2]).into()), activation, false)?.y),
                 &|dy, x, y| {
-                    let out = linear(&x[0], &x[1], Some(&x[2]), activation, true)?;
+                    let out = linear(&x[0], &x[1], Some((&x[2]).into()), activation, true)?;
                     assert_eq!(out.pre_activation.is_some(), activation.needs_pre_activation());
                     let saved = out.pre_activation.as_ref().or(Some(y));
                     let needs = LinearNeeds { x: Some(x[0].dtype()), weight: true, bias: true };
@@ -240,9 +240,9 @@ fn linear_takes_views_and_refuses_misfits() {
     assert_close("deep x", &y(&deep).reshape(&[4, 3]).unwrap(), &y(&strided), 0.0);
     let gelu = |bias| linear(&strided, &w, bias, Activation::GeluErf, true).unwrap();
     let zeros = Tensor::zeros(&[3], DType::F32, Device::Cpu).unwrap();
-    assert_close("no bias", &gelu(None).y, &gelu(Some(&zeros)).y, 0.0);
+    assert_close("no bias", &gelu(None).y, &gelu(Some((&zeros).into())).y, 0.0);
     assert!(linear(&x, &w, None, Activation::None, false).is_err());
-    assert!(linear(&strided, &w, Some(&x), Activation::None, false).is_err());
+    assert!(linear(&strided, &w, Some((&x).into()), Activation::None, false).is_err());
     assert!(linear(&strided, &w.to_dtype(DType::F64).unwrap(), None, Activation::None, false).is_err());
     let needs = LinearNeeds { x: Some(DType::F32), weight: false, bias: false };
     assert!(linear_backward(&y(&strided), &strided, &w, Activation::Tanh, None, needs, None).is_err());

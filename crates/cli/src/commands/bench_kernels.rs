@@ -222,11 +222,12 @@ fn products(timer: &mut Timer, dtype: DType, add: &mut Add) -> Result<()> {
         let (dy, bias) = (numbers(m, n, dtype, place)?, numbers(1, n, DType::F32, place)?.reshape(&[n])?);
         let flops = Cost::Flops(2 * m * k * n);
         let shape = format!("{m} x {k} x {n} {dtype}");
-        let forward = timer.time(|| linear(&x, &weight, Some(&bias), Activation::None, true).map(drop))?;
+        let forward =
+            timer.time(|| linear(&x, &weight, Some((&bias).into()), Activation::None, true).map(drop))?;
         add("linear", shape.clone(), flops, forward);
         if (k, n) == (768, 3072) {
-            let forward =
-                timer.time(|| linear(&x, &weight, Some(&bias), Activation::GeluErf, true).map(drop))?;
+            let forward = timer
+                .time(|| linear(&x, &weight, Some((&bias).into()), Activation::GeluErf, true).map(drop))?;
             add("linear + gelu", shape.clone(), flops, forward);
         }
         for (name, needs) in [

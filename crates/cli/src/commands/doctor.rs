@@ -195,7 +195,8 @@ fn check(place: Place, dtype: DType) -> Outcome<Check> {
     let (x, w, b) = (tensor(M * K, &[M, K], 0)?, tensor(N * K, &[N, K], 1)?, tensor(N, &[N], 2)?);
     let run = |compute: DType, device: Device| -> Result<Vec<f64>, Error> {
         let operand = |tensor: &Tensor| tensor.to_dtype(dtype)?.to_dtype(compute)?.to_device(device);
-        let y = linear(&operand(&x)?, &operand(&w)?, Some(&operand(&b)?), Activation::GeluErf, false)?.y;
+        let y =
+            linear(&operand(&x)?, &operand(&w)?, Some((&operand(&b)?).into()), Activation::GeluErf, false)?.y;
         y.to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec::<f64>()
     };
     let expected = run(DType::F64, Device::Cpu)?;

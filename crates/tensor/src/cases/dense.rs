@@ -74,7 +74,7 @@ pub fn linear(rows: usize, k: usize, n: usize, activation: Activation) -> OpCase
         roundings: 2.0 * (rows.max(k).max(n) as f64).sqrt() + 24.0,
         forward: Box::new(move |inputs| {
             let x = inputs[0].to_dtype(inputs[1].dtype())?;
-            let out = linear_op::linear(&x, &inputs[1], Some(&inputs[2]), activation, true)?;
+            let out = linear_op::linear(&x, &inputs[1], Some((&inputs[2]).into()), activation, true)?;
             let saved = out.pre_activation.unwrap_or_else(|| out.y.clone());
             Ok(Forwarded { outputs: vec![out.y], saved: vec![saved] })
         }),

@@ -4,7 +4,7 @@
 use super::cublaslt::Beside;
 use super::elementwise::{add_partials, column_sums, unary};
 use super::launch::{Grid, context_of, kernel, launch, single};
-use crate::ops::linear::{Activation, Linear, LinearGradients, LinearNeeds};
+use crate::ops::linear::{Activation, Bias, Linear, LinearGradients, LinearNeeds};
 use crate::{DType, Error, Result, Tensor};
 use vitrine_kernels::{GELU, GEMM, GEMM_SIMT, GemmBackward, GemmShape, GemmSimt, Kernel};
 
@@ -203,7 +203,7 @@ fn backward_on_tensor_cores(
 pub(crate) fn linear(
     x: &Tensor,
     weight: &Tensor,
-    bias: Option<&Tensor>,
+    bias: Option<Bias<'_>>,
     activation: Activation,
     save_pre: bool,
 ) -> Result<Linear> {
@@ -215,15 +215,18 @@ pub(crate) fn linear(
         let mut product = empty()?;
         // The library adds a bias of the result's dtype; with an activation the bias goes to the activation's kernel, in F32.
         let fused = biased_activation(activation);
-        let rounded = bias.filter(|_| fused.is_none()).map(|bias| bias.to_dtype(x.dtype())).transpose()?;
+        let round =
+            |bias: Bias<'_>| bias.rounded.map_or_else(|| bias.value.to_dtype(x.dtype()), |b| Ok(b.clone()));
+        let rounded = bias.filter(|_| fused.is_none()).map(round).transpose()?;
         let beside = rounded.as_ref().map_or(Beside::Nothing, Beside::Bias);
         if library.product(&context, x, &weight.t()?, beside, &mut product).is_some() {
             return match fused {
                 None => Ok(Linear { y: product, pre_activation: None }),
-                Some(name) => activated_with_bias(name, product, bias, save_pre),
+                Some(name) => activated_with_bias(name, product, bias.map(|bias| bias.value), save_pre),
             };
         }
     }
+    let bias = bias.map(|bias| bias.value);
     let gelu = match activation {
         Activation::GeluErf => Some(("gelu_erf", "gemm_nt_gelu_erf_bf16")),
         Activation::GeluTanh => Some(("gelu_tanh", "gemm_nt_gelu_tanh_bf16")),

@@ -51,9 +51,7 @@ impl<E: Float> Kernel<E::Real> for Forward<'_, E> {
         for (row, y) in self.y.chunks_mut(self.x.width.max(1)).enumerate() {
             let x = self.x.row(self.first + row);
             self.masks.next_row();
-            for (i, (x, y)) in x.chunks(L::LANES).zip(y.chunks_mut(L::LANES)).enumerate() {
-                simd::store(self.masks.apply(i * L::LANES, simd::load::<L, E>(x, L::Real::default())), y);
-            }
+            self.masks.map::<L, E, E>(x, y);
         }
     }
 }
@@ -99,6 +97,21 @@ impl<'a> RowMasks<'a> {
             let counter = [[position; CALLS], blocks, [sequence; CALLS], [self.dropout.step; CALLS]];
             *calls = philox_calls(counter, key(self.dropout.seed));
         }
+    }
+
+    /// A row: y is x, dropped or scaled.
+    #[inline(always)]
+    pub(super) fn map<L: Lanes, X: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
+        &self,
+        x: &[X],
+        y: &mut [Y],
+    ) {
+        let mut channel = 0;
+        simd::map(x, y, |x: L| {
+            let dropped = self.apply(channel, x);
+            channel += L::LANES;
+            dropped
+        });
     }
 
     /// `x` at channels from `channel` on of the row, dropped or scaled.

@@ -292,12 +292,7 @@ impl<X: Float<Real = E::Real>, E: Float> Kernel<E::Real> for Backward<'_, X, E> 
             backward_row::<L, E>(dy, sum, self.weight, mean, rstd, dresidual, dweight, dbias);
             if let (Some(masks), Some(dx)) = (&mut self.masks, &mut self.dx) {
                 masks.next_row();
-                let mut channel = 0;
-                simd::map(dresidual, &mut dx[row * width..(row + 1) * width], |dsum: L| {
-                    let dropped = masks.apply(channel, dsum);
-                    channel += L::LANES;
-                    dropped
-                });
+                masks.map::<L, E, X>(dresidual, &mut dx[row * width..(row + 1) * width]);
             }
         }
     }

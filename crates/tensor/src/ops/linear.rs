@@ -72,32 +72,47 @@ pub struct LinearGradients {
     pub dbias: Option<Tensor>,
 }
 
+/// What a layer adds to each row of its product.
+#[derive(Clone, Copy, Debug)]
+pub struct Bias<'a> {
+    /// `[N]`, of the dtype of x, or F32 beside the half types.
+    pub value: &'a Tensor,
+    /// The same rounded to the dtype of x, from somebody who keeps it: cuBLASLt adds no other, and would have it rounded anew.
+    pub rounded: Option<&'a Tensor>,
+}
+
+impl<'a> From<&'a Tensor> for Bias<'a> {
+    fn from(value: &'a Tensor) -> Self {
+        Bias { value, rounded: None }
+    }
+}
+
 /// `y = act(x W^T + b)` for x `[.., K]`, weight `[N, K]` and bias `[N]`; x may have row strides, the weight any. `save`
 /// asks for what the gradient needs; without it the layer is taken to be used again as it is, and may keep its weight's
-/// packed form. The bias is of the dtype of x, or F32 beside the half types.
+/// packed form.
 ///
 /// # Errors
 /// `ShapeMismatch`, `DTypeMismatch`, `DeviceMismatch`, `NotContiguous` when the operands do not fit.
 pub fn linear(
     x: &Tensor,
     weight: &Tensor,
-    bias: Option<&Tensor>,
+    bias: Option<Bias<'_>>,
     activation: Activation,
     save: bool,
 ) -> Result<Linear> {
     let (rows, [n, k]) = check_operands("linear", x, weight)?;
-    if let Some(bias) = bias
-        && bias.dims() != [n]
-    {
+    let rounded = bias.and_then(|bias| bias.rounded).filter(|rounded| rounded.dtype() == x.dtype());
+    for bias in bias.iter().map(|bias| bias.value).chain(rounded).filter(|bias| bias.dims() != [n]) {
         let expected = format!("bias [{n}] beside weight {:?}", weight.dims());
         return Err(Error::ShapeMismatch { op: "linear", expected, got: bias.dims().to_vec() });
     }
     let compute = x.dtype().accumulator();
-    let bias = bias.map(|bias| bias.to_dtype(compute)?.contiguous()).transpose()?;
+    let bias = bias.map(|bias| bias.value.to_dtype(compute)?.contiguous()).transpose()?;
     let dims = with_last(x, n);
     if x.device() != Device::Cpu {
         let save_pre = save && activation.needs_pre_activation();
-        let out = cuda::linear(&as_matrix(x, rows, k)?, weight, bias.as_ref(), activation, save_pre)?;
+        let bias = bias.as_ref().map(|value| Bias { value, rounded });
+        let out = cuda::linear(&as_matrix(x, rows, k)?, weight, bias, activation, save_pre)?;
         let pre_activation = out.pre_activation.map(|pre| pre.reshape(&dims)).transpose()?;
         return Ok(Linear { y: out.y.reshape(&dims)?, pre_activation });
     }
