@@ -102,7 +102,8 @@ pub fn linear(
 ) -> Result<Linear> {
     let (rows, [n, k]) = check_operands("linear", x, weight)?;
     let rounded = bias.and_then(|bias| bias.rounded).filter(|rounded| rounded.dtype() == x.dtype());
-    for bias in bias.iter().map(|bias| bias.value).chain(rounded).filter(|bias| bias.dims() != [n]) {
+    let mut biases = bias.iter().map(|bias| bias.value).chain(rounded);
+    if let Some(bias) = biases.find(|bias| bias.dims() != [n]) {
         let expected = format!("bias [{n}] beside weight {:?}", weight.dims());
         return Err(Error::ShapeMismatch { op: "linear", expected, got: bias.dims().to_vec() });
     }
