@@ -44,7 +44,8 @@ macro_rules! model {
             /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are). The layers' matrices get copies
             /// in it, and so do the activations between them up to the next LayerNorm; the residual stream, embedding tables,
             /// of which a batch reads few rows, biases, LayerNorm, heads, logits, loss and all gradients of parameters stay
-            /// F32. PyTorch's autocast draws the line at the same places.
+            /// F32. The layers' biases have a copy beside, for cuBLASLt, which adds no other. PyTorch's autocast draws the
+            /// line at the same places.
             ///
             /// # Errors
             /// Errors of the conversion.
