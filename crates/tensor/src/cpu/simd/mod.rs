@@ -68,7 +68,7 @@ pub trait Lanes:
     #[inline(always)]
     unsafe fn store_bf16(self, pointer: *mut bf16) {
         // SAFETY: the caller's promise.
-        unsafe { store_converted(self, pointer) }
+        unsafe { store_converted(self, pointer, bf16::from_f32) }
     }
 
     /// As [`Lanes::load_real`], from binary16.
@@ -88,7 +88,7 @@ pub trait Lanes:
     #[inline(always)]
     unsafe fn store_f16(self, pointer: *mut f16) {
         // SAFETY: the caller's promise.
-        unsafe { store_converted(self, pointer) }
+        unsafe { store_converted(self, pointer, f16::from_f32) }
     }
 
     /// The first and the second halves of `LANES` consecutive pairs of bfloat16, the first in the low bits.
@@ -241,14 +241,16 @@ unsafe fn load_converted<L: Lanes, F: Float>(pointer: *const F) -> L {
     unsafe { L::load_real(buffer.as_ptr()) }
 }
 
+/// `round` takes an f32, which the reals beside a half type are: `half`'s conversions of an f64 look at its upper 32 bits
+/// only, and round what lies just above a tie as if it were one.
 #[inline(always)]
-unsafe fn store_converted<L: Lanes, F: Float>(lanes: L, pointer: *mut F) {
+unsafe fn store_converted<L: Lanes, F>(lanes: L, pointer: *mut F, round: impl Fn(f32) -> F) {
     let mut buffer = [L::Real::default(); MAX_LANES];
     // SAFETY: the buffer holds MAX_LANES elements.
     unsafe { lanes.store_real(buffer.as_mut_ptr()) };
     for (lane, value) in buffer.iter().enumerate().take(L::LANES) {
         // SAFETY: `lane < LANES`, which the caller promises to be writable.
-        unsafe { pointer.add(lane).write(F::from_f64(value.to_f64())) };
+        unsafe { pointer.add(lane).write(round(value.to_f64() as f32)) };
     }
 }
 
@@ -495,4 +497,93 @@ fn first_lanes<L: Lanes>(lanes: L, count: usize) -> L {
     buffer[count..].fill(L::Real::default());
     // SAFETY: as above.
     unsafe { L::load_real(buffer.as_ptr()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pairs<'a>([&'a [f32; MAX_LANES]; 2], &'a mut [u32; MAX_LANES]);
+    impl Kernel<f32> for Pairs<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes<Real = f32>>(self) {
+            let Pairs([first, second], out) = self;
+            for start in (0..MAX_LANES).step_by(L::LANES) {
+                // SAFETY: LANES divides MAX_LANES, the length of all three.
+                unsafe {
+                    let halves = [first, second].map(|half| L::load_real(half.as_ptr().add(start)));
+                    L::store_bf16_pairs(halves[0], halves[1], out.as_mut_ptr().add(start));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_are_rounded_as_single_elements_are() {
+        // Ties to either side, one bit beyond them, overflow to infinity, subnormals, infinities and NaN.
+        let first = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.5,
+            1.003_906_25,
+            1.011_718_75,
+            1.003_906_4,
+            f32::MAX,
+            f32::MIN,
+            1e-40,
+            -1e-45,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            f32::from_bits(0x7fff_ffff),
+            f32::MIN_POSITIVE,
+        ];
+        let second: [f32; MAX_LANES] = std::array::from_fn(|i| first[MAX_LANES - 1 - i]);
+        let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
+        for isa in Isa::available() {
+            let mut out = [0; MAX_LANES];
+            run(isa, Pairs([&first, &second], &mut out));
+            for (i, pair) in out.into_iter().enumerate() {
+                for (half, x) in [(pair & 0xffff, first[i]), (pair >> 16, second[i])] {
+                    if x.is_nan() {
+                        assert!(bf16::from_bits(half as u16).is_nan(), "{isa}: {x} became {half:#x}");
+                    } else {
+                        assert_eq!(half, bits(x), "{isa}: {x}");
+                    }
+                }
+            }
+        }
+    }
+
+    struct Below<'a>(&'a [u16; MAX_LANES], u16, &'a mut [f32; MAX_LANES]);
+    impl Kernel<f32> for Below<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes<Real = f32>>(self) {
+            for start in (0..MAX_LANES).step_by(L::LANES) {
+                // SAFETY: LANES divides MAX_LANES, the length of both.
+                unsafe {
+                    let below = L::below_u16(self.0.as_ptr().add(start), self.1);
+                    L::select(below, L::constant(1.0), L::constant(0.0))
+                        .store_real(self.2.as_mut_ptr().add(start));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn draws_are_compared_without_a_sign() {
+        let draws: [u16; MAX_LANES] =
+            [0, 1, 2, 6553, 6554, 6555, 32766, 32767, 32768, 32769, 40000, 58981, 58982, 65533, 65534, 65535];
+        for isa in Isa::available() {
+            for threshold in [0, 1, 6554, 32767, 32768, 32769, 65535] {
+                let mut out = [0.5; MAX_LANES];
+                run(isa, Below(&draws, threshold, &mut out));
+                let expected = draws.map(|draw| if draw < threshold { 1.0 } else { 0.0 });
+                assert_eq!(out, expected, "{isa}: below {threshold}");
+            }
+        }
+    }
 }
