@@ -126,8 +126,26 @@ macro_rules! float {
 float! {
     f32, f32, |x| x as f32, f64::from, load_real, store_real;
     f64, f64, |x| x, |x| x, load_real, store_real;
-    bf16, f32, bf16::from_f64, bf16::to_f64, load_bf16, store_bf16;
-    f16, f32, f16::from_f64, f16::to_f64, load_f16, store_f16;
+    bf16, f32, |x| bf16::from_f32(round_to_odd(x)), bf16::to_f64, load_bf16, store_bf16;
+    f16, f32, |x| f16::from_f32(round_to_odd(x)), f16::to_f64, load_f16, store_f16;
+}
+
+/// The F32 that keeps what rounding an F64 on to a half type has to know: an inexact result is cut, and its last bit set.
+///
+/// Rounding twice to nearest would take a number just beside a tie for the tie; `half`'s own conversions of an F64 look
+/// at its upper 32 bits only, and do that too. Source: Boldo and Melquiond, "Emulation of a FMA and correctly rounded
+/// sums: proved algorithms using rounding to odd", 2008.
+#[inline(always)]
+fn round_to_odd(x: f64) -> f32 {
+    let nearest = x as f32;
+    let (size, exact) = (f64::from(nearest).abs(), x.abs());
+    if size > exact {
+        f32::from_bits((nearest.to_bits() - 1) | 1)
+    } else if size < exact {
+        f32::from_bits(nearest.to_bits() | 1)
+    } else {
+        nearest
+    }
 }
 
 /// Runs `$body` with `$type` bound to the Rust type of a float [`DType`]; other dtypes return `DTypeMismatch`.
@@ -158,4 +176,48 @@ macro_rules! for_float {
             got => Err($crate::Error::DTypeMismatch { op: $op, expected: "a float type".into(), got }),
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::{bf16, f16};
+
+    /// The nearest of all finite numbers of a half type, ties to the even one, by trying them all.
+    fn nearest(values: &[(f64, u16)], x: f64) -> u16 {
+        let (_, bits) = values.iter().fold((f64::INFINITY, 0), |(least, best), &(value, bits)| {
+            let distance = (value - x).abs();
+            if distance < least || (distance == least && bits & 1 == 0) { (distance, bits) } else { (least, best) }
+        });
+        bits
+    }
+
+    fn check<F: Float>(bits: impl Fn(F) -> u16, value: impl Fn(u16) -> F) {
+        let finite: Vec<(f64, u16)> =
+            (0..0x8000).map(|bits| (value(bits).to_f64(), bits)).filter(|(value, _)| value.is_finite()).collect();
+        let beside = |x: f64, ulps: i64| f64::from_bits((x.to_bits() as i64 + ulps) as u64);
+        // Every 97th number, the subnormal ones among them: itself, the tie above it, and an f64's last bit on each side.
+        for pair in finite.windows(2).step_by(97) {
+            let ((low, _), (high, _)) = (pair[0], pair[1]);
+            let tie = low + (high - low) / 2.0;
+            for x in [low, beside(high, -1), beside(tie, -1), tie, beside(tie, 1)] {
+                let expected = nearest(&finite, x);
+                assert_eq!(bits(F::from_f64(x)), expected, "{x:e}");
+                assert_eq!(bits(F::from_f64(-x)), expected | 0x8000, "-{x:e}");
+            }
+        }
+        let largest = finite.last().unwrap();
+        let half_step = (largest.0 - finite[finite.len() - 2].0) / 2.0;
+        assert_eq!(bits(F::from_f64(beside(largest.0 + half_step, -1))), largest.1);
+        assert_eq!(F::from_f64(largest.0 + half_step).to_f64(), f64::INFINITY);
+        assert_eq!(F::from_f64(f64::MAX).to_f64(), f64::INFINITY);
+        assert_eq!(bits(F::from_f64(f64::MIN_POSITIVE)), 0);
+        assert!(F::from_f64(f64::NAN).to_f64().is_nan());
+    }
+
+    #[test]
+    fn an_f64_becomes_the_nearest_half() {
+        check(bf16::to_bits, bf16::from_bits);
+        check(f16::to_bits, f16::from_bits);
+    }
 }

@@ -1,6 +1,6 @@
 //! [`Low`]: arithmetic in which every result is rounded to a dtype, as a naive half-precision program's is.
 
-use crate::DType;
+use crate::{DType, Float};
 use half::{bf16, f16};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -17,8 +17,8 @@ impl Low {
     pub fn new(value: f64, dtype: DType) -> Self {
         let value = match dtype {
             DType::F32 => f64::from(value as f32),
-            DType::BF16 => bf16::from_f64(value).to_f64(),
-            DType::F16 => f16::from_f64(value).to_f64(),
+            DType::BF16 => <bf16 as Float>::from_f64(value).to_f64(),
+            DType::F16 => <f16 as Float>::from_f64(value).to_f64(),
             DType::F64 | DType::U32 | DType::I64 => value,
         };
         Low { value, dtype }

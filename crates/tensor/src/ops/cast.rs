@@ -28,8 +28,8 @@ macro_rules! cast {
 cast! {
     f32: f64::from, |x| x as f32;
     f64: |x| x, |x| x;
-    bf16: bf16::to_f64, bf16::from_f64;
-    f16: f16::to_f64, f16::from_f64;
+    bf16: bf16::to_f64, Float::from_f64;
+    f16: f16::to_f64, Float::from_f64;
     u32: f64::from, |x| x as u32;
     // Exact up to 2^53, far beyond any id or label.
     i64: |x| x as f64, |x| x as i64;
