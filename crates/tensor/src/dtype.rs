@@ -187,14 +187,20 @@ mod tests {
     fn nearest(values: &[(f64, u16)], x: f64) -> u16 {
         let (_, bits) = values.iter().fold((f64::INFINITY, 0), |(least, best), &(value, bits)| {
             let distance = (value - x).abs();
-            if distance < least || (distance == least && bits & 1 == 0) { (distance, bits) } else { (least, best) }
+            if distance < least || (distance == least && bits & 1 == 0) {
+                (distance, bits)
+            } else {
+                (least, best)
+            }
         });
         bits
     }
 
     fn check<F: Float>(bits: impl Fn(F) -> u16, value: impl Fn(u16) -> F) {
-        let finite: Vec<(f64, u16)> =
-            (0..0x8000).map(|bits| (value(bits).to_f64(), bits)).filter(|(value, _)| value.is_finite()).collect();
+        let finite: Vec<(f64, u16)> = (0..0x8000)
+            .map(|bits| (value(bits).to_f64(), bits))
+            .filter(|(value, _)| value.is_finite())
+            .collect();
         let beside = |x: f64, ulps: i64| f64::from_bits((x.to_bits() as i64 + ulps) as u64);
         // Every 97th number, the subnormal ones among them: itself, the tie above it, and an f64's last bit on each side.
         for pair in finite.windows(2).step_by(97) {

@@ -21,7 +21,7 @@ pub enum Isa {
     Avx2,
     /// 512-bit vectors of x86-64: AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// [`Isa::Avx512`] with dot products of bfloat16 pairs.
+    /// [`Isa::Avx512`] with dot products of bfloat16 pairs, and conversions to them.
     Avx512Bf16,
     /// [`Isa::Avx512Bf16`] with the bfloat16 tile registers of AMX.
     Amx,
@@ -43,7 +43,7 @@ impl Isa {
         }
     }
 
-    /// The instruction set of its vectors of reals: what everything but products of bfloat16 runs on.
+    /// The instruction set whose products of reals it runs: those of bfloat16 are what the better ones add.
     pub fn vectors(self) -> Isa {
         match self {
             Isa::Avx512Bf16 | Isa::Amx => Isa::Avx512,

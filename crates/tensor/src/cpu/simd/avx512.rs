@@ -1,13 +1,15 @@
-//! Sixteen f32 lanes on AVX-512 (F, BW, DQ, VL).
+//! Sixteen f32 lanes on AVX-512 (F, BW, DQ, VL), and the same with the conversions of AVX-512-BF16.
 
-use super::{Kernel, Lanes};
+use super::{Kernel, Lanes, math};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// Sixteen f32. Only [`enter`] makes code with this type run, so the processor has the instructions.
+/// Sixteen f32. With `BF16` the processor rounds to bfloat16 itself, in one instruction of ten, and takes numbers below
+/// 2^-126 for zero as it does so. Only [`enter`] and [`enter_bf16`] make code with this type run, so the processor has the
+/// instructions.
 #[derive(Clone, Copy)]
-pub struct Avx512(__m512);
+pub struct Avx512<const BF16: bool>(__m512);
 
 /// Runs a kernel compiled for AVX-512.
 ///
@@ -15,12 +17,32 @@ pub struct Avx512(__m512);
 /// The processor has AVX-512 F, BW, DQ and VL, and FMA.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub unsafe fn enter<K: Kernel<f32>>(kernel: K) -> K::Output {
-    kernel.run::<Avx512>()
+    kernel.run::<Avx512<false>>()
 }
+
+/// Runs a kernel compiled for AVX-512 with AVX-512-BF16.
+///
+/// # Safety
+/// As [`enter`], and the processor has AVX-512-BF16.
+#[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub unsafe fn enter_bf16<K: Kernel<f32>>(kernel: K) -> K::Output {
+    kernel.run::<Avx512<true>>()
+}
+
+/// 0, 16, 1, 17 and so on: what interleaves the halves of a vector of 16-bit elements.
+static PAIRED: [u16; 32] = {
+    let mut places = [0; 32];
+    let mut place = 0;
+    while place < 32 {
+        places[place] = (place / 2 + place % 2 * 16) as u16;
+        place += 1;
+    }
+    places
+};
 
 macro_rules! binary {
     ($($trait:ident $method:ident $intrinsic:ident),*) => {$(
-        impl $trait for Avx512 {
+        impl<const BF16: bool> $trait for Avx512<BF16> {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
@@ -32,7 +54,7 @@ macro_rules! binary {
 }
 binary!(Add add _mm512_add_ps, Sub sub _mm512_sub_ps, Mul mul _mm512_mul_ps, Div div _mm512_div_ps);
 
-impl Neg for Avx512 {
+impl<const BF16: bool> Neg for Avx512<BF16> {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {
@@ -41,7 +63,7 @@ impl Neg for Avx512 {
     }
 }
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// The bits of the nearest bfloat16, ties to even, in the upper half of each lane; the lower half is anything.
     #[inline(always)]
     fn rounded_bits(self) -> __m512i {
@@ -59,7 +81,7 @@ impl Avx512 {
 
 // SAFETY of every intrinsic below: see the type; loads and stores are covered by the trait's contracts.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     type Real = f32;
     type Mask = __mmask16;
     const LANES: usize = 16;
@@ -86,17 +108,28 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn store_bf16(self, pointer: *mut bf16) {
         unsafe {
-            let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.rounded_bits()));
+            let halves = if BF16 {
+                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0))
+            } else {
+                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.rounded_bits()))
+            };
             _mm256_storeu_si256(pointer.cast(), halves);
         }
     }
     #[inline(always)]
     unsafe fn store_bf16_pairs(first: Self, second: Self, pointer: *mut u32) {
         unsafe {
-            let low = _mm512_srli_epi32::<16>(first.rounded_bits());
-            let high =
-                _mm512_and_si512(second.rounded_bits(), _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
-            _mm512_storeu_si512(pointer.cast(), _mm512_or_si512(low, high));
+            let pairs = if BF16 {
+                // The halves of `first`, then those of `second`: element i and element 16 + i become a pair.
+                let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second.0, first.0));
+                _mm512_permutexvar_epi16(_mm512_loadu_si512(PAIRED.as_ptr().cast()), halves)
+            } else {
+                let low = _mm512_srli_epi32::<16>(first.rounded_bits());
+                let high =
+                    _mm512_and_si512(second.rounded_bits(), _mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+                _mm512_or_si512(low, high)
+            };
+            _mm512_storeu_si512(pointer.cast(), pairs);
         }
     }
     #[inline(always)]
@@ -154,6 +187,12 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn ldexp(self, n: Self) -> Self {
         Avx512(unsafe { _mm512_scalef_ps(self.0, n.0) })
+    }
+    #[inline(always)]
+    fn exp2(self) -> Self {
+        // Nothing to clamp: what is left of an infinity is 0, and `ldexp` takes any exponent.
+        let fraction = Avx512(unsafe { _mm512_reduce_ps::<_MM_FROUND_TO_NEAREST_INT>(self.0) });
+        math::exp2_of_fraction(fraction).ldexp(self.round())
     }
     #[inline(always)]
     fn lt(self, other: Self) -> __mmask16 {

@@ -21,6 +21,14 @@ pub fn exp<L: Lanes>(x: L) -> L {
 /// stretched by ln 2.
 #[inline(always)]
 pub fn exp2<L: Lanes>(x: L) -> L {
+    let clamped = L::constant(-151.0).max(L::constant(129.0).min(x));
+    let n = clamped.round();
+    exp2_of_fraction(clamped - n).ldexp(n)
+}
+
+/// 2^r for |r| <= 1/2.
+#[inline(always)]
+pub fn exp2_of_fraction<L: Lanes>(r: L) -> L {
     const P: [f64; 7] = [
         1.532_107_346_89e-4,
         1.339_021_815_4e-3,
@@ -30,9 +38,7 @@ pub fn exp2<L: Lanes>(x: L) -> L {
         std::f64::consts::LN_2,
         1.0,
     ];
-    let clamped = L::constant(-151.0).max(L::constant(129.0).min(x));
-    let n = clamped.round();
-    horner(clamped - n, &P).ldexp(n)
+    horner(r, &P)
 }
 
 /// tanh x: near 0 as x P(x^2), with a relative error of 4e-9 from the polynomial; else as 1 - 2 / (e^2|x| + 1), which
