@@ -102,10 +102,11 @@ fn device() -> Outcome<MutexGuard<'static, State>> {
 
 const CONTEXT: Handle = 0x100 as Handle;
 /// What a handle named, which must have been something.
-fn known<T>(found: Option<T>, what: &str) -> Outcome {
-    match found {
-        Some(_) => Ok(()),
-        None => failed(Status::InvalidHandle, format!("{what} that does not exist")),
+fn known<T>(found: &Option<T>, what: &str) -> Outcome {
+    if found.is_some() {
+        Ok(())
+    } else {
+        failed(Status::InvalidHandle, format!("{what} that does not exist"))
     }
 }
 
@@ -245,7 +246,7 @@ api! {
     }
     /// Ends a stream.
     fn cuStreamDestroy_v2(stream: Handle) {
-        known(device()?.streams.remove(&(stream as u64)), "a stream")
+        known(&device()?.streams.remove(&(stream as u64)), "a stream")
     }
     /// Work is done already; what copies read is let go.
     fn cuStreamSynchronize(stream: Handle) { device()?.wait_for_stream(stream as u64) }
@@ -301,9 +302,9 @@ api! {
         work.iter().try_for_each(|work| state.perform(work))
     }
     /// Ends a graph.
-    fn cuGraphDestroy(graph: Handle) { known(device()?.graphs.remove(&(graph as u64)), "a graph") }
+    fn cuGraphDestroy(graph: Handle) { known(&device()?.graphs.remove(&(graph as u64)), "a graph") }
     /// Ends a graph.
-    fn cuGraphExecDestroy(graph: Handle) { known(device()?.graphs.remove(&(graph as u64)), "a graph") }
+    fn cuGraphExecDestroy(graph: Handle) { known(&device()?.graphs.remove(&(graph as u64)), "a graph") }
     /// An event; flag 2 is without timing.
     fn cuEventCreate(event: *mut Handle, flags: c_uint) {
         let mut state = device()?;
@@ -322,7 +323,7 @@ api! {
     /// Everything is done already.
     fn cuEventQuery(event: Handle) { device()?.event(event as u64).map(drop) }
     /// Ends an event.
-    fn cuEventDestroy_v2(event: Handle) { known(device()?.events.remove(&(event as u64)), "an event") }
+    fn cuEventDestroy_v2(event: Handle) { known(&device()?.events.remove(&(event as u64)), "an event") }
     /// Milliseconds between two events; of emulation, so they say nothing about a GPU.
     fn cuEventElapsedTime(milliseconds: *mut f32, start: Handle, end: Handle) {
         let mut state = device()?;

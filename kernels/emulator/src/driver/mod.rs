@@ -14,7 +14,7 @@ use crate::ptx::link::Kernel;
 use crate::ptx::parser::Module;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, c_int};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -150,6 +150,8 @@ pub(crate) struct State {
     flights: Vec<Flight>,
     last_flight: u64,
     pub(crate) counters: Counters,
+    /// The names of kernels that ran.
+    pub(crate) launched: BTreeSet<String>,
     checks: Checks,
 }
 
@@ -336,6 +338,9 @@ impl State {
         match work {
             Work::Launch { kernel, launch } => {
                 self.counters.launches += 1;
+                if !self.launched.contains(&kernel.name) {
+                    self.launched.insert(kernel.name.clone());
+                }
                 match machine::run(kernel, launch, self.checks, &mut self.memory) {
                     Ok(executed) => self.counters.instructions += executed,
                     Err(finding) => {

@@ -156,7 +156,7 @@ impl<'a> Parser<'a> {
     }
 
     fn mark(&mut self, mark: char, expected: &'static str) -> Result<(), PtxError> {
-        self.directive(Token::Mark(mark), expected)
+        self.directive(&Token::Mark(mark), expected)
     }
 
     fn word(&mut self) -> Result<&'a str, PtxError> {
@@ -182,19 +182,19 @@ impl<'a> Parser<'a> {
 
     /// What every module begins with; addresses have 64 bits.
     fn header(&mut self) -> Result<(), PtxError> {
-        self.directive(Token::Word(".version"), "`.version`")?;
+        self.directive(&Token::Word(".version"), "`.version`")?;
         self.number()?;
-        self.directive(Token::Word(".target"), "`.target`")?;
+        self.directive(&Token::Word(".target"), "`.target`")?;
         self.word()?;
         while self.accept(&Token::Mark(',')) {
             self.word()?;
         }
-        self.directive(Token::Word(".address_size"), "`.address_size 64`")?;
-        self.directive(Token::Number(64), "`.address_size 64`")
+        self.directive(&Token::Word(".address_size"), "`.address_size 64`")?;
+        self.directive(&Token::Number(64), "`.address_size 64`")
     }
 
-    fn directive(&mut self, token: Token, expected: &'static str) -> Result<(), PtxError> {
-        if self.accept(&token) { Ok(()) } else { self.wrong(expected) }
+    fn directive(&mut self, token: &Token, expected: &'static str) -> Result<(), PtxError> {
+        if self.accept(token) { Ok(()) } else { self.wrong(expected) }
     }
 
     fn top_level(&mut self) -> Result<(), PtxError> {
