@@ -378,7 +378,12 @@ impl State {
             }
             Work::Fill { to, pattern, count } => {
                 let target = self.range(*to, pattern.len() * count, true)?;
-                target.chunks_exact_mut(pattern.len()).for_each(|chunk| chunk.copy_from_slice(pattern));
+                match pattern[..] {
+                    [byte] => target.fill(byte),
+                    _ => target
+                        .chunks_exact_mut(pattern.len())
+                        .for_each(|chunk| chunk.copy_from_slice(pattern)),
+                }
             }
             Work::Record { event, stream } => {
                 let recorded = Recorded { at: Instant::now(), stream: *stream, flight: self.last_flight };
