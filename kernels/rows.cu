@@ -19,8 +19,8 @@ DEVICE void gather(const T* x, uint64_t x_stride, const uint32_t* indices, T* y,
 
 struct Piece { uint32_t row, begin, end; };
 
-template <typename X, typename Y>
-DEVICE void sum(const X* x, uint64_t x_stride, const uint32_t* index, const Piece* pieces, Y* y, uint32_t width) {
+template <typename T>
+DEVICE void sum(const T* x, uint64_t x_stride, const uint32_t* index, const Piece* pieces, float* y, uint32_t width) {
   const uint32_t channel = (blockIdx.y * blockDim.x + threadIdx.x) * VECTOR;
   if (channel >= width) return;
   const Piece piece = pieces[blockIdx.x];
@@ -39,14 +39,8 @@ DEVICE void sum(const X* x, uint64_t x_stride, const uint32_t* index, const Piec
                                                   uint32_t width) {                                                 \
     gather(x, x_stride, indices, y, width);                                                                         \
   }                                                                                                                 \
-  /* y f32: gradients of tables. */                                                                                 \
   extern "C" __global__ void segment_sum_##suffix(const T* x, uint64_t x_stride, const uint32_t* index,             \
                                                   const Piece* pieces, float* y, uint32_t width) {                  \
-    sum(x, x_stride, index, pieces, y, width);                                                                      \
-  }                                                                                                                 \
-  /* y of x's dtype: gradients of activations. */                                                                   \
-  extern "C" __global__ void gather_rows_backward_##suffix(const T* x, uint64_t x_stride, const uint32_t* index,    \
-                                                           const Piece* pieces, T* y, uint32_t width) {             \
     sum(x, x_stride, index, pieces, y, width);                                                                      \
   }
 ROWS(float, f32)

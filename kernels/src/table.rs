@@ -204,12 +204,11 @@ modules! {
     }
     /// Grid (rows or pieces, ceil(C / 1024)), block 128.
     /// - `gather_rows(x, x_stride, indices, y, width)`.
-    /// - `segment_sum(x, x_stride, index or null, pieces, y f32, width)`; `gather_rows_backward` the same into x's dtype.
+    /// - `segment_sum(x, x_stride, index or null, pieces, y f32, width)`.
     ROWS = "rows" {
         each {
             "gather_rows" [P, L, P, P, W]
             "segment_sum" [P, L, P, P, P, W]
-            "gather_rows_backward" [P, L, P, P, P, W]
         }
         single {}
     }

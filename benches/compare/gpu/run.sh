@@ -8,7 +8,7 @@
 # LIMIT is how many seconds one command may take. PYTHON must have torch with CUDA and transformers, for `compare`.
 set -uo pipefail
 output=$(realpath -m "${1:-results}")
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit 1
 steps=${STEPS:-doctor tests sanitizer compare notebook}
 python=${PYTHON:-python3}
 limit=${LIMIT:-500}
@@ -25,7 +25,8 @@ export VITRINE_REQUIRE_CUDA=1 # a device test that finds no device fails
 if ! ldconfig -p 2>/dev/null | grep -q libcublasLt.so; then
     site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null)
     library=$(find /usr/local/cuda*/ "$site/nvidia" -name 'libcublasLt.so*' 2>/dev/null | head -n 1)
-    [[ -n $library ]] && export LD_LIBRARY_PATH="$(dirname "$library")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    [[ -n $library ]] && LD_LIBRARY_PATH=$(dirname "$library")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH
     echo "cuBLASLt: ${library:-not found}"
 fi
 
@@ -72,10 +73,10 @@ sanitizer() {
 }
 
 compare() {
-    local lengths=()
+    local lengths=() a_run=$limit
     [[ -d imdb ]] && lengths=(--lengths imdb/lengths.txt)
     # The whole comparison has no limit of its own: each of its runs has.
-    limit=0 step compare "$python" compare/gpu/run.py --vitrine ./vitrine --rounds "$rounds" --timeout "$limit" \
+    limit=0 step compare "$python" compare/gpu/run.py --vitrine ./vitrine --rounds "$rounds" --timeout "$a_run" \
         "${lengths[@]}" --json "$output/gpu.json" && cat "$output/.last"
 }
 

@@ -341,6 +341,9 @@ pub struct BenchKernels {
     /// Repetitions of each; the median is reported.
     #[arg(long, value_parser = count, default_value_t = 7, value_name = "N")]
     pub repeats: usize,
+    /// Only operations whose name contains this.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "OP")]
+    pub only: String,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -101,7 +101,7 @@ pub enum Error {
         message: String,
     },
     /// The device has no room.
-    #[error("{device}: out of memory: {asked} bytes asked for, {free} of {total} free")]
+    #[error("{device}: out of memory: {asked} bytes asked for, {free} of {total} free, {held} in use here")]
     OutOfMemory {
         /// The device.
         device: Device,
@@ -109,6 +109,8 @@ pub enum Error {
         asked: usize,
         /// Bytes free.
         free: usize,
+        /// Bytes that this process has for its tensors.
+        held: usize,
         /// Bytes of the device.
         total: usize,
     },

@@ -25,6 +25,22 @@ fn main() {
         }
         Ok(())
     }));
+    trials.push(Trial::test("a_shape_is_searched_once", || {
+        let searches = |rows: usize| -> Result<u64, Failed> {
+            let before = vitrine_emulator_cublaslt::searches();
+            cases::linear(rows, 19, 11, Activation::None).run(DType::BF16, DType::BF16, Device::Cuda(0))?;
+            Ok(vitrine_emulator_cublaslt::searches() - before)
+        };
+        // Forward, dx, dweight.
+        assert_eq!([searches(6)?, searches(6)?, searches(7)?, searches(6)?], [3, 0, 3, 0]);
+        Ok(())
+    }));
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list && !conclusion.has_failed()
+    {
+        let left_out = cuda::never_ran(|name| name.starts_with("bias_"), &vitrine_emulator::launched());
+        assert!(left_out.is_empty(), "kernels that no test ran: {left_out:?}");
+    }
+    conclusion.exit();
 }

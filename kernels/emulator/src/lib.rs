@@ -85,6 +85,15 @@ pub fn counters() -> Counters {
     counters
 }
 
+/// The names of the kernels that ran so far, in order: for a test that no kernel is left without one.
+pub fn launched() -> Vec<String> {
+    let visit: VisitNames = function("vitrine_emulator_visit_launched");
+    let mut names: Vec<String> = Vec::new();
+    // SAFETY: both sides are the same build of this package; `keep_name` copies the bytes.
+    unsafe { visit((&raw mut names).cast(), keep_name) };
+    names
+}
+
 /// Sets how much memory the device has, in bytes; 16 GiB at first.
 pub fn set_capacity(bytes: usize) {
     let set: extern "C" fn(usize) = function("vitrine_emulator_set_capacity");
@@ -96,6 +105,30 @@ type VisitFindings = unsafe extern "C" fn(*mut c_void, unsafe extern "C" fn(*mut
 unsafe extern "C" fn keep(found: *mut c_void, finding: *const Finding) {
     // SAFETY: `take_findings` gave the vector, and the visitor gives a finding that lives during the call.
     unsafe { (*found.cast::<Vec<Finding>>()).push((*finding).clone()) };
+}
+
+type VisitNames = unsafe extern "C" fn(*mut c_void, unsafe extern "C" fn(*mut c_void, *const u8, usize));
+
+unsafe extern "C" fn keep_name(names: *mut c_void, start: *const u8, len: usize) {
+    // SAFETY: `launched` gave the vector, and the visitor gives bytes that live during the call.
+    let (names, bytes) =
+        unsafe { (&mut *names.cast::<Vec<String>>(), std::slice::from_raw_parts(start, len)) };
+    names.push(String::from_utf8_lossy(bytes).into_owned());
+}
+
+/// Calls `visit` with the first byte and the length of the name of each kernel that ran.
+///
+/// # Safety
+/// `visit` accepts `context`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vitrine_emulator_visit_launched(
+    context: *mut c_void,
+    visit: unsafe extern "C" fn(*mut c_void, *const u8, usize),
+) {
+    for name in &driver::state().launched {
+        // SAFETY: promised by the caller.
+        unsafe { visit(context, name.as_ptr(), name.len()) };
+    }
 }
 
 /// Calls `visit` with each finding of this thread, and forgets them.

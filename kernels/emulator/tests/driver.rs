@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Given, floats, launch, load, to_floats};
-use cudarc::driver::{CudaContext, DriverError, sys};
+use cudarc::driver::{CudaContext, DevicePtrMut, DriverError, sys};
 use std::process::Command;
 use std::sync::Mutex;
 use vitrine_emulator::{counters, take_findings};
@@ -43,6 +43,10 @@ fn cudarc_s_safe_layer_works() {
     start.record(&stream).unwrap();
     end.record(&stream).unwrap();
     assert!(start.elapsed_ms(&end).unwrap() >= 0.0);
+    // cudarc's default: without timing.
+    let untimed = context.new_event(None).unwrap();
+    untimed.record(&stream).unwrap();
+    assert!(start.elapsed_ms(&untimed).is_err());
     // SAFETY: written before it is read.
     let mut pinned = unsafe { context.alloc_pinned::<f32>(3) }.unwrap();
     stream.memcpy_dtoh(&y, &mut pinned).unwrap();
@@ -68,6 +72,95 @@ fn a_graph_replays_what_was_captured() {
     graph.launch().unwrap();
     assert_eq!(stream.clone_dtoh(&x).unwrap(), [5.0; 4]);
     assert_eq!(counters().graph_launches, before + 1);
+}
+
+#[test]
+fn stale_handles_are_errors() {
+    let _alone = alone();
+    let context = CudaContext::new(0).unwrap();
+    // cudarc ends both at the end of the block.
+    let (stream, event) = {
+        let (stream, event) = (context.new_stream().unwrap(), context.new_event(None).unwrap());
+        (stream.cu_stream(), event.cu_event())
+    };
+    let stale = |status: sys::CUresult| assert_eq!(status, sys::CUresult::CUDA_ERROR_INVALID_HANDLE);
+    // SAFETY: handles are looked up, so stale ones do no harm.
+    unsafe {
+        stale(sys::cuStreamSynchronize(stream));
+        stale(sys::cuStreamDestroy_v2(stream));
+        stale(sys::cuEventRecord(event, std::ptr::null_mut()));
+        stale(sys::cuEventSynchronize(event));
+        stale(sys::cuEventQuery(event));
+        stale(sys::cuEventDestroy_v2(event));
+        stale(sys::cuStreamWaitEvent(std::ptr::null_mut(), event, 0));
+        stale(sys::cuGraphDestroy(event.cast()));
+        stale(sys::cuModuleUnload(stream.cast()));
+    }
+}
+
+#[test]
+fn a_thread_without_the_context_can_do_nothing() {
+    let _alone = alone();
+    let context = CudaContext::new(0).unwrap();
+    let allocate = || {
+        let mut address = 0;
+        // SAFETY: there is room for the address.
+        let status = unsafe { sys::cuMemAlloc_v2(&raw mut address, 16) };
+        status.result().map(|()| address)
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let error = allocate().expect_err("no context");
+            assert_eq!(error.0, sys::CUresult::CUDA_ERROR_INVALID_CONTEXT);
+            context.bind_to_thread().unwrap();
+            allocate().unwrap()
+        });
+        let address = other.join().unwrap();
+        // SAFETY: allocated above, freed once.
+        unsafe { sys::cuMemFree_v2(address) }.result().unwrap();
+    });
+}
+
+/// A device reads the source of a copy later than the call: the emulator, which reads it at once, compares it at the next wait.
+#[test]
+fn page_locked_memory_may_not_be_written_before_its_copy_is_done() {
+    let _alone = alone();
+    let context = CudaContext::new(0).unwrap();
+    let stream = context.new_stream().unwrap();
+    let before = context.mem_get_info().unwrap();
+    // SAFETY: written before it is read.
+    let mut pinned = unsafe { context.alloc_pinned::<u8>(1000) }.unwrap();
+    assert_eq!(context.mem_get_info().unwrap(), before, "host memory does not fill the device");
+    let source = pinned.as_mut_ptr().unwrap();
+    let mut target = stream.alloc_zeros::<u8>(1000).unwrap();
+    let (address, event) = (target.device_ptr_mut(&stream).0, context.new_event(None).unwrap());
+    // SAFETY: source and target are alive and have 1000 bytes.
+    let send = || unsafe {
+        source.write_bytes(1, 1000);
+        sys::cuMemcpyHtoDAsync_v2(address, source.cast(), 1000, stream.cu_stream()).result().unwrap();
+    };
+    // SAFETY: byte 7 is inside.
+    let change = || unsafe { source.add(7).write(2) };
+
+    send();
+    stream.synchronize().unwrap();
+    change();
+    stream.synchronize().unwrap();
+
+    send();
+    event.record(&stream).unwrap();
+    event.synchronize().unwrap();
+    change();
+    stream.synchronize().unwrap();
+
+    // Recorded before the copy, so it says nothing about it.
+    event.record(&stream).unwrap();
+    send();
+    event.synchronize().unwrap();
+    change();
+    let error = stream.synchronize().expect_err("written too early");
+    assert!(text(error).starts_with("byte 7 of 1000 of page-locked memory was written while a copy"));
+    stream.synchronize().expect("said once");
 }
 
 #[test]
@@ -107,6 +200,12 @@ fn modules_are_read_strictly() {
     );
     assert_eq!(refused("mov.u32 %r1, %r9;"), "PTX line 7: `%r9` is not declared");
     assert_eq!(refused("bra nowhere;"), "PTX line 7: `nowhere` is not declared");
+    let narrow = ".version 8.4\n.target sm_80\n.address_size 32\n";
+    for nothing in ["", "\u{7f}", ".version 8.4", ".version 8.4\n.target sm_80", narrow, "a page of prose {"]
+    {
+        let error = load(nothing).expect_err("no module");
+        assert_eq!(error.0, sys::CUresult::CUDA_ERROR_INVALID_PTX, "{nothing:?}");
+    }
     let error = load("\u{7f}ELF and more").expect_err("a cubin");
     assert_eq!(error.0, sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU);
     let error = launch(load(BUGS).unwrap(), "no_such_kernel", 1, 1, 0, &[]).expect_err("no such kernel");

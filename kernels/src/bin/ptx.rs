@@ -142,13 +142,15 @@ impl Nvrtc {
     /// Opens the library below `nvidia/` of a folder that the wheels were unpacked into.
     fn open(nvidia: &Path) -> Outcome<Self> {
         let lib = nvidia.join("cuda_nvrtc/lib");
-        // SAFETY: NVIDIA's libraries, whose initialisers have no preconditions; builtins first, as NVRTC looks for it by
-        // name. Both stay loaded for the life of the process.
-        let library = unsafe {
-            let builtins = lib.join("libnvrtc-builtins.so.12.4");
-            std::mem::forget(Library::open(Some(builtins), RTLD_NOW | RTLD_GLOBAL)?);
-            Library::open(Some(lib.join("libnvrtc.so.12")), RTLD_NOW | RTLD_GLOBAL)?
+        // Builtins first, as NVRTC looks for it by name. Both stay loaded for the life of the process.
+        let open = |name: &str| {
+            let path = lib.join(name);
+            // SAFETY: NVIDIA's libraries, whose initialisers have no preconditions.
+            unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }
+                .map_err(|_| format!("cannot load {}: unpack the wheels of the README there", path.display()))
         };
+        std::mem::forget(open("libnvrtc-builtins.so.12.4")?);
+        let library = open("libnvrtc.so.12")?;
         // SAFETY: the types are those of nvrtc.h of CUDA 12.4.
         let nvrtc = unsafe {
             Nvrtc {

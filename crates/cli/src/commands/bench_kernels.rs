@@ -7,7 +7,7 @@
 use super::{Resolved, check_memory, resolve};
 use crate::args::BenchKernels;
 use crate::machine::Machine;
-use crate::output::{self, Align, Outcome, line, table};
+use crate::output::{self, Align, Failure, Outcome, line, table};
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_tensor::ops::adamw::{AdamW, GradNorm, Update, adamw_step};
@@ -62,6 +62,17 @@ struct Timer {
     flushed: Tensor,
 }
 
+/// What is measured, and what came out so far.
+struct Bench<'a> {
+    timer: Timer,
+    dtype: DType,
+    only: &'a str,
+    /// Bytes a second of the best copy.
+    copy: f64,
+    product_tflops: f64,
+    rows: Vec<Row>,
+}
+
 impl Timer {
     fn new(place: Device, repeats: usize) -> Result<Self> {
         Ok(Timer { place, repeats, flushed: Tensor::zeros(&[FLUSHED / 4], DType::F32, place)? })
@@ -73,17 +84,47 @@ impl Timer {
         let mut seconds = Vec::new();
         for _ in 0..self.repeats {
             self.flushed.zero_()?;
-            seconds.push(match self.place {
-                Device::Cuda(ordinal) => cuda::seconds_of(ordinal, &mut work)?,
-                Device::Cpu => {
-                    let started = Instant::now();
-                    work()?;
-                    started.elapsed().as_secs_f64()
-                }
-            });
+            seconds.push(seconds_of(self.place, &mut work)?);
         }
         seconds.sort_by(f64::total_cmp);
         Ok((seconds[seconds.len() / 2], seconds[0]))
+    }
+}
+
+fn seconds_of(place: Device, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    match place {
+        Device::Cuda(ordinal) => cuda::seconds_of(ordinal, work),
+        Device::Cpu => {
+            let started = Instant::now();
+            work()?;
+            Ok(started.elapsed().as_secs_f64())
+        }
+    }
+}
+
+impl Bench<'_> {
+    fn wants(&self, op: &str) -> bool {
+        op.contains(self.only)
+    }
+
+    /// Times an operation, if it is wanted.
+    fn add(&mut self, op: &str, shape: &str, cost: Cost, work: impl FnMut() -> Result<()>) -> Result<()> {
+        if !self.wants(op) {
+            return Ok(());
+        }
+        let (seconds, seconds_min) = self.timer.time(work)?;
+        let (gb_per_second, tflops, share_of_peak) = match cost {
+            Cost::Bytes(bytes) => {
+                (Some(bytes as f64 / seconds / 1e9), None, bytes as f64 / seconds / self.copy)
+            }
+            Cost::Flops(flops) => {
+                let rate = flops as f64 / seconds / 1e12;
+                (None, Some(rate), rate / self.product_tflops)
+            }
+        };
+        let (op, shape) = (op.into(), shape.into());
+        self.rows.push(Row { op, shape, seconds, seconds_min, gb_per_second, tflops, share_of_peak });
+        Ok(())
     }
 }
 
@@ -96,20 +137,35 @@ fn numbers(rows: usize, width: usize, dtype: DType, place: Device) -> Result<Ten
     tile.broadcast_to(&[times, few, width])?.reshape(&[times * few, width])?.narrow(0, 0, rows)?.contiguous()
 }
 
-/// TFLOP/s of the best of a few large products of a device.
+/// The largest product that is tried, and how long one has to take for a device to be busy with it, in seconds.
+const LARGEST: usize = 8192;
+const LONG: f64 = 0.03;
+
+/// TFLOP/s of the best product of square matrices, of 256 rows or twice as many again until one takes long or is the largest.
 pub fn product_peak(place: Device, dtype: DType, repeats: usize) -> Result<f64> {
-    // A processor needs less to reach its peak, and much longer.
-    let size = if place == Device::Cpu { 1536 } else { 8192 };
-    let (x, weight) = (numbers(size, size, dtype, place)?, numbers(size, size, dtype, place)?);
     let mut timer = Timer::new(place, repeats)?;
-    let (_, best) = timer.time(|| linear(&x, &weight, None, Activation::None, true).map(drop))?;
-    Ok(2.0 * (size as f64).powi(3) / best / 1e12)
+    let mut size = 256;
+    loop {
+        let (x, weight) = (numbers(size, size, dtype, place)?, numbers(size, size, dtype, place)?);
+        let work = || linear(&x, &weight, None, Activation::None, true).map(drop);
+        // The first time, kernels are loaded and memory is found.
+        work()?;
+        if size >= LARGEST || seconds_of(place, work)? >= LONG {
+            return Ok(2.0 * (size as f64).powi(3) / timer.time(work)?.1 / 1e12);
+        }
+        size *= 2;
+    }
 }
 
 /// Runs the command.
 pub fn run(arguments: &BenchKernels) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let (place, dtype) = (resolved.place, resolved.compute);
+    let (place, dtype, only) = (resolved.place, resolved.compute, arguments.only.as_str());
+    if !OPERATIONS.concat().iter().any(|op| op.contains(only)) {
+        let message =
+            format!("--only {only}: no such operation; there are {}", OPERATIONS.concat().join(", "));
+        return Err(Failure::Usage(message));
+    }
     let largest = arguments.size.iter().copied().max().unwrap_or(64) << 20;
     // Up to eight arrays of this size live at once, beside the one that empties the caches.
     let needed = 8 * largest as u64 + FLUSHED as u64;
@@ -121,130 +177,123 @@ pub fn run(arguments: &BenchKernels) -> Outcome {
     let copy = 2.0 * source.bytes() as f64 / best;
     drop(source);
 
-    let mut kernels = Vec::new();
-    let mut add = |op: &str, shape: String, cost: Cost, (seconds, seconds_min): (f64, f64)| {
-        let (gb_per_second, tflops, share_of_peak) = match cost {
-            Cost::Bytes(bytes) => (Some(bytes as f64 / seconds / 1e9), None, bytes as f64 / seconds / copy),
-            Cost::Flops(flops) => {
-                let rate = flops as f64 / seconds / 1e12;
-                (None, Some(rate), rate / product_tflops)
-            }
-        };
-        kernels.push(Row {
-            op: op.into(),
-            shape,
-            seconds,
-            seconds_min,
-            gb_per_second,
-            tflops,
-            share_of_peak,
-        });
-    };
+    let mut bench = Bench { timer, dtype, only, copy, product_tflops, rows: Vec::new() };
     for &mib in &arguments.size {
-        memory_bound(&mut timer, mib << 20, dtype, &mut add)?;
+        memory_bound(&mut bench, mib << 20)?;
     }
-    products(&mut timer, dtype, &mut add)?;
-    attentions(&mut timer, dtype, &mut add)?;
+    products(&mut bench)?;
+    attentions(&mut bench)?;
     let report = Report {
         copy_gb_per_second: copy / 1e9,
         product_tflops,
-        kernels,
+        kernels: bench.rows,
         resolved,
         machine: Machine::look(),
     };
     if arguments.json { output::json(&report) } else { print(&report) }
 }
 
-type Add<'a> = dyn FnMut(&str, String, Cost, (f64, f64)) + 'a;
-
-fn memory_bound(timer: &mut Timer, bytes: usize, dtype: DType, add: &mut Add) -> Result<()> {
-    let place = timer.place;
-    let rows = bytes / dtype.size() / WIDTH;
-    let shape = || format!("{rows} x {WIDTH} {dtype}");
-    // Two tensors: an operand that is given twice would be read once.
-    let (x, dy) = (numbers(rows, WIDTH, dtype, place)?, numbers(rows, WIDTH, dtype, place)?);
-    let size = x.bytes();
-    let (weight, bias) = (
-        numbers(1, WIDTH, DType::F32, place)?.reshape(&[WIDTH])?,
-        numbers(1, WIDTH, DType::F32, place)?.reshape(&[WIDTH])?,
-    );
-    add("gelu", shape(), Cost::Bytes(2 * size), timer.time(|| gelu_erf(&x).map(drop))?);
-    add(
+/// What `--only` may name: bound by memory, products, attention.
+const OPERATIONS: [&[&str]; 3] = [
+    &[
+        "gelu",
         "gelu backward",
-        shape(),
-        Cost::Bytes(3 * size),
-        timer.time(|| gelu_erf_backward(&dy, &x).map(drop))?,
-    );
-    let forward = timer.time(|| layer_norm(&x, &weight, &bias, 1e-12).map(drop))?;
-    add("layer_norm", shape(), Cost::Bytes(2 * size), forward);
-    let saved = layer_norm(&x, &weight, &bias, 1e-12)?;
-    let backward =
-        timer.time(|| layer_norm_backward(&dy, &x, &weight, &saved.mean, &saved.rstd).map(drop))?;
-    add("layer_norm backward", shape(), Cost::Bytes(3 * size), backward);
-    let offsets =
-        Offsets::from_lengths((0..rows.div_ceil(512)).map(|sequence| (rows - 512 * sequence).min(512)))?;
-    let dropout = Dropout { dropout_p: 0.1, seed: 1, step: 1, site: 1, first_sequence: 0 };
-    let forward = timer.time(|| {
-        dropout_add_layer_norm(&x, &dy, &weight, &bias, 1e-12, Some(&dropout), &offsets).map(drop)
-    })?;
-    add("dropout + add + layer_norm", shape(), Cost::Bytes(4 * size), forward);
-    let saved = dropout_add_layer_norm(&x, &dy, &weight, &bias, 1e-12, Some(&dropout), &offsets)?;
-    let backward = timer.time(|| {
-        let (sum, mean, rstd) = (&saved.sum, &saved.mean, &saved.rstd);
-        dropout_add_layer_norm_backward(&dy, sum, &weight, mean, rstd, Some(&dropout), &offsets, dtype)
-            .map(drop)
-    })?;
-    add("dropout + add + layer_norm backward", shape(), Cost::Bytes(4 * size), backward);
-    drop((x, dy, saved));
+        "layer_norm",
+        "layer_norm backward",
+        "dropout + add + layer_norm",
+        "dropout + add + layer_norm backward",
+        "adamw",
+    ],
+    &["linear", "linear + gelu", "linear dx", "linear dweight"],
+    &["attention", "attention backward"],
+];
 
+fn memory_bound(bench: &mut Bench, bytes: usize) -> Result<()> {
+    let (place, dtype) = (bench.timer.place, bench.dtype);
+    let rows = bytes / dtype.size() / WIDTH;
+    let shape = format!("{rows} x {WIDTH} {dtype}");
+    if OPERATIONS[0].iter().any(|op| *op != "adamw" && bench.wants(op)) {
+        // Two tensors: an operand that is given twice would be read once.
+        let (x, dy) = (numbers(rows, WIDTH, dtype, place)?, numbers(rows, WIDTH, dtype, place)?);
+        let size = x.bytes();
+        let (weight, bias) = (
+            numbers(1, WIDTH, DType::F32, place)?.reshape(&[WIDTH])?,
+            numbers(1, WIDTH, DType::F32, place)?.reshape(&[WIDTH])?,
+        );
+        bench.add("gelu", &shape, Cost::Bytes(2 * size), || gelu_erf(&x).map(drop))?;
+        bench.add("gelu backward", &shape, Cost::Bytes(3 * size), || gelu_erf_backward(&dy, &x).map(drop))?;
+        bench.add("layer_norm", &shape, Cost::Bytes(2 * size), || {
+            layer_norm(&x, &weight, &bias, 1e-12).map(drop)
+        })?;
+        let saved = layer_norm(&x, &weight, &bias, 1e-12)?;
+        bench.add("layer_norm backward", &shape, Cost::Bytes(3 * size), || {
+            layer_norm_backward(&dy, &x, &weight, &saved.mean, &saved.rstd).map(drop)
+        })?;
+        drop(saved);
+        let offsets =
+            Offsets::from_lengths((0..rows.div_ceil(512)).map(|sequence| (rows - 512 * sequence).min(512)))?;
+        let dropout = Dropout { dropout_p: 0.1, seed: 1, step: 1, site: 1, first_sequence: 0 };
+        let forward = || dropout_add_layer_norm(&x, &dy, &weight, &bias, 1e-12, Some(&dropout), &offsets);
+        bench.add("dropout + add + layer_norm", &shape, Cost::Bytes(4 * size), || forward().map(drop))?;
+        let saved = forward()?;
+        bench.add("dropout + add + layer_norm backward", &shape, Cost::Bytes(4 * size), || {
+            let (sum, mean, rstd) = (&saved.sum, &saved.mean, &saved.rstd);
+            dropout_add_layer_norm_backward(&dy, sum, &weight, mean, rstd, Some(&dropout), &offsets, dtype)
+                .map(drop)
+        })?;
+    }
+    if !bench.wants("adamw") {
+        return Ok(());
+    }
     let rows = bytes / 4 / WIDTH;
     let new = || numbers(rows, WIDTH, DType::F32, place);
     let (mut param, grad, mut first_moment) = (new()?, new()?, new()?);
     let mut second_moment = Tensor::full(&[rows, WIDTH], 1.0, DType::F32, place)?;
     let settings = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 3 };
     let (size, norm) = (grad.bytes(), GradNorm::fixed(1.0, place)?);
-    let update = timer.time(|| {
+    bench.add("adamw", &format!("{rows} x {WIDTH} f32"), Cost::Bytes(7 * size), || {
         let (param, first_moment, second_moment) = (&mut param, &mut first_moment, &mut second_moment);
         let update =
             Update { param, compute: None, grad: &grad, first_moment, second_moment, weight_decay: 0.01 };
         adamw_step(&mut [update], &settings, &norm)
-    })?;
-    add("adamw", format!("{rows} x {WIDTH} f32"), Cost::Bytes(7 * size), update);
-    Ok(())
+    })
 }
 
 /// The products of a BERT-base layer, 16 x 512 tokens (a quarter of them on a processor).
-fn products(timer: &mut Timer, dtype: DType, add: &mut Add) -> Result<()> {
-    let place = timer.place;
+fn products(bench: &mut Bench) -> Result<()> {
+    let (place, dtype) = (bench.timer.place, bench.dtype);
+    if !OPERATIONS[1].iter().any(|op| bench.wants(op)) {
+        return Ok(());
+    }
     let m = if place == Device::Cpu { 2048 } else { 8192 };
     for (k, n) in [(768, 768), (768, 2304), (768, 3072), (3072, 768)] {
         let (x, weight) = (numbers(m, k, dtype, place)?, numbers(n, k, dtype, place)?);
         let (dy, bias) = (numbers(m, n, dtype, place)?, numbers(1, n, DType::F32, place)?.reshape(&[n])?);
         let flops = Cost::Flops(2 * m * k * n);
         let shape = format!("{m} x {k} x {n} {dtype}");
-        let forward =
-            timer.time(|| linear(&x, &weight, Some((&bias).into()), Activation::None, true).map(drop))?;
-        add("linear", shape.clone(), flops, forward);
+        let forward = |activation| linear(&x, &weight, Some((&bias).into()), activation, true).map(drop);
+        bench.add("linear", &shape, flops, || forward(Activation::None))?;
         if (k, n) == (768, 3072) {
-            let forward = timer
-                .time(|| linear(&x, &weight, Some((&bias).into()), Activation::GeluErf, true).map(drop))?;
-            add("linear + gelu", shape.clone(), flops, forward);
+            bench.add("linear + gelu", &shape, flops, || forward(Activation::GeluErf))?;
         }
         for (name, needs) in [
             ("linear dx", LinearNeeds { x: Some(dtype), weight: false, bias: false }),
             ("linear dweight", LinearNeeds { x: None, weight: true, bias: false }),
         ] {
-            let backward =
-                || linear_backward(&dy, &x, &weight, Activation::None, None, needs, None).map(drop);
-            add(name, shape.clone(), flops, timer.time(backward)?);
+            bench.add(name, &shape, flops, || {
+                linear_backward(&dy, &x, &weight, Activation::None, None, needs, None).map(drop)
+            })?;
         }
     }
     Ok(())
 }
 
-fn attentions(timer: &mut Timer, dtype: DType, add: &mut Add) -> Result<()> {
+fn attentions(bench: &mut Bench) -> Result<()> {
     const HEADS: usize = 12;
-    let place = timer.place;
+    let (place, dtype) = (bench.timer.place, bench.dtype);
+    if !OPERATIONS[2].iter().any(|op| bench.wants(op)) {
+        return Ok(());
+    }
     let shapes: &[(usize, usize)] = if place == Device::Cpu { &[(4, 512)] } else { &[(16, 512), (2, 4096)] };
     for &(sequences, len) in shapes {
         let offsets = Offsets::from_lengths(vec![len; sequences])?;
@@ -255,12 +304,11 @@ fn attentions(timer: &mut Timer, dtype: DType, add: &mut Add) -> Result<()> {
         let shape = format!("{sequences} x {len}, 12 heads of 64 {dtype}");
         // 4 D a pair forward; 10 D backward, as FlashAttention counts.
         let flops = 4 * WIDTH * sequences * len * len;
-        add("attention", shape.clone(), Cost::Flops(flops), timer.time(|| forward().map(drop))?);
+        bench.add("attention", &shape, Cost::Flops(flops), || forward().map(drop))?;
         let lse = forward()?.lse;
-        let backward = timer.time(|| {
+        bench.add("attention backward", &shape, Cost::Flops(flops / 2 * 5), || {
             attention_backward(&dout, &qkv, &lse, HEADS, scale, &offsets, Queries::All, &options).map(drop)
         })?;
-        add("attention backward", shape, Cost::Flops(flops / 2 * 5), backward);
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ struct Report {
     passed: bool,
 }
 
-/// A shared library, and where it was found.
+/// A shared library, and where it was found under one of its names.
 #[derive(Serialize)]
 struct Library {
     name: &'static str,
@@ -93,7 +93,7 @@ pub fn run(arguments: &Doctor) -> Outcome {
         machine: Machine::look(),
         memory_available_bytes: available_memory_bytes(),
         isa_reason: forced.map_or("the best this machine has".into(), |value| format!("VITRINE_ISA={value}")),
-        cuda: ["libcuda.so.1", "libcublasLt.so.12", "libcublasLt.so.13"].map(find_library).into(),
+        cuda: [&["libcuda.so", "libcuda.so.1"][..], &cuda::CUBLASLT_NAMES].map(find_library).into(),
         cuda_device,
         cuda_reason,
         f32_peak_gflops: gemm::peak_gflops(parallel::threads()),
@@ -139,16 +139,19 @@ fn print(report: &Report) -> Outcome {
     }
     if let Some(gpu) = &report.cuda_device {
         line(format!(
-            "device       cuda:0: {}, compute capability {}, {} multiprocessors, {} ({} free), driver for CUDA {}",
+            "device       cuda:0: {}, compute capability {}, {} multiprocessors, {} ({} free), driver for CUDA {} (at least 12.4, which is driver {})",
             gpu.name,
             gpu.compute_capability,
             gpu.multiprocessors,
             output::bytes(gpu.memory_bytes),
             output::bytes(gpu.memory_free_bytes),
-            gpu.driver_cuda
+            gpu.driver_cuda,
+            cuda::DRIVER_FLOOR
         ))?;
         let products = if gpu.cublaslt {
             "by cuBLASLt (VITRINE_GEMM=own: by Vitrine's kernels)"
+        } else if cuda::own_products()? {
+            "by Vitrine's kernels, as VITRINE_GEMM=own asks"
         } else {
             "by Vitrine's kernels; with NVIDIA's libcublasLt.so.12 or .13 they are faster (pip install nvidia-cublas-cu12, and its folder in LD_LIBRARY_PATH)"
         };
@@ -178,17 +181,19 @@ fn gpu(found: cuda::Description) -> Gpu {
     }
 }
 
-fn find_library(name: &'static str) -> Library {
+/// Looks for a library where the dynamic linker does, by each name in turn.
+fn find_library(names: &[&'static str]) -> Library {
     let variable = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
-    let folders = variable.split(':').filter(|folder| !folder.is_empty()).chain(LIBRARY_FOLDERS);
-    let path = folders.map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
-    Library { name, path: path.map(|path| path.display().to_string()) }
+    let folders = || variable.split(':').filter(|folder| !folder.is_empty()).chain(LIBRARY_FOLDERS);
+    let mut paths = names.iter().flat_map(|name| folders().map(move |folder| Path::new(folder).join(name)));
+    Library { name: names[0], path: paths.find(|path| path.exists()).map(|path| path.display().to_string()) }
 }
 
 /// A fused linear layer of odd sizes on one instruction set or device, against the scalar f64 reference of the same numbers.
 fn check(place: Place, dtype: DType) -> Outcome<Check> {
     const M: usize = 37;
-    const K: usize = 101;
+    // Rows of 208 bytes in bfloat16: a multiple of 16, as tensor cores want; all three sizes have tails.
+    const K: usize = 104;
     const N: usize = 53;
     let tensor =
         |n: usize, dims: &[usize], stream| Tensor::from_slice(&random::normal(n, 1.0, 7, stream), dims);

@@ -29,8 +29,6 @@ pub fn run(arguments: &Eval) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
     let Loaded { mut model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
     notes.iter().for_each(warn);
-    model.to_device(resolved.place)?;
-    model.compute_in(resolved.compute)?;
     let max_length = report::max_length(arguments.max_length, model.config())?;
     let options = LoadOptions {
         text_column: arguments.columns.text_column.clone(),
@@ -54,8 +52,12 @@ pub fn run(arguments: &Eval) -> Outcome {
     }
     let batch = arguments.batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows);
     let mut progress = report::EvalProgress(Progress::new("eval", tokenized.len()));
-    let eval = evaluate(&model, &tokenized, batch, &mut progress)?;
+    let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
+    let eval = moved.map_err(Into::into).and_then(|()| evaluate(&model, &tokenized, batch, &mut progress));
     drop(progress);
+    let eval = eval.map_err(|error| {
+        super::explained(error, &model, max_length, (batch.rows(max_length), "--batch-size"))
+    })?;
     if arguments.json {
         let truncated = tokenized.truncated();
         let machine = Machine::look();

@@ -16,13 +16,15 @@ use crate::output::{Failure, Outcome, bytes};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
-use vitrine_bert::{BertConfig, CONFIG_FILE};
+use vitrine_bert::{BertConfig, BertForSequenceClassification, CONFIG_FILE};
 use vitrine_tensor::cpu::{isa, parallel};
-use vitrine_tensor::{DType, Device, cuda};
+use vitrine_tensor::{DType, Device, Error, cuda};
+use vitrine_train::TrainError;
 
 /// Runs a command.
 pub fn run(command: Command) -> Outcome {
     isa::from_env().map_err(|error| Failure::Usage(error.to_string()))?;
+    cuda::own_products().map_err(|error| Failure::Usage(error.to_string()))?;
     match command {
         Command::Train(arguments) => train::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
@@ -82,6 +84,33 @@ fn check_memory(place: Device, needed: u64, what: impl FnOnce() -> String) -> Ou
         ))),
         _ => Ok(()),
     }
+}
+
+/// The largest of `from`, `from / 2`, .. rows that need at most `room` bytes.
+fn rows_that_fit(from: usize, room: usize, needed: impl Fn(usize) -> usize) -> Option<usize> {
+    std::iter::successors(Some(from), |rows| (*rows > 1).then_some(rows / 2))
+        .find(|&rows| needed(rows) <= room)
+}
+
+/// An error of a model that computes forward only; where a device's memory lacks, with what fits: `batch` is the rows that were
+/// taken at once, of `max_length` tokens, and the option that says so.
+fn explained(
+    error: TrainError,
+    model: &BertForSequenceClassification,
+    max_length: usize,
+    batch: (usize, &str),
+) -> Failure {
+    let Some(&Error::OutOfMemory { free, held, .. }) = error.tensor_error() else { return error.into() };
+    // Weights in f32, and copies of the matrices in bfloat16; of activations, what lives at once is about two layers'.
+    let (config, weights) = (model.config(), 6 * model.parameters().numel());
+    let activations = |rows: usize| config.cost(&vec![max_length; rows]).activation_bytes as usize;
+    let needed = |rows: usize| weights + 2 * activations(rows) / config.num_hidden_layers;
+    let (rows, option) = batch;
+    let advice = match rows_that_fit(rows / 2, free + held, needed) {
+        Some(rows) if rows > 0 => format!("{option} {rows} should fit"),
+        _ => "this model does not fit; use --device cpu".into(),
+    };
+    Failure::Run(format!("{error}; {advice}"))
 }
 
 /// What `auto` came to, and why; stored with every result.

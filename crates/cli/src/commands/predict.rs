@@ -41,12 +41,16 @@ pub fn run(arguments: &Predict) -> Outcome {
     };
     let Loaded { mut model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
     notes.iter().for_each(warn);
-    model.to_device(resolved.place)?;
-    model.compute_in(resolved.compute)?;
+    let positions = model.config().max_position_embeddings;
+    // The texts of a batch are not the user's to choose, so only the device is.
+    let failed = |error, model: &_| super::explained(error, model, positions, (1, ""));
+    let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
+    moved.map_err(|error| failed(error.into(), &model))?;
     let names = model.config().label_names();
     for texts in texts.chunks(BATCH) {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        for (text, prediction) in texts.iter().zip(predict(&model, &tokenizer, &texts)?) {
+        let predictions = predict(&model, &tokenizer, &texts).map_err(|error| failed(error, &model))?;
+        for (text, prediction) in texts.iter().zip(predictions) {
             print(arguments, text, &prediction, &names)?;
         }
     }

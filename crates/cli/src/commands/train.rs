@@ -17,7 +17,7 @@ use vitrine_tensor::Error;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::{self, Dataset, LoadOptions, Splits};
 use vitrine_train::schedule::ScheduleKind;
-use vitrine_train::{Evaluation, TokenizedDataset, TrainSettings, TrainSummary, corpus, predict};
+use vitrine_train::{Evaluation, TokenizedDataset, TrainError, TrainSettings, TrainSummary, corpus, predict};
 
 /// What happened, as one JSON object.
 const REPORT_FILE: &str = "run.json";
@@ -70,27 +70,28 @@ struct RowsReport {
     test_truncated: Option<usize>,
 }
 
-/// Settings with which a training step fits into a device's memory, by estimate.
-fn what_fits(model: &BertForSequenceClassification, settings: &Settings, total: usize) -> String {
+/// Settings other than these with which a training step fits into `room` bytes of a device, by estimate.
+fn what_fits(model: &BertForSequenceClassification, settings: &Settings, room: usize) -> String {
     // Master, gradient and two moments in f32, and a bfloat16 copy.
     let parameters: usize = model.parameters().iter().map(|(_, p)| 18 * p.value.numel()).sum();
     let config = model.config();
-    let fits = |batch: usize, checkpoint: bool| {
+    let needs = |batch: usize, checkpoint: bool| {
         // Counted in f32; what backward adds for a moment is about a layer's share.
         let kept = config.cost(&vec![settings.max_length; batch]).activation_bytes as usize;
         let layers = config.num_hidden_layers;
         let needed = if checkpoint { 3 * kept / layers } else { kept + 2 * kept / layers };
-        parameters + needed <= total
+        parameters + needed
     };
-    let batches = || std::iter::successors(Some(settings.train.batch_size), |b| (*b > 1).then_some(b / 2));
-    let found = [false, true].into_iter().find_map(|checkpoint| {
-        let checkpoint = checkpoint || settings.train.checkpoint_layers;
-        batches().find(|&batch| fits(batch, checkpoint)).map(|batch| (batch, checkpoint))
+    let asked = (settings.train.batch_size, settings.train.checkpoint_layers);
+    let found = [asked.1, true].into_iter().find_map(|checkpoint| {
+        // What was asked for did not fit, whatever the estimate says.
+        let from = if checkpoint == asked.1 { asked.0 / 2 } else { asked.0 };
+        super::rows_that_fit(from, room, |batch| needs(batch, checkpoint)).map(|batch| (batch, checkpoint))
     });
-    match found {
+    match found.filter(|&(batch, _)| batch > 0) {
         Some((batch, false)) => format!("--batch-size {batch} should fit"),
         Some((batch, true)) => format!("--batch-size {batch} --checkpoint-layers should fit"),
-        None => "no batch of this model and --max-length fits".into(),
+        None => "no batch of this model and --max-length fits; use --device cpu".into(),
     }
 }
 
@@ -109,8 +110,6 @@ pub fn run(arguments: &Train) -> Outcome {
     let seed = arguments.seed.unwrap_or(42);
     let (train_rows, test_rows) = rows(arguments, &defaults)?;
     let (mut model, tokenizer, mut notes) = model(arguments, &train_rows, seed)?;
-    model.to_device(resolved.place)?;
-    model.compute_in(resolved.compute)?;
     let positions = model.config().max_position_embeddings;
     let recipe_length = defaults.max_length.map(|length| length.min(positions));
     let max_length = report::max_length(arguments.max_length.or(recipe_length), model.config())?;
@@ -150,6 +149,15 @@ pub fn run(arguments: &Train) -> Outcome {
     let needed = 16 * model.parameters().numel() as u64 + kept / layers;
     super::check_memory(resolved.place, needed, || format!("--batch-size {}", settings.train.batch_size))?;
 
+    let failed = |error: TrainError, model: &_| match error.tensor_error() {
+        Some(&Error::OutOfMemory { free, held, .. }) => {
+            Failure::Run(format!("{error}; {}", what_fits(model, &settings, free + held)))
+        }
+        _ => error.into(),
+    };
+    let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
+    moved.map_err(|error| failed(error.into(), &model))?;
+
     let mut files = match &arguments.output {
         Some(folder) => StagedFiles::new(folder)?,
         None => fresh_run()?,
@@ -164,12 +172,7 @@ pub fn run(arguments: &Train) -> Outcome {
     };
     let trained = vitrine_train::train(&mut model, &train_tokens, &settings.train, &mut observer);
     drop(observer);
-    let train = trained.map_err(|error| match error.tensor_error() {
-        Some(&Error::OutOfMemory { total, .. }) => {
-            Failure::Run(format!("{error}; {}", what_fits(&model, &settings, total)))
-        }
-        _ => error.into(),
-    })?;
+    let train = trained.map_err(|error| failed(error, &model))?;
     note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
 
     let mut report = RunReport {
@@ -204,7 +207,16 @@ pub fn run(arguments: &Train) -> Outcome {
     if let Some(rows) = &test_tokens {
         let mut progress = EvalProgress(Progress::new("eval", rows.len()));
         let eval_batch = report.settings.train.eval_batch;
-        report.eval = Some(vitrine_train::evaluate(&model, rows, eval_batch, &mut progress)?);
+        let eval = vitrine_train::evaluate(&model, rows, eval_batch, &mut progress).map_err(|error| {
+            let rows = eval_batch.rows(max_length);
+            super::explained(
+                error,
+                &model,
+                max_length,
+                (rows, "saved, but not evaluated: `vitrine eval` with --batch-size"),
+            )
+        })?;
+        report.eval = Some(eval);
         report.peak_rss_bytes = machine::peak_rss_bytes();
         report.seconds_total = started.elapsed().as_secs_f64();
         let text = serde_json::to_string_pretty(&report)?;

@@ -58,6 +58,7 @@ pub fn all() -> Vec<OpCase> {
             rows.push(attention(&[65, 2], 1, 5, queries, dropout_p));
             // The head sizes that bfloat16 has products for.
             rows.push(attention(&[33, 0, 1, 17], 2, 32, queries, dropout_p));
+            rows.push(attention(&[37, 3], 1, 64, queries, dropout_p));
         }
         rows.push(attention(&[], 2, 8, queries, None));
         rows.push(attention(&[9, 20], 2, 4, queries, Some(0.1)).strided(3));
@@ -74,6 +75,8 @@ fn dense() -> Vec<OpCase> {
     let activations =
         [Activation::None, Activation::GeluErf, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
     rows.extend(activations.map(|activation| linear(6, 17, 9, activation)));
+    // Rows that tensor cores can read, forward and backward.
+    rows.extend(activations.map(|activation| linear(33, 40, 72, activation)));
     rows.extend([linear(1, 1, 1, Activation::None), linear(33, 40, 70, Activation::GeluErf)]);
     rows.push(linear(6, 17, 9, Activation::Tanh).strided(3));
     // Widths that tensor cores can read, and that they cannot; the last has more rows than one part of a split sum.

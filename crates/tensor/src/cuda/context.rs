@@ -14,6 +14,7 @@ use vitrine_kernels::Module;
 pub const DRIVER_FLOOR: &str = "550";
 /// The same as `cuDriverGetVersion` tells it: CUDA 12.4.
 const VERSION_FLOOR: i32 = 12040;
+const NO_DEVICE: &str = "the NVIDIA driver finds no device";
 /// Compute capability of Ampere, where `cp.async` and bfloat16 products begin.
 const CAPABILITY_FLOOR: (i32, i32) = (8, 0);
 
@@ -75,11 +76,12 @@ fn unavailable(ordinal: usize, why: impl Into<String>) -> Error {
 fn open_driver(ordinal: usize) -> Result<()> {
     // SAFETY: only looks for the library.
     if !unsafe { sys::is_culib_present() } {
-        let why = format!("no NVIDIA driver (libcuda.so) on this machine: install {DRIVER_FLOOR} or newer");
+        let why =
+            format!("no NVIDIA driver (libcuda.so) on this machine: install driver {DRIVER_FLOOR} or newer");
         return Err(unavailable(ordinal, why));
     }
     result::init().map_err(|error| match error.0 {
-        sys::CUresult::CUDA_ERROR_NO_DEVICE => unavailable(ordinal, "the NVIDIA driver finds no device"),
+        sys::CUresult::CUDA_ERROR_NO_DEVICE => unavailable(ordinal, NO_DEVICE),
         _ => failed(ordinal, "starting the driver")(error),
     })?;
     let mut version = 0;
@@ -89,7 +91,7 @@ fn open_driver(ordinal: usize) -> Result<()> {
     if version < VERSION_FLOOR {
         let (major, minor) = (version / 1000, version % 1000 / 10);
         let why = format!(
-            "the driver supports CUDA {major}.{minor}; the kernels need 12.4: install {DRIVER_FLOOR} or newer"
+            "the driver supports CUDA {major}.{minor}; the kernels need 12.4: install driver {DRIVER_FLOOR} or newer"
         );
         return Err(unavailable(ordinal, why));
     }
@@ -232,8 +234,13 @@ impl Context {
     fn open(ordinal: usize) -> Result<Self> {
         open_driver(ordinal)?;
         let count = result::device::get_count().map_err(failed(ordinal, "counting devices"))? as usize;
-        if ordinal >= count {
-            return Err(unavailable(ordinal, format!("there are {count} CUDA devices, numbered from 0")));
+        match count {
+            0 => return Err(unavailable(ordinal, NO_DEVICE)),
+            _ if ordinal >= count => {
+                let why = format!("no such CUDA device; the last one here is cuda:{}", count - 1);
+                return Err(unavailable(ordinal, why));
+            }
+            _ => {}
         }
         let device = result::device::get(ordinal as i32).map_err(failed(ordinal, "finding the device"))?;
         let found = capability(ordinal, device)?;
@@ -262,7 +269,7 @@ impl Context {
             modules: Mutex::default(),
             pool: Mutex::default(),
             staging: Mutex::default(),
-            cublaslt: CublasLt::open(),
+            cublaslt: CublasLt::open()?,
             multiprocessors,
         })
     }

@@ -3,21 +3,24 @@
 //!
 //! cudarc's safe wrapper makes F32 products TF32 and searches on every call; so this opens the library itself, under each
 //! of its names. F32 products are exact (`CUBLAS_COMPUTE_32F`), bfloat16 ones accumulate in F32. The library's own GELU is
-//! the tanh form, so activations stay with our kernels. `VITRINE_GEMM=own` leaves the library closed.
+//! the tanh form, so activations stay with our kernels. [`VARIABLE`] leaves the library closed.
 //!
 //! cuBLASLt's matrices are columns of neighbours. A row-major C = A B is, read that way, C^T = B^T A^T: the operands change
 //! places, and one that lies in rows is used as it is.
 
 use super::context::Context;
 use super::memory::Block;
-use crate::{DType, Tensor};
+use crate::{DType, Error, Result, Tensor};
 use libloading::Library;
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 
+/// The environment variable that says who multiplies matrices.
+const VARIABLE: &str = "VITRINE_GEMM";
+
 /// The library's names, newest first after the plain one.
-const NAMES: [&str; 3] = ["libcublasLt.so", "libcublasLt.so.13", "libcublasLt.so.12"];
+pub const CUBLASLT_NAMES: [&str; 3] = ["libcublasLt.so", "libcublasLt.so.13", "libcublasLt.so.12"];
 
 /// Most bytes of scratch memory that an algorithm may ask for.
 const WORKSPACE: usize = 32 << 20;
@@ -191,6 +194,22 @@ unsafe impl Send for CublasLt {}
 // SAFETY: as above.
 unsafe impl Sync for CublasLt {}
 
+/// Whether `VITRINE_GEMM=own` asks for Vitrine's own kernels also where cuBLASLt is installed. Absent or empty, it does not.
+///
+/// # Errors
+/// `InvalidArgument` for another value.
+pub fn own_products() -> Result<bool> {
+    let value = std::env::var_os(VARIABLE).unwrap_or_default();
+    match value.to_str() {
+        Some("") => Ok(false),
+        Some("own") => Ok(true),
+        _ => {
+            let (expected, got) = ("`own` or absent", value.to_string_lossy().into_owned());
+            Err(Error::InvalidArgument { op: "cuda", name: VARIABLE, expected, got })
+        }
+    }
+}
+
 /// A status other than success is "no": the caller has a kernel of its own.
 fn ok(status: Status) -> Option<()> {
     (status == SUCCESS).then_some(())
@@ -198,12 +217,13 @@ fn ok(status: Status) -> Option<()> {
 
 impl CublasLt {
     /// Opens the library for the current context; `None` where it is missing or not wanted.
-    pub fn open() -> Option<Self> {
-        if std::env::var("VITRINE_GEMM").as_deref() == Ok("own") {
-            return None;
-        }
+    pub fn open() -> Result<Option<Self>> {
+        Ok(if own_products()? { None } else { Self::find() })
+    }
+
+    fn find() -> Option<Self> {
         // SAFETY: NVIDIA's library has no initialisers that do anything harmful.
-        let library = NAMES.iter().find_map(|name| unsafe { Library::new(*name) }.ok())?;
+        let library = CUBLASLT_NAMES.iter().find_map(|name| unsafe { Library::new(*name) }.ok())?;
         // SAFETY: the types are those of cublasLt.h; the pointers live as long as the library, which is kept beside them.
         unsafe {
             let create: unsafe extern "C" fn(*mut Handle) -> Status =
@@ -242,8 +262,22 @@ impl CublasLt {
         }
     }
 
-    /// Describes a product and searches for its algorithm.
-    fn plan(&self, key: Key) -> Option<Plan> {
+    /// The vector of a product's epilogue.
+    fn set_vector(&self, descriptor: Handle, address: u64) -> Option<()> {
+        let pointer = address.to_ne_bytes();
+        // SAFETY: the descriptor is alive, and only this thread changes it: it is new, or the plans are locked.
+        ok(unsafe {
+            (self.functions.set_descriptor)(
+                descriptor,
+                DESC_BIAS_POINTER,
+                pointer.as_ptr().cast(),
+                pointer.len(),
+            )
+        })
+    }
+
+    /// Describes a product and searches for its algorithm; the epilogue's vector is set before, for a library that looks at it.
+    fn plan(&self, key: Key, vector: Option<u64>) -> Option<Plan> {
         let [m, n, k] = key.sizes;
         let set = |function: SetAttribute, object: Handle, attribute: c_int, value: &[u8]| {
             // SAFETY: the object was just made, and the value has the attribute's size.
@@ -257,6 +291,9 @@ impl CublasLt {
         set(self.functions.set_descriptor, descriptor, DESC_TRANSB, &key.a.operation().to_ne_bytes())?;
         if let Some(epilogue) = key.epilogue {
             set(self.functions.set_descriptor, descriptor, DESC_EPILOGUE, &epilogue.to_ne_bytes())?;
+        }
+        if let Some(address) = vector {
+            self.set_vector(descriptor, address)?;
         }
         let a = self.operand(key.input, m, k, key.a)?;
         let b = self.operand(key.input, k, n, key.b)?;
@@ -319,18 +356,9 @@ impl CublasLt {
             return None;
         }
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = (*plans.entry(key).or_insert_with(|| self.plan(key)))?;
+        let plan = (*plans.entry(key).or_insert_with(|| self.plan(key, beside.address())))?;
         if let Some(address) = beside.address() {
-            let pointer = address.to_ne_bytes();
-            // SAFETY: the descriptor is alive, and only this thread changes it, under the lock.
-            ok(unsafe {
-                (self.functions.set_descriptor)(
-                    plan.descriptor,
-                    DESC_BIAS_POINTER,
-                    pointer.as_ptr().cast(),
-                    8,
-                )
-            })?;
+            self.set_vector(plan.descriptor, address)?;
         }
         let workspace = Block::new(context, plan.workspace).ok()?;
         let one = 1.0f32;

@@ -14,6 +14,8 @@ use std::sync::{Arc, PoisonError};
 #[derive(Default)]
 pub(crate) struct Pool {
     free: HashMap<usize, Vec<u64>>,
+    /// Bytes that the driver gave and has not got back, in use or not.
+    held: usize,
 }
 
 /// The smallest block, and what all starts are multiples of.
@@ -214,24 +216,33 @@ fn allocate(context: &Context, pool: &mut Pool, size: usize) -> Result<u64> {
     let first = ask();
     let is_full = |error: &cudarc::driver::DriverError| error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
     match first {
-        Ok(address) => return Ok(address),
+        Ok(address) => {
+            pool.held += size;
+            return Ok(address);
+        }
         Err(error) if !is_full(&error) => return Err(failed(context.ordinal, "allocating memory")(error)),
         Err(_) => {}
     }
     context.synchronize()?;
-    for (_, addresses) in pool.free.drain() {
+    for (class, addresses) in pool.free.drain() {
         for address in addresses {
+            pool.held -= class;
             // SAFETY: nobody uses a block of the pool, and the work that did is done.
             unsafe { result::free_sync(address) }.map_err(failed(context.ordinal, "giving memory back"))?;
         }
     }
-    ask().or_else(|error| {
-        if !is_full(&error) {
-            return Err(failed(context.ordinal, "allocating memory")(error));
+    match ask() {
+        Ok(address) => {
+            pool.held += size;
+            Ok(address)
         }
-        let (free, total) = context.memory()?;
-        Err(Error::OutOfMemory { device: Device::Cuda(context.ordinal), asked: size, free, total })
-    })
+        Err(error) if !is_full(&error) => Err(failed(context.ordinal, "allocating memory")(error)),
+        Err(_) => {
+            let (free, total) = context.memory()?;
+            let (device, held) = (Device::Cuda(context.ordinal), pool.held);
+            Err(Error::OutOfMemory { device, asked: size, free, held, total })
+        }
+    }
 }
 
 #[cfg(test)]

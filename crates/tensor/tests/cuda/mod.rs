@@ -2,11 +2,12 @@
 
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
-use vitrine_tensor::cases::{self, Mismatch, OpCase, compare, numbers_of};
+use vitrine_tensor::cases::{self, Mismatch, OpCase, compare, largest, numbers_of};
+use vitrine_tensor::ops::attention::{AttentionOptions, Queries, attention, attention_backward};
 use vitrine_tensor::ops::dropout::dropout;
 use vitrine_tensor::ops::dropout_add_layer_norm::dropout_add_layer_norm;
 use vitrine_tensor::ops::{elementwise, movement, reduce};
-use vitrine_tensor::{DType, Device, Dropout, Error, Offsets, Tensor, random};
+use vitrine_tensor::{DType, Device, Dropout, Error, Offsets, Tensor, cuda, random};
 
 const CUDA: Device = Device::Cuda(0);
 
@@ -20,6 +21,9 @@ pub fn trials() -> Vec<Trial> {
         trial("more_rows_than_a_grid_is_high", more_rows_than_a_grid_is_high),
         trial("same_bits_again", same_bits_again),
         trial("the_host_cannot_look", the_host_cannot_look),
+        trial("probabilities_of_chosen_heads", probabilities_of_chosen_heads),
+        trial("heads_of_every_size", heads_of_every_size),
+        trial("events_tell_the_time", events_tell_the_time),
     ];
     // A maximum has no kernel, and says so: see `the_host_cannot_look`.
     for case in cases::all().into_iter().filter(|case| case.op != "max") {
@@ -34,6 +38,13 @@ pub fn trials() -> Vec<Trial> {
         }
     }
     trials
+}
+
+/// Kernels that no test has run, of those that `ours` says this program should: asked at the end.
+#[allow(dead_code, reason = "a real device does not tell")]
+pub fn never_ran(ours: impl Fn(&str) -> bool, ran: &[String]) -> Vec<&'static str> {
+    let names = vitrine_kernels::MODULES.iter().flat_map(|module| module.kernels).map(|kernel| kernel.name);
+    names.filter(|name| ours(name) && !ran.iter().any(|ran| ran == name)).collect()
 }
 
 fn trial(name: &str, run: fn() -> Result<(), Mismatch>) -> Trial {
@@ -176,6 +187,68 @@ fn same_bits_again() -> Result<(), Mismatch> {
             same(name, second, first)?;
         }
     }
+    Ok(())
+}
+
+/// Of heads out of order, before dropout, of sequences with and without rows; as the CPU's.
+fn probabilities_of_chosen_heads() -> Result<(), Mismatch> {
+    let dropout = Dropout { dropout_p: 0.3, seed: 3, step: 1, site: 2, first_sequence: 0 };
+    let options = AttentionOptions { dropout: Some(dropout), probabilities_for: vec![2, 0] };
+    let offsets = Offsets::from_lengths([3, 0, 1, 70])?;
+    for (size, dtype) in
+        [(5, DType::F32), (128, DType::F32), (24, DType::BF16), (32, DType::BF16), (64, DType::BF16)]
+    {
+        let x = numbers(&[74, 9 * size], 1).to_dtype(dtype)?;
+        let y = x.to_device(CUDA)?;
+        for queries in [Queries::All, Queries::First] {
+            let scale = (size as f64).sqrt().recip();
+            let run = |qkv| attention(qkv, 3, scale, &offsets, queries, &options);
+            let (expected, got) = (run(&x)?.probabilities, run(&y)?.probabilities);
+            assert_eq!((got.len(), got[3].dims()), (4, expected[3].dims()));
+            for (got, expected) in got.iter().zip(&expected) {
+                // In bfloat16 both start from the same numbers and sum in F32.
+                let what = || format!("heads of {size} in {dtype}, {queries:?}");
+                compare(what, &numbers_of(got)?, &numbers_of(expected)?, 1e-5)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Any size up to 128, forward and backward, and one line for a larger one.
+fn heads_of_every_size() -> Result<(), Mismatch> {
+    let offsets = Offsets::from_lengths([2, 35])?;
+    let options = AttentionOptions::default();
+    for dtype in [DType::F32, DType::BF16] {
+        for size in [1, 2, 31, 32, 33, 64, 65, 127, 128] {
+            let run = |device| -> vitrine_tensor::Result<[Tensor; 2]> {
+                let qkv = numbers(&[37, 3 * size], 1).to_dtype(dtype)?.to_device(device)?;
+                let dout = numbers(&[37, size], 2).to_dtype(dtype)?.to_device(device)?;
+                let forward = attention(&qkv, 1, 0.3, &offsets, Queries::All, &options)?;
+                let lse = &forward.lse;
+                let dqkv = attention_backward(&dout, &qkv, lse, 1, 0.3, &offsets, Queries::All, &options)?;
+                Ok([forward.out, dqkv])
+            };
+            let tolerance = if dtype == DType::F32 { 1e-5 } else { 2e-2 };
+            for (got, expected) in run(CUDA)?.iter().zip(run(Device::Cpu)?) {
+                let what = || format!("heads of {size} in {dtype}");
+                let expected = numbers_of(&expected)?;
+                compare(what, &numbers_of(got)?, &expected, tolerance * largest(&expected))?;
+            }
+        }
+        let qkv = Tensor::zeros(&[37, 3 * 129], dtype, CUDA)?;
+        let Err(error) = attention(&qkv, 1, 0.3, &offsets, Queries::All, &options) else {
+            panic!("no kernel")
+        };
+        let text = error.to_string();
+        assert!(text.contains("at most 128 channels") && text.contains("129"), "{text}");
+    }
+    Ok(())
+}
+
+fn events_tell_the_time() -> Result<(), Mismatch> {
+    let seconds = cuda::seconds_of(0, || Tensor::zeros(&[1 << 20], DType::F32, CUDA)?.copy().map(drop))?;
+    assert!(seconds > 0.0 && seconds < 60.0, "{seconds}");
     Ok(())
 }
 

@@ -69,6 +69,16 @@ pub enum EvalBatch {
     Tokens(usize),
 }
 
+impl EvalBatch {
+    /// The most rows of `length` tokens that a batch has.
+    pub fn rows(self, length: usize) -> usize {
+        match self {
+            EvalBatch::Rows(rows) => rows,
+            EvalBatch::Tokens(tokens) => (tokens / length.max(1)).max(1),
+        }
+    }
+}
+
 impl Default for EvalBatch {
     /// Enough tokens to keep every core busy with large products, few enough for their activations to stay small.
     fn default() -> Self {

@@ -6,6 +6,7 @@ use half::bf16;
 use libloading::os::unix::Library;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 type Handle = *mut c_void;
 
@@ -173,6 +174,14 @@ unsafe fn attribute<const N: usize>(value: *const c_void, size: usize) -> Outcom
     Ok(unsafe { value.cast::<[u8; N]>().read_unaligned() })
 }
 
+static SEARCHES: AtomicU64 = AtomicU64::new(0);
+
+/// How often an algorithm was searched for.
+#[unsafe(no_mangle)]
+pub extern "C" fn vitrine_emulator_cublaslt_searches() -> u64 {
+    SEARCHES.load(Ordering::Relaxed)
+}
+
 macro_rules! api {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $ty:ty),* $(,)?) $body:block)*) => { $(
         $(#[$doc])*
@@ -241,6 +250,7 @@ api! {
         if requested < 1 || results.is_null() || returned.is_null() {
             return Err(Status::InvalidValue);
         }
+        SEARCHES.fetch_add(1, Ordering::Relaxed);
         Sizes::new(object(descriptor)?, object(a)?, object(b)?, object(c)?, object(d)?)?;
         // The algorithm, no workspace, success.
         results.write([0; 12]);

@@ -14,6 +14,19 @@ use std::sync::OnceLock;
 /// # Panics
 /// When the shared library is not beside the test binary: the package must be a dependency of what is built.
 pub fn install() {
+    library();
+}
+
+/// How often an algorithm was searched for.
+pub fn searches() -> u64 {
+    // SAFETY: the function is this package's, with this type.
+    unsafe {
+        let read = library().get::<unsafe extern "C" fn() -> u64>(b"vitrine_emulator_cublaslt_searches\0");
+        read.expect("internal: the library is this package")()
+    }
+}
+
+fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let executable = std::env::current_exe().expect("a process has an executable");
@@ -22,5 +35,5 @@ pub fn install() {
         // SAFETY: the library is this package; its initialisers do nothing.
         unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    });
+    })
 }

@@ -2,10 +2,13 @@
 
 #![allow(non_snake_case)]
 
-use super::{Failure, LAST, Outcome, SHARED_LIMIT, Status, Work, failed, report, state};
+use super::{
+    Event, Failure, LAST, Outcome, Recorded, SHARED_LIMIT, State, Status, Work, failed, report, state,
+};
 use crate::machine::Launch;
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::time::Instant;
+use std::sync::MutexGuard;
 
 type Handle = *mut c_void;
 
@@ -39,6 +42,11 @@ macro_rules! give {
     }};
 }
 
+/// A number in an environment variable.
+fn number(variable: &str) -> Option<c_int> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 /// `VITRINE_EMULATOR_DEVICES`: 1 unless it says 0.
 fn device_count() -> c_int {
     c_int::from(std::env::var("VITRINE_EMULATOR_DEVICES").as_deref() != Ok("0"))
@@ -46,6 +54,7 @@ fn device_count() -> c_int {
 
 /// What the emulated device says of itself, by `CUdevice_attribute`.
 fn device_attribute(attribute: c_int) -> Option<c_int> {
+    let capability = number("VITRINE_EMULATOR_CAPABILITY").unwrap_or(80);
     Some(match attribute {
         1..=4 => [1024, 1024, 1024, 64][attribute as usize - 1], // threads of a block, in all and along x, y, z
         5 => i32::MAX,                                           // blocks along x
@@ -58,8 +67,8 @@ fn device_attribute(attribute: c_int) -> Option<c_int> {
         37 => 1024,                                              // bits of the memory bus
         38 => 4 << 20,                                           // bytes of L2
         39 => 2048,                                              // threads of a multiprocessor
-        75 => 8,                                                 // compute capability, major
-        76 => 0,                                                 // and minor
+        75 => capability / 10,                                   // compute capability, major
+        76 => capability % 10,                                   // and minor
         81 => 164 << 10,                                         // shared memory of a multiprocessor
         97 => SHARED_LIMIT as c_int,                             // of a block, if asked for
         41 | 115 => 1, // unified addresses, stream-ordered allocation
@@ -78,7 +87,29 @@ fn text<'a>(pointer: *const c_char, what: &str) -> Outcome<&'a str> {
         .map_err(|_| Failure(Status::InvalidValue, format!("{what} is not UTF-8")))
 }
 
+thread_local! {
+    /// Whether the context is current on this thread, without which a driver does nothing.
+    static CURRENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The device, for a thread that its context is current on.
+fn device() -> Outcome<MutexGuard<'static, State>> {
+    if !CURRENT.get() {
+        return failed(Status::InvalidContext, "no context is current on this thread (cuCtxSetCurrent)");
+    }
+    Ok(state())
+}
+
 const CONTEXT: Handle = 0x100 as Handle;
+/// What a handle named, which must have been something.
+fn known<T>(found: &Option<T>, what: &str) -> Outcome {
+    if found.is_some() {
+        Ok(())
+    } else {
+        failed(Status::InvalidHandle, format!("{what} that does not exist"))
+    }
+}
+
 const POOL: Handle = 0x200 as Handle;
 
 api! {
@@ -86,8 +117,8 @@ api! {
     fn cuInit(_flags: c_uint) {
         if device_count() == 0 { failed(Status::NoDevice, "no device: VITRINE_EMULATOR_DEVICES=0") } else { Ok(()) }
     }
-    /// 12040.
-    fn cuDriverGetVersion(version: *mut c_int) { give!(version, 12040) }
+    /// 12040, or `VITRINE_EMULATOR_VERSION`.
+    fn cuDriverGetVersion(version: *mut c_int) { give!(version, number("VITRINE_EMULATOR_VERSION").unwrap_or(12040)) }
     /// One device, or none.
     fn cuDeviceGetCount(count: *mut c_int) { give!(count, device_count()) }
     /// The device of an ordinal.
@@ -122,105 +153,112 @@ api! {
     fn cuDevicePrimaryCtxRetain(context: *mut Handle, _device: c_int) { give!(context, CONTEXT) }
     /// Nothing to do.
     fn cuDevicePrimaryCtxRelease_v2(_device: c_int) { Ok(()) }
-    /// Nothing to do.
-    fn cuCtxSetCurrent(_context: Handle) { Ok(()) }
-    /// The one context.
-    fn cuCtxGetCurrent(context: *mut Handle) { give!(context, CONTEXT) }
-    /// Everything is done already.
-    fn cuCtxSynchronize() { state().counters.synchronisations += 1; Ok(()) }
+    /// For this thread; a null pointer takes it away.
+    fn cuCtxSetCurrent(context: Handle) {
+        if context != CONTEXT && !context.is_null() {
+            return failed(Status::InvalidContext, "a context that does not exist");
+        }
+        CURRENT.set(!context.is_null());
+        Ok(())
+    }
+    /// The one context, or none.
+    fn cuCtxGetCurrent(context: *mut Handle) { give!(context, if CURRENT.get() { CONTEXT } else { std::ptr::null_mut() }) }
+    /// Work is done already; what copies read is let go.
+    fn cuCtxSynchronize() { device()?.wait() }
 
     /// Free and total bytes.
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {
-        let (available, all) = state().memory_info();
+        let (available, all) = device()?.memory_info();
         give!(free, available)?;
         give!(total, all)
     }
     /// A buffer.
-    fn cuMemAlloc_v2(address: *mut u64, size: usize) { let found = state().allocate(size)?; give!(address, found) }
+    fn cuMemAlloc_v2(address: *mut u64, size: usize) { let found = device()?.allocate(size)?; give!(address, found) }
     /// A buffer.
     fn cuMemAllocAsync(address: *mut u64, size: usize, stream: Handle) {
-        let mut state = state();
+        let mut state = device()?;
         state.not_capturing(stream as u64, "allocation")?;
         let found = state.allocate(size)?;
         give!(address, found)
     }
     /// Ends a buffer.
-    fn cuMemFree_v2(address: u64) { state().free(address) }
+    fn cuMemFree_v2(address: u64) { device()?.free(address) }
     /// Ends a buffer.
     fn cuMemFreeAsync(address: u64, stream: Handle) {
-        let mut state = state();
+        let mut state = device()?;
         state.not_capturing(stream as u64, "free")?;
         state.free(address)
     }
     /// Page-locked host memory.
     fn cuMemHostAlloc(pointer: *mut Handle, size: usize, _flags: c_uint) {
-        let found = state().allocate_host(size)?;
+        let found = device()?.allocate_host(size)?;
         give!(pointer, found as Handle)
     }
     /// Ends page-locked host memory.
-    fn cuMemFreeHost(pointer: Handle) { state().free_host(pointer as usize) }
+    fn cuMemFreeHost(pointer: Handle) { device()?.free_host(pointer as usize) }
     /// The one pool.
     fn cuDeviceGetDefaultMemPool(pool: *mut Handle, _device: c_int) { give!(pool, POOL) }
     /// Nothing to set.
     fn cuMemPoolSetAttribute(_pool: Handle, _attribute: c_int, _value: *mut c_void) { Ok(()) }
     /// Host to device.
     fn cuMemcpyHtoD_v2(to: u64, from: *const c_void, size: usize) {
-        state().submit(0, Work::ToDevice { to, from: from as usize, size })
+        let mut state = device()?;
+        state.counters.synchronisations += 1;
+        state.submit(0, Work::ToDevice { to, from: from as usize, size, stream: None })
     }
     /// Device to host.
     fn cuMemcpyDtoH_v2(to: *mut c_void, from: u64, size: usize) {
-        state().submit(0, Work::ToHost { to: to as usize, from, size })
+        let mut state = device()?;
+        state.counters.synchronisations += 1;
+        state.submit(0, Work::ToHost { to: to as usize, from, size })
     }
     /// Device to device.
-    fn cuMemcpyDtoD_v2(to: u64, from: u64, size: usize) { state().submit(0, Work::OnDevice { to, from, size }) }
+    fn cuMemcpyDtoD_v2(to: u64, from: u64, size: usize) { device()?.submit(0, Work::OnDevice { to, from, size }) }
     /// Host to device, on a stream.
     fn cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, size: usize, stream: Handle) {
-        state().submit(stream as u64, Work::ToDevice { to, from: from as usize, size })
+        device()?.submit(stream as u64, Work::ToDevice { to, from: from as usize, size, stream: Some(stream as u64) })
     }
     /// Device to host, on a stream.
     fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, size: usize, stream: Handle) {
-        state().submit(stream as u64, Work::ToHost { to: to as usize, from, size })
+        device()?.submit(stream as u64, Work::ToHost { to: to as usize, from, size })
     }
     /// Device to device, on a stream.
     fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, size: usize, stream: Handle) {
-        state().submit(stream as u64, Work::OnDevice { to, from, size })
+        device()?.submit(stream as u64, Work::OnDevice { to, from, size })
     }
     /// Bytes of one value.
-    fn cuMemsetD8_v2(to: u64, value: u8, count: usize) { state().submit(0, Work::Fill { to, pattern: vec![value], count }) }
+    fn cuMemsetD8_v2(to: u64, value: u8, count: usize) { device()?.submit(0, Work::Fill { to, pattern: vec![value], count }) }
     /// Bytes of one value, on a stream.
     fn cuMemsetD8Async(to: u64, value: u8, count: usize, stream: Handle) {
-        state().submit(stream as u64, Work::Fill { to, pattern: vec![value], count })
+        device()?.submit(stream as u64, Work::Fill { to, pattern: vec![value], count })
     }
     /// Words of one value, on a stream.
     fn cuMemsetD32Async(to: u64, value: c_uint, count: usize, stream: Handle) {
-        state().submit(stream as u64, Work::Fill { to, pattern: value.to_ne_bytes().to_vec(), count })
+        device()?.submit(stream as u64, Work::Fill { to, pattern: value.to_ne_bytes().to_vec(), count })
     }
 
     /// A stream.
     fn cuStreamCreate(stream: *mut Handle, _flags: c_uint) {
-        let mut state = state();
+        let mut state = device()?;
         let handle = state.handle();
         state.streams.insert(handle, None);
         give!(stream, handle as Handle)
     }
     /// Ends a stream.
     fn cuStreamDestroy_v2(stream: Handle) {
-        match state().streams.remove(&(stream as u64)) {
-            Some(_) => Ok(()),
-            None => failed(Status::InvalidHandle, "a stream that does not exist"),
-        }
+        known(&device()?.streams.remove(&(stream as u64)), "a stream")
     }
-    /// Everything is done already.
-    fn cuStreamSynchronize(stream: Handle) {
-        let mut state = state();
-        state.counters.synchronisations += 1;
-        state.not_capturing(stream as u64, "synchronising")
-    }
+    /// Work is done already; what copies read is let go.
+    fn cuStreamSynchronize(stream: Handle) { device()?.wait_for_stream(stream as u64) }
     /// Work is in order anyway.
-    fn cuStreamWaitEvent(stream: Handle, _event: Handle, _flags: c_uint) { state().stream(stream as u64).map(drop) }
+    fn cuStreamWaitEvent(stream: Handle, event: Handle, _flags: c_uint) {
+        let mut state = device()?;
+        state.event(event as u64)?;
+        state.stream(stream as u64).map(drop)
+    }
     /// From now on, work is recorded.
     fn cuStreamBeginCapture_v2(stream: Handle, _mode: c_int) {
-        match state().stream(stream as u64)? {
+        match device()?.stream(stream as u64)? {
             Some(recorded) => {
                 *recorded = Some(Vec::new());
                 Ok(())
@@ -230,7 +268,7 @@ api! {
     }
     /// What was recorded, as a graph.
     fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) {
-        let mut state = state();
+        let mut state = device()?;
         let recorded = state.stream(stream as u64)?.and_then(Option::take);
         let Some(recorded) = recorded else { return failed(Status::InvalidValue, "the stream is not captured") };
         let handle = state.handle();
@@ -239,12 +277,12 @@ api! {
     }
     /// 1 while a stream is captured.
     fn cuStreamIsCapturing(stream: Handle, status: *mut c_int) {
-        let capturing = state().is_capturing(stream as u64)?;
+        let capturing = device()?.is_capturing(stream as u64)?;
         give!(status, c_int::from(capturing))
     }
     /// A graph that can run.
     fn cuGraphInstantiateWithFlags(executable: *mut Handle, graph: Handle, _flags: u64) {
-        let mut state = state();
+        let mut state = device()?;
         let Some(work) = state.graphs.get(&(graph as u64)).cloned() else {
             return failed(Status::InvalidHandle, "a graph that does not exist");
         };
@@ -256,7 +294,7 @@ api! {
     fn cuGraphUpload(_executable: Handle, _stream: Handle) { Ok(()) }
     /// Runs what was recorded.
     fn cuGraphLaunch(executable: Handle, _stream: Handle) {
-        let mut state = state();
+        let mut state = device()?;
         let Some(work) = state.graphs.get(&(executable as u64)).cloned() else {
             return failed(Status::InvalidHandle, "a graph that does not exist");
         };
@@ -264,32 +302,38 @@ api! {
         work.iter().try_for_each(|work| state.perform(work))
     }
     /// Ends a graph.
-    fn cuGraphDestroy(graph: Handle) { state().graphs.remove(&(graph as u64)); Ok(()) }
+    fn cuGraphDestroy(graph: Handle) { known(&device()?.graphs.remove(&(graph as u64)), "a graph") }
     /// Ends a graph.
-    fn cuGraphExecDestroy(graph: Handle) { state().graphs.remove(&(graph as u64)); Ok(()) }
-    /// An event.
-    fn cuEventCreate(event: *mut Handle, _flags: c_uint) {
-        let mut state = state();
+    fn cuGraphExecDestroy(graph: Handle) { known(&device()?.graphs.remove(&(graph as u64)), "a graph") }
+    /// An event; flag 2 is without timing.
+    fn cuEventCreate(event: *mut Handle, flags: c_uint) {
+        let mut state = device()?;
         let handle = state.handle();
-        state.events.insert(handle, None);
+        state.events.insert(handle, Event { timed: flags & 2 == 0, recorded: None });
         give!(event, handle as Handle)
     }
     /// The time when the stream comes here.
-    fn cuEventRecord(event: Handle, stream: Handle) { state().submit(stream as u64, Work::Record(event as u64)) }
+    fn cuEventRecord(event: Handle, stream: Handle) {
+        let mut state = device()?;
+        state.event(event as u64)?;
+        state.submit(stream as u64, Work::Record { event: event as u64, stream: stream as u64 })
+    }
+    /// Work is done already; what copies before it read is let go.
+    fn cuEventSynchronize(event: Handle) { device()?.wait_for_event(event as u64) }
     /// Everything is done already.
-    fn cuEventSynchronize(_event: Handle) { state().counters.synchronisations += 1; Ok(()) }
-    /// Everything is done already.
-    fn cuEventQuery(_event: Handle) { Ok(()) }
+    fn cuEventQuery(event: Handle) { device()?.event(event as u64).map(drop) }
     /// Ends an event.
-    fn cuEventDestroy_v2(event: Handle) { state().events.remove(&(event as u64)); Ok(()) }
+    fn cuEventDestroy_v2(event: Handle) { known(&device()?.events.remove(&(event as u64)), "an event") }
     /// Milliseconds between two events; of emulation, so they say nothing about a GPU.
     fn cuEventElapsedTime(milliseconds: *mut f32, start: Handle, end: Handle) {
-        let state = state();
-        let at = |event: Handle| -> Option<Instant> { *state.events.get(&(event as u64))? };
-        match (at(start), at(end)) {
-            (Some(start), Some(end)) => give!(milliseconds, end.saturating_duration_since(start).as_secs_f32() * 1e3),
-            _ => failed(Status::InvalidHandle, "an event that was not recorded"),
-        }
+        let mut state = device()?;
+        let mut at = |event: Handle| match state.event(event as u64)? {
+            Event { timed: false, .. } => failed(Status::InvalidHandle, "an event without timing"),
+            Event { recorded: Some(Recorded { at, .. }), .. } => Ok(*at),
+            Event { recorded: None, .. } => failed(Status::InvalidHandle, "an event that was not recorded"),
+        };
+        let (start, end) = (at(start)?, at(end)?);
+        give!(milliseconds, end.saturating_duration_since(start).as_secs_f32() * 1e3)
     }
 
     /// Loads PTX text.
@@ -298,24 +342,24 @@ api! {
         if bytes.is_null() {
             return failed(Status::InvalidValue, "a null pointer for the image");
         }
-        // SAFETY: an image has at least four bytes: a binary's magic, or PTX, which is longer.
-        if unsafe { bytes.cast::<[u8; 4]>().read_unaligned() } == *b"\x7fELF" {
+        // SAFETY: a byte is read only if the ones before it are a binary's, so none behind the end of a text.
+        if (0..4).all(|i| unsafe { bytes.cast::<u8>().add(i).read() } == b"\x7fELF"[i]) {
             return failed(Status::NoBinaryForGpu, "a cubin cannot be emulated: load PTX");
         }
-        let handle = state().load(text(bytes, "the PTX")?)?;
+        let handle = device()?.load(text(bytes, "the PTX")?)?;
         give!(module, handle as Handle)
     }
     /// Ends a module.
-    fn cuModuleUnload(module: Handle) { state().unload(module as u64) }
+    fn cuModuleUnload(module: Handle) { device()?.unload(module as u64) }
     /// A kernel by its name.
     fn cuModuleGetFunction(function: *mut Handle, module: Handle, name: *const c_char) {
-        let handle = state().function(module as u64, text(name, "a kernel's name")?)?;
+        let handle = device()?.function(module as u64, text(name, "a kernel's name")?)?;
         give!(function, handle as Handle)
     }
     /// A variable by its name.
     fn cuModuleGetGlobal_v2(address: *mut u64, size: *mut usize, module: Handle, name: *const c_char) {
         let name = text(name, "a variable's name")?;
-        let state = state();
+        let state = device()?;
         let found = state.modules.get(&(module as u64)).and_then(|m| m.variables.iter().find(|(n, ..)| n == name));
         let Some((_, at, bytes)) = found else {
             return failed(Status::NotFound, format!("no variable {name} in the module"));
@@ -327,7 +371,7 @@ api! {
     }
     /// Only the limit of dynamic shared memory can be set; the carve-out is a hint.
     fn cuFuncSetAttribute(function: Handle, attribute: c_int, value: c_int) {
-        let mut state = state();
+        let mut state = device()?;
         let function = state.known_function(function as u64)?;
         match attribute {
             8 if (0..=SHARED_LIMIT as c_int).contains(&value) => function.dynamic_limit = value as usize,
@@ -339,7 +383,7 @@ api! {
     }
     /// Threads, shared and local memory of a kernel. Registers are the PTX's, before any allocation.
     fn cuFuncGetAttribute(value: *mut c_int, attribute: c_int, function: Handle) {
-        let mut state = state();
+        let mut state = device()?;
         let function = state.known_function(function as u64)?;
         let found = match attribute {
             0 if function.kernel.max_threads > 0 => function.kernel.max_threads as usize,
@@ -357,7 +401,7 @@ api! {
         function: Handle, grid_x: c_uint, grid_y: c_uint, grid_z: c_uint, block_x: c_uint, block_y: c_uint, block_z: c_uint,
         shared: c_uint, stream: Handle, arguments: *mut *mut c_void, _extra: *mut *mut c_void,
     ) {
-        let mut state = state();
+        let mut state = device()?;
         let kernel = state.known_function(function as u64)?.kernel.clone();
         let mut params = vec![0; kernel.params.last().map_or(0, |last| last.offset + last.size)];
         for (i, param) in kernel.params.iter().enumerate() {
@@ -380,6 +424,7 @@ api! {
             2 => c"CUDA_ERROR_OUT_OF_MEMORY",
             100 => c"CUDA_ERROR_NO_DEVICE",
             101 => c"CUDA_ERROR_INVALID_DEVICE",
+            201 => c"CUDA_ERROR_INVALID_CONTEXT",
             209 => c"CUDA_ERROR_NO_BINARY_FOR_GPU",
             218 => c"CUDA_ERROR_INVALID_PTX",
             400 => c"CUDA_ERROR_INVALID_HANDLE",

@@ -14,7 +14,7 @@ use crate::ptx::link::Kernel;
 use crate::ptx::parser::Module;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, c_int};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -31,6 +31,8 @@ pub enum Status {
     NoDevice = 100,
     /// No device of this ordinal.
     InvalidDevice = 101,
+    /// No context is current on the calling thread.
+    InvalidContext = 201,
     /// Not PTX, but a binary.
     NoBinaryForGpu = 209,
     /// PTX that the emulator does not understand.
@@ -65,12 +67,60 @@ thread_local! {
 /// What is done in order on a stream, and kept by a graph.
 #[derive(Clone)]
 enum Work {
-    Launch { kernel: Arc<Kernel>, launch: Launch },
-    ToDevice { to: u64, from: usize, size: usize },
-    ToHost { to: usize, from: u64, size: usize },
-    OnDevice { to: u64, from: u64, size: usize },
-    Fill { to: u64, pattern: Vec<u8>, count: usize },
-    Record(u64),
+    Launch {
+        kernel: Arc<Kernel>,
+        launch: Launch,
+    },
+    /// On this stream; on none, the call itself waits for the copy.
+    ToDevice {
+        to: u64,
+        from: usize,
+        size: usize,
+        stream: Option<u64>,
+    },
+    ToHost {
+        to: usize,
+        from: u64,
+        size: usize,
+    },
+    OnDevice {
+        to: u64,
+        from: u64,
+        size: usize,
+    },
+    Fill {
+        to: u64,
+        pattern: Vec<u8>,
+        count: usize,
+    },
+    Record {
+        event: u64,
+        stream: u64,
+    },
+}
+
+/// A copy from page-locked memory that the host has not waited for yet. A device may read its source until then, so what was
+/// there is kept, to be compared.
+struct Flight {
+    number: u64,
+    stream: u64,
+    from: usize,
+    bytes: Vec<u8>,
+}
+
+/// A point in a stream, once it is recorded.
+struct Event {
+    /// Whether it may be asked for its time.
+    timed: bool,
+    recorded: Option<Recorded>,
+}
+
+#[derive(Clone, Copy)]
+struct Recorded {
+    at: Instant,
+    stream: u64,
+    /// The last flight before it.
+    flight: u64,
 }
 
 struct LoadedModule {
@@ -94,10 +144,14 @@ pub(crate) struct State {
     functions: HashMap<u64, Function>,
     /// The work recorded so far, for a stream that is captured.
     streams: HashMap<u64, Option<Vec<Work>>>,
-    events: HashMap<u64, Option<Instant>>,
+    events: HashMap<u64, Event>,
     graphs: HashMap<u64, Vec<Work>>,
     pinned: HashMap<usize, Layout>,
+    flights: Vec<Flight>,
+    last_flight: u64,
     pub(crate) counters: Counters,
+    /// The names of kernels that ran.
+    pub(crate) launched: BTreeSet<String>,
     checks: Checks,
 }
 
@@ -182,6 +236,8 @@ impl State {
         let Some(layout) = self.pinned.remove(&pointer) else {
             return failed(Status::InvalidValue, "free of host memory that was not allocated here");
         };
+        // The driver waits until nothing uses the memory.
+        self.land(|flight| (pointer..pointer + layout.size()).contains(&flight.from))?;
         self.free(pointer as u64)?;
         // SAFETY: allocated with this layout by `allocate_host`, and no longer known to anyone.
         unsafe { dealloc(pointer as *mut u8, layout) };
@@ -198,6 +254,52 @@ impl State {
             buffer.mark_written(start, size);
         }
         Ok(&mut buffer.bytes_mut()[start..start + size])
+    }
+
+    /// Ends flights, which the host has waited for: their sources must still hold what the device was to read.
+    fn land(&mut self, which: impl Fn(&Flight) -> bool) -> Outcome {
+        for Flight { from, bytes, .. } in self.flights.extract_if(.., |flight| which(flight)) {
+            // SAFETY: the source lies in page-locked memory of `pinned`, whose release waits for its flights.
+            let now = unsafe { std::slice::from_raw_parts(from as *const u8, bytes.len()) };
+            if let Some(at) = now.iter().zip(&bytes).position(|(now, then)| now != then) {
+                let size = bytes.len();
+                let text = format!(
+                    "byte {at} of {size} of page-locked memory was written while a copy to the device could still read it"
+                );
+                return failed(Status::LaunchFailed, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// The host waits for a stream.
+    fn wait_for_stream(&mut self, stream: u64) -> Outcome {
+        self.counters.synchronisations += 1;
+        self.not_capturing(stream, "synchronising")?;
+        self.land(|flight| flight.stream == stream)
+    }
+
+    /// The host waits for an event; one that was never recorded is over.
+    fn wait_for_event(&mut self, event: u64) -> Outcome {
+        self.counters.synchronisations += 1;
+        match self.event(event)?.recorded {
+            Some(Recorded { stream, flight: last, .. }) => {
+                self.land(|flight| flight.stream == stream && flight.number <= last)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The host waits for everything.
+    fn wait(&mut self) -> Outcome {
+        self.counters.synchronisations += 1;
+        self.land(|_| true)
+    }
+
+    fn event(&mut self, event: u64) -> Outcome<&mut Event> {
+        self.events
+            .get_mut(&event)
+            .ok_or(Failure(Status::InvalidHandle, "an event that does not exist".into()))
     }
 
     // ---- Streams, events, graphs ----
@@ -236,6 +338,9 @@ impl State {
         match work {
             Work::Launch { kernel, launch } => {
                 self.counters.launches += 1;
+                if !self.launched.contains(&kernel.name) {
+                    self.launched.insert(kernel.name.clone());
+                }
                 match machine::run(kernel, launch, self.checks, &mut self.memory) {
                     Ok(executed) => self.counters.instructions += executed,
                     Err(finding) => {
@@ -245,12 +350,20 @@ impl State {
                     }
                 }
             }
-            Work::ToDevice { to, from, size } => {
+            Work::ToDevice { to, from, size, stream } => {
                 self.counters.copies += 1;
                 let target = self.range(*to, *size, true)?;
                 // SAFETY: the caller of the copy promised `size` readable bytes; a host range and a device buffer may be the
                 // same pinned memory, so the copy allows overlap.
                 unsafe { std::ptr::copy(*from as *const u8, target.as_mut_ptr(), *size) };
+                let mut pinned = self.pinned.iter().map(|(&start, layout)| start..start + layout.size());
+                if let Some(stream) = *stream
+                    && pinned.any(|range| range.contains(from))
+                {
+                    let bytes = self.range(*to, *size, false)?.to_vec();
+                    self.last_flight += 1;
+                    self.flights.push(Flight { number: self.last_flight, stream, from: *from, bytes });
+                }
             }
             Work::ToHost { to, from, size } => {
                 self.counters.copies += 1;
@@ -265,12 +378,16 @@ impl State {
             }
             Work::Fill { to, pattern, count } => {
                 let target = self.range(*to, pattern.len() * count, true)?;
-                target.chunks_exact_mut(pattern.len()).for_each(|chunk| chunk.copy_from_slice(pattern));
-            }
-            Work::Record(event) => {
-                if let Some(event) = self.events.get_mut(event) {
-                    *event = Some(Instant::now());
+                match pattern[..] {
+                    [byte] => target.fill(byte),
+                    _ => target
+                        .chunks_exact_mut(pattern.len())
+                        .for_each(|chunk| chunk.copy_from_slice(pattern)),
                 }
+            }
+            Work::Record { event, stream } => {
+                let recorded = Recorded { at: Instant::now(), stream: *stream, flight: self.last_flight };
+                self.event(*event)?.recorded = Some(recorded);
             }
         }
         Ok(())

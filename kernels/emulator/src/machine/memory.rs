@@ -86,6 +86,14 @@ impl Buffer {
         }
     }
 
+    /// How many bytes of the device it takes.
+    fn on_device(&self) -> usize {
+        match self.storage {
+            Storage::Owned(_) => self.size,
+            Storage::Host(_) => 0,
+        }
+    }
+
     /// Its contents.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the storage holds `size` bytes as long as the buffer lives.
@@ -185,7 +193,7 @@ impl DeviceMemory {
         self.capacity = bytes;
     }
 
-    /// Bytes allocated.
+    /// Bytes of the device that are allocated.
     pub fn used(&self) -> usize {
         self.used
     }
@@ -221,14 +229,13 @@ impl DeviceMemory {
         });
         self.buffers[slot] = Some(buffer);
         self.index.insert(address, (address + size as u64, slot));
-        self.used += size;
+        self.used += self.buffers[slot].as_ref().map_or(0, Buffer::on_device);
     }
 
     /// Ends a buffer; the address must be its first.
     pub fn free(&mut self, address: u64) -> Result<(), BadAddress> {
         let Some((end, slot)) = self.index.remove(&address) else { return Err(self.explain(address, 1)) };
-        self.buffers[slot] = None;
-        self.used -= (end - address) as usize;
+        self.used -= self.buffers[slot].take().map_or(0, |buffer| buffer.on_device());
         self.last = (1, 0, 0);
         if address >= FIRST_ADDRESS && address < self.next {
             self.freed.insert(address, end);

@@ -112,6 +112,7 @@ impl Module {
     /// Parses and decodes PTX text.
     pub fn parse(text: &str) -> Result<Module, PtxError> {
         let mut parser = Parser { tokens: tokens(text)?, at: 0, module: Module::default() };
+        parser.header()?;
         while parser.at < parser.tokens.len() {
             parser.top_level()?;
         }
@@ -155,7 +156,7 @@ impl<'a> Parser<'a> {
     }
 
     fn mark(&mut self, mark: char, expected: &'static str) -> Result<(), PtxError> {
-        if self.accept(&Token::Mark(mark)) { Ok(()) } else { self.wrong(expected) }
+        self.directive(&Token::Mark(mark), expected)
     }
 
     fn word(&mut self) -> Result<&'a str, PtxError> {
@@ -179,16 +180,25 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// What every module begins with; addresses have 64 bits.
+    fn header(&mut self) -> Result<(), PtxError> {
+        self.directive(&Token::Word(".version"), "`.version`")?;
+        self.number()?;
+        self.directive(&Token::Word(".target"), "`.target`")?;
+        self.word()?;
+        while self.accept(&Token::Mark(',')) {
+            self.word()?;
+        }
+        self.directive(&Token::Word(".address_size"), "`.address_size 64`")?;
+        self.directive(&Token::Number(64), "`.address_size 64`")
+    }
+
+    fn directive(&mut self, token: &Token, expected: &'static str) -> Result<(), PtxError> {
+        if self.accept(token) { Ok(()) } else { self.wrong(expected) }
+    }
+
     fn top_level(&mut self) -> Result<(), PtxError> {
         match self.word()? {
-            ".version" | ".address_size" => self.number().map(drop),
-            ".target" => {
-                self.word()?;
-                while self.accept(&Token::Mark(',')) {
-                    self.word()?;
-                }
-                Ok(())
-            }
             ".file" => self.file(),
             ".loc" => self.location().map(drop),
             ".section" => {

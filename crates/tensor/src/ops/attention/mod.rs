@@ -75,7 +75,8 @@ pub struct Attention {
 /// # Errors
 /// `ShapeMismatch` unless qkv is `[T, 3C]` with T the offsets' total and C a multiple of `heads`; `IndexOutOfRange` for a
 /// head that does not exist; `InvalidArgument` for a dropout probability outside of [0, 1) or, with dropout, more than
-/// 65536 heads or rows in a sequence; `NotContiguous`; `DTypeMismatch`; `NotSupported` off the CPU.
+/// 65536 heads or rows in a sequence, or on a CUDA device for heads of more than 128 channels; `NotContiguous`;
+/// `DTypeMismatch`; `NotSupported` for F16 and F64 on a CUDA device.
 pub fn attention(
     qkv: &Tensor,
     heads: usize,

@@ -1,0 +1,147 @@
+//! Attention: plain FMAs and tensor cores.
+
+use crate::draws::{attention, settings};
+use crate::harness::{Arg, Arg::*, Gpu, bytes};
+use crate::numbers::{Float, assert_close, numbers, wide};
+use half::bf16;
+use vitrine_kernels as kernels;
+use vitrine_kernels::{Attention, Dropout};
+
+struct Reference {
+    out: Vec<f64>,
+    lse: Vec<f64>,
+    dqkv: Vec<f64>,
+}
+
+fn attention_reference(qkv: &[f64], dout: &[f64], a: &Attention, offsets: &[u32], d: &Dropout) -> Reference {
+    let (heads, size, rows) = (a.heads as usize, a.head_size as usize, a.rows as usize);
+    let (width, stride, first_only) = (heads * size, a.qkv_stride as usize, a.first_only == 1);
+    let total = *offsets.last().unwrap() as usize;
+    let (mut out, mut lse) = (vec![0.0; rows * width], vec![f64::NEG_INFINITY; heads * rows]);
+    let mut dqkv = vec![0.0; total * 3 * width];
+    for (b, pair) in offsets.windows(2).enumerate() {
+        let (begin, end) = (pair[0] as usize, pair[1] as usize);
+        for h in 0..heads {
+            let at = |row: usize, part: usize| row * stride + part * width + h * size;
+            let asking = if first_only { end.min(begin + 1) } else { end };
+            for q in begin..asking {
+                let o = if first_only { b } else { q };
+                let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+                let score = |k: usize| {
+                    dot(&qkv[at(q, 0)..][..size], &qkv[at(k, 1)..][..size]) * f64::from(a.softmax_scale)
+                };
+                let sum: f64 = (begin..end).map(|k| score(k).exp()).sum();
+                lse[h * rows + o] = sum.ln();
+                let p: Vec<f64> = (begin..end).map(|k| score(k).exp() / sum).collect();
+                let keep: Vec<f64> = (begin..end).map(|k| attention(d, h, b, q - begin, k - begin)).collect();
+                let dz = &dout[o * width + h * size..][..size];
+                let dp: Vec<f64> =
+                    (begin..end).map(|k| keep[k - begin] * dot(dz, &qkv[at(k, 2)..][..size])).collect();
+                let delta = dot(&p, &dp);
+                for k in begin..end {
+                    let (p, keep, dp) = (p[k - begin], keep[k - begin], dp[k - begin]);
+                    let ds = p * (dp - delta) * f64::from(a.softmax_scale);
+                    for i in 0..size {
+                        out[o * width + h * size + i] += p * keep * qkv[at(k, 2) + i];
+                        let d = |row: usize, part: usize| row * 3 * width + part * width + h * size + i;
+                        dqkv[d(q, 0)] += ds * qkv[at(k, 1) + i];
+                        dqkv[d(k, 1)] += ds * qkv[at(q, 0) + i];
+                        dqkv[d(k, 2)] += p * keep * dz[i];
+                    }
+                }
+            }
+        }
+    }
+    Reference { out, lse, dqkv }
+}
+
+/// Which kernels: tensor cores or plain FMAs.
+fn attention_case<T: Float>(
+    fast: bool,
+    size: usize,
+    lengths: &[usize],
+    first_only: bool,
+    p: f64,
+    sum_delta: bool,
+) {
+    let gpu = Gpu::open();
+    let what = format!("{} D {size} {lengths:?} first {first_only} p {p} sum {sum_delta}", T::SUFFIX);
+    let heads = 2;
+    let mut offsets = vec![0u32];
+    lengths.iter().for_each(|len| offsets.push(offsets[offsets.len() - 1] + *len as u32));
+    let (total, sequences) = (lengths.iter().sum::<usize>(), lengths.len());
+    let longest = *lengths.iter().max().unwrap();
+    let (width, rows) = (heads * size, if first_only { sequences } else { total });
+    let stride = 3 * width + 8;
+    let qkv = numbers::<T>(total * stride, 11);
+    let dout = numbers::<T>(rows * width, 12);
+    let a = [Attention {
+        qkv_stride: stride as u64,
+        heads: heads as u32,
+        head_size: size as u32,
+        rows: rows as u32,
+        first_only: u32::from(first_only),
+        softmax_scale: 1.0 / (size as f32).sqrt(),
+        sum_delta: u32::from(sum_delta),
+    }];
+    let d = [settings(p)];
+    let expected = attention_reference(&wide(&qkv), &wide(&dout), &a[0], &offsets, &d[0]);
+    let (pqkv, po, pdout) = (gpu.put(&qkv), gpu.put(&offsets), gpu.put(&dout));
+    let out = gpu.room(rows * width * size_of::<T>());
+    let (lse, delta) = (gpu.room(heads * rows * 4), gpu.room(heads * rows * 4));
+    let dqkv = gpu.room(total * 3 * width * size_of::<T>());
+    let (a_bytes, d_bytes) = (S(bytes(&a)), S(bytes(&d)));
+    let (module, prefix, tile, shared) = if fast {
+        (&kernels::ATTENTION, format!("attention_{size}"), 64, [0, 0])
+    } else {
+        let shared = [4 * (96 * (size + 1) + 1056), 4 * (128 * (size + 1) + 2176)];
+        (&kernels::ATTENTION_GENERAL, "attention_general".into(), 32, shared)
+    };
+    let grid = |longest: usize| [longest.div_ceil(tile).max(1), heads, sequences];
+    let launch = |name: &str, grid: [usize; 3], shared: usize, arguments: &[Arg]| {
+        gpu.launch(module, &format!("{prefix}_{name}_{}", T::SUFFIX), grid, 128, shared, arguments);
+    };
+    let asked = if first_only { 1 } else { longest };
+    launch("forward", grid(asked), shared[0], &[P(pqkv), P(po), P(out), P(lse), a_bytes, d_bytes]);
+    let tolerance = T::TOLERANCE * if T::SUFFIX == "f32" { 10.0 } else { 4.0 };
+    assert_close(&format!("{what}: out"), &gpu.get::<T>(out), &expected.out, tolerance);
+    for (i, (got, expected)) in gpu.get::<f32>(lse).iter().zip(&expected.lse).enumerate() {
+        let same = f64::from(*got) == *expected; // empty: -inf
+        assert!(same || (f64::from(*got) - expected).abs() < 1e-4, "{what}: lse[{i}]: {got} for {expected}");
+    }
+    if !sum_delta {
+        let kernel = format!("attention_delta_{}", T::SUFFIX);
+        let grid = [(rows * heads).div_ceil(4), 1, 1];
+        gpu.launch(
+            &kernels::ATTENTION_GENERAL,
+            &kernel,
+            grid,
+            128,
+            0,
+            &[P(out), P(pdout), P(delta), a_bytes],
+        );
+    }
+    let arguments = [P(pqkv), P(po), P(pdout), P(lse), P(delta), P(dqkv), a_bytes, d_bytes];
+    launch("backward_dq", grid(longest), shared[1], &arguments);
+    launch("backward_dkv", grid(longest), shared[1], &arguments);
+    assert_close(&format!("{what}: dqkv"), &gpu.get::<T>(dqkv), &expected.dqkv, tolerance * 2.0);
+}
+#[test]
+fn attention_general_f32() {
+    attention_case::<f32>(false, 5, &[0, 1, 33, 7], false, 0.0, false);
+    attention_case::<f32>(false, 64, &[40, 0, 3], false, 0.3, true);
+    attention_case::<f32>(false, 128, &[35], false, 0.1, false);
+    attention_case::<f32>(false, 16, &[40, 0, 3], true, 0.2, true);
+}
+#[test]
+fn attention_general_bf16() {
+    attention_case::<bf16>(false, 24, &[0, 1, 33, 7], false, 0.2, true);
+}
+#[test]
+fn attention_on_tensor_cores() {
+    for (p, sum_delta) in [(0.0, false), (0.3, true)] {
+        attention_case::<bf16>(true, 32, &[0, 1, 65, 7], false, p, sum_delta);
+        attention_case::<bf16>(true, 64, &[64, 0, 130], false, p, sum_delta);
+        attention_case::<bf16>(true, 64, &[70, 0, 3], true, p, sum_delta);
+    }
+}
