@@ -1,4 +1,4 @@
-// Sums over rows, in two deterministic stages, and squared norms.
+// Sums over rows, in two deterministic stages, and maxima.
 //
 // row_sums (a bias gradient): x [T, C], x_stride between rows, to partials [ceil(T / 64), C] f32. A warp has 256 columns of
 // a block's 64 rows; block 32, grid (ceil(C / 256), ceil(T / 64)).
@@ -6,6 +6,10 @@
 // sums to y, the others to z unless it is null. Block 256 (32 columns x 8 strands), grid ceil(C / 32). It also adds up the partials of
 // layer_norm_backward and of a split gemm_backward, where y is dweight and z dbias.
 // Bytes: T C elements once.
+//
+// max_forward: of x [outer, length, inner], length > 0, the largest elements y [outer, inner] and where along the length they are
+// first, indices u32. NaN is larger than any number. A warp has a result: block 128, grid ceil(outer inner / 4).
+// max_backward: dy to where the maximum was found in dx, which holds zeros. A thread has a result: block 256.
 #include "primitives.cuh"
 
 constexpr uint32_t ROWS = 64;
@@ -49,3 +53,50 @@ column_sums(const float* partials, float* y, float* z, uint32_t rows, uint64_t w
     else if (z) z[column - split] = sum;
   }
 }
+
+// Whether a at i is the maximum rather than b at j.
+DEVICE bool beats(float a, uint32_t i, float b, uint32_t j) {
+  const bool a_is_nan = a != a, b_is_nan = b != b;
+  if (a_is_nan != b_is_nan) return a_is_nan;
+  return a_is_nan || a == b ? i < j : a > b;
+}
+
+template <typename T>
+DEVICE void max_forward(const T* x, T* y, uint32_t* indices, uint64_t results, uint32_t length, uint64_t inner) {
+  const uint64_t result = static_cast<uint64_t>(blockIdx.x) * 4 + warp_index();
+  if (result >= results) return;
+  x += result / inner * length * inner + result % inner;
+  // Loses against every element.
+  float best = -INFINITY;
+  uint32_t index = 0xffffffffu;
+  for (uint32_t i = lane_index(); i < length; i += WARP) {
+    const float here = to_float(x[i * inner]);
+    if (beats(here, i, best, index)) best = here, index = i;
+  }
+#pragma unroll
+  for (int distance = 16; distance; distance /= 2) {
+    const float other = __shfl_xor_sync(ALL_LANES, best, distance);
+    const uint32_t at = __shfl_xor_sync(ALL_LANES, index, distance);
+    if (beats(other, at, best, index)) best = other, index = at;
+  }
+  if (lane_index() == 0) y[result] = from_float<T>(best), indices[result] = index;
+}
+
+template <typename T>
+DEVICE void max_backward(const T* dy, const uint32_t* indices, T* dx, uint64_t results, uint32_t length, uint64_t inner) {
+  const uint64_t result = static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (result >= results || indices[result] >= length) return;
+  dx[(result / inner * length + indices[result]) * inner + result % inner] = dy[result];
+}
+
+#define MAX(T, suffix)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(128) max_forward_##suffix(                                           \
+      const T* x, T* y, uint32_t* indices, uint64_t results, uint32_t length, uint64_t inner) {                     \
+    max_forward(x, y, indices, results, length, inner);                                                             \
+  }                                                                                                                 \
+  extern "C" __global__ void __launch_bounds__(256) max_backward_##suffix(                                          \
+      const T* dy, const uint32_t* indices, T* dx, uint64_t results, uint32_t length, uint64_t inner) {             \
+    max_backward(dy, indices, dx, results, length, inner);                                                          \
+  }
+MAX(float, f32)
+MAX(bf16, bf16)

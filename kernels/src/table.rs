@@ -198,8 +198,14 @@ modules! {
     }
     /// Sums over rows: `row_sums(x, x_stride, partials, rows, width)`: grid (ceil(C / 256), ceil(T / 64)), block 32;
     /// `column_sums(partials, y, z, rows, width, split)`: grid ceil(C / 32), block 256.
+    /// Maxima along the middle of `[outer, length, inner]`: `max_forward(x, y, indices, results, length, inner)`: grid
+    /// ceil(outer inner / 4), block 128; `max_backward(dy, indices, dx, ..)`: grid ceil(outer inner / 256), block 256.
     REDUCE = "reduce" {
-        each { "row_sums" [P, L, P, W, W] }
+        each {
+            "row_sums" [P, L, P, W, W]
+            "max_forward" [P, P, P, L, W, L]
+            "max_backward" [P, P, P, L, W, L]
+        }
         single { "column_sums" [P, P, P, W, L, L] }
     }
     /// Grid (rows or pieces, ceil(C / 1024)), block 128.

@@ -135,3 +135,28 @@ pub(crate) fn sum(x: &Tensor, [outer, len, inner]: [usize; 3], dims: &[usize]) -
     }
     Ok(y)
 }
+
+/// The largest elements along the middle of `[outer, length, inner]` and their first positions, as `dims`.
+pub(crate) fn max(x: &Tensor, [_, len, inner]: [usize; 3], dims: &[usize]) -> Result<[Tensor; 2]> {
+    let (context, kernel) = (context_of(x)?, kernel("max", &REDUCE, "max_forward", x)?);
+    let x = x.contiguous()?;
+    let mut values = Tensor::empty(dims, x.dtype(), x.device())?;
+    let mut indices = Tensor::empty(dims, DType::U32, x.device())?;
+    let results = values.numel();
+    let (grid, out) = (Grid::new(results.div_ceil(4), 1, 128), (&mut values, &mut indices));
+    launch!(context, REDUCE, kernel, grid, &x, out.0, out.1, results as u64, len as u32, inner as u64)?;
+    Ok([values, indices])
+}
+
+/// dx, zeros of `[outer, length, inner]`, becomes dy where the maximum was found. An index beyond the length is passed over.
+pub(crate) fn max_backward(
+    dy: &Tensor,
+    indices: &Tensor,
+    dx: &mut Tensor,
+    len: usize,
+    inner: usize,
+) -> Result<()> {
+    let (context, kernel) = (context_of(dy)?, kernel("max_backward", &REDUCE, "max_backward", dy)?);
+    let grid = Grid::new(dy.numel().div_ceil(256), 1, 256);
+    launch!(context, REDUCE, kernel, grid, dy, indices, dx, dy.numel() as u64, len as u32, inner as u64)
+}

@@ -25,7 +25,7 @@ pub(crate) use classification::{cross_entropy, cross_entropy_backward, softmax, 
 pub(crate) use context::Context;
 pub use context::{DRIVER_FLOOR, Description, describe, device_count, seconds_of, synchronize};
 pub use cublaslt::{CUBLASLT_NAMES, own_products};
-pub(crate) use elementwise::{affine, binary, cast, copy, fill, sum, unary};
+pub(crate) use elementwise::{affine, binary, cast, copy, fill, max, max_backward, sum, unary};
 pub(crate) use gemm::{linear, linear_backward, matmul, product};
 pub(crate) use memory::Block;
 pub(crate) use normalization::{

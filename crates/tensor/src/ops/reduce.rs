@@ -3,6 +3,7 @@
 //! A contiguous tensor is seen as `[outer, length, inner]` around the dimension. Sums are held in f32 (f64 in the
 //! reference) over pieces of fixed size, and the pieces' sums are added up in order.
 
+use super::check;
 use super::elementwise::scale;
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
@@ -104,17 +105,18 @@ pub struct Max {
 /// The largest element along dimension `dim` and its first position. NaN counts as the largest.
 ///
 /// # Errors
-/// As [`sum`]; `ShapeMismatch` for a dimension of length 0; `NotSupported` on CUDA.
+/// As [`sum`]; `ShapeMismatch` for a dimension of length 0.
 pub fn max(x: &Tensor, dim: usize, keepdim: bool) -> Result<Max> {
-    let [_, len, inner] = around("max", x, dim)?;
+    let [outer, len, inner] = around("max", x, dim)?;
     if len == 0 {
         let expected = format!("at least one element in dimension {dim}");
         return Err(Error::ShapeMismatch { op: "max", expected, got: x.dims().to_vec() });
     }
-    if x.device() != Device::Cpu {
-        return Err(Error::NotSupported { op: "max", device: x.device(), dtype: x.dtype() });
-    }
     let dims = reduced(x, dim, keepdim);
+    if x.device() != Device::Cpu {
+        let [values, indices] = cuda::max(x, [outer, len, inner], &dims)?;
+        return Ok(Max { values, indices });
+    }
     let source = x.contiguous()?;
     for_float!("max", x.dtype(), E => {
         let mut values = Tensor::empty(&dims, x.dtype(), x.device())?;
@@ -140,7 +142,8 @@ pub fn max(x: &Tensor, dim: usize, keepdim: bool) -> Result<Max> {
 /// the shape of `x`.
 ///
 /// # Errors
-/// `ShapeMismatch`, `IndexOutOfRange` when the operands do not come from such a maximum; `DTypeMismatch`.
+/// `ShapeMismatch`, on the CPU `IndexOutOfRange`, when the operands do not come from such a maximum; `DTypeMismatch`;
+/// `DeviceMismatch`.
 pub fn max_backward(dy: &Tensor, indices: &Tensor, dims: &[usize], dim: usize) -> Result<Tensor> {
     let mut dx = Tensor::zeros(dims, dy.dtype(), dy.device())?;
     let [outer, len, inner] = around("max_backward", &dx, dim)?;
@@ -148,7 +151,13 @@ pub fn max_backward(dy: &Tensor, indices: &Tensor, dims: &[usize], dim: usize) -
         let expected = format!("{} elements, one for each maximum", outer * inner);
         return Err(Error::ShapeMismatch { op: "max_backward", expected, got: dy.dims().to_vec() });
     }
+    check::dtype("max_backward", indices, DType::U32)?;
+    check::device("max_backward", dy, indices)?;
     let (dy, indices) = (dy.contiguous()?, indices.contiguous()?);
+    if dy.device() != Device::Cpu {
+        cuda::max_backward(&dy, &indices, &mut dx, len, inner)?;
+        return Ok(dx);
+    }
     for_float!("max_backward", dy.dtype(), E => {
         let dx_elements = dx.as_mut_slice::<E>()?;
         for (at, (&dy, &index)) in dy.as_slice::<E>()?.iter().zip(indices.as_slice::<u32>()?).enumerate() {

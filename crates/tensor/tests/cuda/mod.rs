@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         trial("copies", copies),
         trial("broadcasts", broadcasts),
         trial("sums", sums),
+        trial("maxima_of_what_is_no_number", maxima_of_what_is_no_number),
         trial("y_beside_a_residual_stream", y_beside_a_residual_stream),
         trial("more_rows_than_a_grid_is_high", more_rows_than_a_grid_is_high),
         trial("same_bits_again", same_bits_again),
@@ -25,8 +26,7 @@ pub fn trials() -> Vec<Trial> {
         trial("heads_of_every_size", heads_of_every_size),
         trial("events_tell_the_time", events_tell_the_time),
     ];
-    // A maximum has no kernel, and says so: see `the_host_cannot_look`.
-    for case in cases::all().into_iter().filter(|case| case.op != "max") {
+    for case in cases::all() {
         let case = Arc::new(case);
         let mut add = |dtype: &str, check: fn(&OpCase) -> Result<(), Mismatch>| {
             let (case, name) = (case.clone(), format!("{}/{dtype}", case.name()));
@@ -153,6 +153,28 @@ fn sums() -> Result<(), Mismatch> {
     compare(|| "reduce_to_shape".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-4)
 }
 
+/// NaN is the largest, and of equals the first one counts; as on the CPU.
+fn maxima_of_what_is_no_number() -> Result<(), Mismatch> {
+    let (nan, low) = (f32::NAN, f32::NEG_INFINITY);
+    let mut rows = vec![low; 5 * 70];
+    (rows[70 + 69], rows[70 + 3]) = (2.0, 2.0);
+    (rows[2 * 70 + 40], rows[2 * 70 + 8], rows[2 * 70 + 1]) = (nan, nan, f32::INFINITY);
+    rows[3 * 70 + 64] = -0.0;
+    rows[3 * 70 + 65] = 0.0;
+    let x = Tensor::from_slice(&rows, &[5, 70])?;
+    for (dim, firsts) in [(1, Some([0, 3, 8, 64, 0])), (0, None)] {
+        let (expected, got) = (reduce::max(&x, dim, false)?, reduce::max(&x.to_device(CUDA)?, dim, false)?);
+        let indices = got.indices.to_device(Device::Cpu)?;
+        assert_eq!(indices.as_slice::<u32>()?, expected.indices.as_slice::<u32>()?);
+        assert!(firsts.is_none_or(|firsts| indices.as_slice::<u32>().is_ok_and(|found| found == firsts)));
+        let bits = |values: &Tensor| -> vitrine_tensor::Result<Vec<u32>> {
+            Ok(values.to_device(Device::Cpu)?.as_slice::<f32>()?.iter().map(|x| x.to_bits()).collect())
+        };
+        assert_eq!(bits(&got.values)?, bits(&expected.values)?);
+    }
+    Ok(())
+}
+
 /// In half precision beside an F32 residual stream, y comes rounded too: as a conversion of y would round it, on any device.
 fn y_beside_a_residual_stream() -> Result<(), Mismatch> {
     for device in [Device::Cpu, CUDA] {
@@ -256,7 +278,9 @@ fn the_host_cannot_look() -> Result<(), Mismatch> {
     let x = numbers(&[3], 1).to_device(CUDA)?;
     assert!(matches!(x.as_slice::<f32>(), Err(Error::DeviceMismatch { .. })));
     assert!(matches!(elementwise::add(&x, &numbers(&[3], 1)), Err(Error::DeviceMismatch { .. })));
+    let found = Tensor::zeros(&[1], DType::U32, Device::Cpu)?;
+    let wrong = reduce::max_backward(&numbers(&[1], 1).to_device(CUDA)?, &found, &[3], 0);
+    assert!(matches!(wrong, Err(Error::DeviceMismatch { .. })), "{wrong:?}");
     assert!(matches!(x.to_dtype(DType::F64), Err(Error::NotSupported { .. })));
-    assert!(matches!(reduce::max(&x, 0, false), Err(Error::NotSupported { .. })));
     Ok(())
 }
