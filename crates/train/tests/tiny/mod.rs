@@ -76,3 +76,34 @@ pub fn train_model(
     run.weights = parts.into_iter().map(|(_, value)| value.to_vec::<f32>().unwrap()).collect();
     run
 }
+
+/// How long a training run is compared.
+pub const STEPS: usize = 20;
+
+/// Training on the CUDA device has the CPU's losses, and the same weights on every run.
+pub fn training_is_the_cpu_s() {
+    let train =
+        |device, dtype, checkpoint_layers| train_model(&config(2), STEPS, device, dtype, checkpoint_layers);
+    let cpu = train(Device::Cpu, DType::F32, false);
+    let cuda = train(CUDA, DType::F32, false);
+    for (step, (cuda, cpu)) in cuda.losses.iter().zip(&cpu.losses).enumerate() {
+        assert!((cuda - cpu).abs() <= 1e-4, "loss of step {step}: {cuda} on CUDA, {cpu} on the CPU");
+    }
+
+    // bfloat16: at most twice as far from f32 as the CPU's.
+    let half_cpu = train(Device::Cpu, DType::BF16, false);
+    let half_cuda = train(CUDA, DType::BF16, false);
+    let far = |run: &Run| {
+        let differences = run.losses.iter().zip(&cpu.losses).map(|(a, b)| (a - b).abs());
+        differences.fold(0.0, |most: f64, d| if d.is_nan() { d } else { most.max(d) })
+    };
+    let (cuda_error, cpu_error) = (far(&half_cuda), far(&half_cpu));
+    println!("bfloat16: largest error of a loss {cuda_error:.2e} on CUDA, {cpu_error:.2e} on the CPU");
+    assert!(cuda_error <= 2.0 * cpu_error.max(1e-4), "{cuda_error} on CUDA, {cpu_error} on the CPU");
+
+    // Again: the same bits; and with layers recomputed in backward: the same bits.
+    for checkpoint_layers in [false, true] {
+        let again = train(CUDA, DType::BF16, checkpoint_layers);
+        assert!(again.weights == half_cuda.weights && again.losses == half_cuda.losses);
+    }
+}
