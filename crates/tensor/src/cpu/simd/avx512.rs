@@ -79,7 +79,8 @@ impl<const BF16: bool> Avx512<BF16> {
     }
 }
 
-// SAFETY of every intrinsic below: see the type; loads and stores are covered by the trait's contracts.
+// SAFETY of every intrinsic below: see the type; loads and stores are covered by the trait's contracts; vectors are transmuted
+// to others of the same size, in which all bits are valid.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl<const BF16: bool> Lanes for Avx512<BF16> {
     type Real = f32;
