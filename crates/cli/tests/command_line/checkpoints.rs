@@ -1,0 +1,1 @@
+//! Model folders as they come from hubs and frameworks: weights, shards, configs.

@@ -1,0 +1,1 @@
+//! Data files and texts as spreadsheets, exports and people make them.

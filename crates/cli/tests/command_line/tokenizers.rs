@@ -1,0 +1,1 @@
+//! Tokenizers as checkpoints carry them, and as saved models keep them.
