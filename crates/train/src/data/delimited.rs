@@ -7,32 +7,34 @@ use csv::{ErrorKind, ReaderBuilder};
 use crate::{Place, Result, TrainError};
 
 use super::{
-    LoadOptions, columns,
-    labels::{RawLabel, RawRow, RawTable},
-    read_text,
+    columns, read_text,
+    table::{RawLabel, RawRow, RawTable, Wanted},
 };
 
-/// Appends the rows of a delimited file.
-pub(super) fn read(path: &Path, delimiter: u8, options: &LoadOptions, table: &mut RawTable) -> Result<()> {
+/// Reads a delimited file.
+pub(super) fn read(path: &Path, delimiter: u8, wanted: Wanted<'_>) -> Result<RawTable> {
+    let mut table = RawTable::new(path);
     let text = read_text(path)?;
     if text.trim().is_empty() {
-        return Ok(());
+        return Ok(table);
     }
     let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| explain(path, error))?;
-    let names: Vec<String> = header.iter().map(str::to_owned).collect();
-    let (text_column, label_column) = columns::find(&names, options, &Place::line(path, 1))?;
+    table.columns = header.iter().map(str::to_owned).collect();
+    let (text_column, label_column) = columns::find(&table.columns, wanted, &Place::line(path, 1))?;
+    table.text_column = Some(table.columns[text_column].clone());
+    table.label_column = label_column.map(|column| table.columns[column].clone());
     for record in reader.records() {
         let record = record.map_err(|error| explain(path, error))?;
         // The reader has checked that every record has as many fields as the header.
         let line = record.position().map_or(0, csv::Position::line);
         table.rows.push(RawRow {
             text: record[text_column].to_owned(),
-            label: RawLabel::parse(&record[label_column]),
+            label: label_column.map_or(RawLabel::Missing, |column| RawLabel::parse(&record[column])),
             place: Place::line(path, line),
         });
     }
-    Ok(())
+    Ok(table)
 }
 
 fn explain(path: &Path, error: csv::Error) -> TrainError {

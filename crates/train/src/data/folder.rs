@@ -7,8 +7,9 @@ use std::{fs, path::Path};
 use crate::{Place, Result, TrainError};
 
 use super::{
-    labels::{RawLabel, RawRow, RawTable},
-    list, utf8,
+    list,
+    table::{RawLabel, RawRow, RawTable},
+    utf8,
 };
 
 /// The folders of the labelled reviews; the index is the class. `unsup` (no labels) is left alone.
@@ -21,18 +22,23 @@ pub(super) fn is_split(folder: &Path) -> bool {
 
 /// Reads a split: negative reviews first, each class ordered by the id in the file names (2 before 10).
 pub(super) fn read(folder: &Path) -> Result<RawTable> {
-    let mut rows = Vec::new();
-    for (class, name) in (0..).zip(CLASSES) {
+    let mut table = RawTable::new(folder);
+    for name in CLASSES {
         let mut paths = list(&folder.join(name))?;
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt") && path.is_file());
         paths.sort_by_key(|path| id(path));
         for path in paths {
             let bytes = fs::read(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
             let text = utf8(bytes, || Place::file(&path))?;
-            rows.push(RawRow { text, label: RawLabel::Index(class), place: Place::file(&path) });
+            table.rows.push(RawRow {
+                text,
+                label: RawLabel::Text(name.to_owned()),
+                place: Place::file(&path),
+            });
         }
     }
-    Ok(RawTable { rows, names: Some(CLASSES.map(str::to_owned).to_vec()), source: folder.to_owned() })
+    table.class_names = Some(CLASSES.map(str::to_owned).to_vec());
+    Ok(table)
 }
 
 /// The number at the start of a file name; names without one come last, in the order of the names.

@@ -7,14 +7,13 @@ use serde_json::{Map, Value};
 use crate::{Place, Result, TrainError};
 
 use super::{
-    LoadOptions, columns,
-    labels::{RawLabel, RawRow, RawTable},
-    read_text,
+    columns, read_text,
+    table::{RawLabel, RawRow, RawTable, Wanted},
 };
 
-/// Appends the rows of a JSON Lines file. The first object decides which columns are read.
-pub(super) fn read(path: &Path, options: &LoadOptions, table: &mut RawTable) -> Result<()> {
-    let mut options = options.clone();
+/// Reads a JSON Lines file. The first object decides which columns are read.
+pub(super) fn read(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
+    let mut table = RawTable::new(path);
     for (number, line) in (1..).zip(read_text(path)?.lines()) {
         if line.trim().is_empty() {
             continue;
@@ -23,30 +22,41 @@ pub(super) fn read(path: &Path, options: &LoadOptions, table: &mut RawTable) -> 
         let mut object: Map<String, Value> =
             serde_json::from_str(line).map_err(|source| TrainError::Json { place: place.clone(), source })?;
         let names: Vec<String> = object.keys().cloned().collect();
-        let (text_column, label_column) = columns::find(&names, &options, &place)?;
-        let (text_column, label_column) = (&names[text_column], &names[label_column]);
+        if table.columns.is_empty() {
+            table.columns = names.clone();
+            let (text, label) = columns::find(&names, wanted, &place)?;
+            table.text_column = Some(names[text].clone());
+            table.label_column = label.map(|label| names[label].clone());
+        }
         let wrong_type = |column: &str, expected, value: &Value| TrainError::ColumnType {
             place: place.clone(),
             column: column.to_owned(),
             expected,
             got: describe(value),
         };
-        let label = match &object[label_column] {
-            Value::String(name) => RawLabel::parse(name),
-            value => match value.as_i64() {
-                Some(index) => RawLabel::Index(index),
-                None => return Err(wrong_type(label_column, "an integer or a name", value)),
+        let absent = |column: &str, role| columns::missing(&names, Some(column), role, &place);
+        let label = match &table.label_column {
+            None => RawLabel::Missing,
+            Some(column) => match object.get(column) {
+                None => return Err(absent(column, columns::LABEL)),
+                Some(Value::Null) => RawLabel::Missing,
+                Some(Value::String(name)) => RawLabel::parse(name),
+                Some(Value::Bool(value)) => RawLabel::Text(value.to_string()),
+                Some(value) => match value.as_i64() {
+                    Some(number) => RawLabel::Number(number),
+                    None => return Err(wrong_type(column, "a whole number or a name", value)),
+                },
             },
         };
-        let text = match object[text_column].take() {
-            Value::String(text) => text,
-            value => return Err(wrong_type(text_column, "a string", &value)),
+        let column = table.text_column.as_deref().unwrap_or_default();
+        let text = match object.get_mut(column).map(Value::take) {
+            None => return Err(absent(column, columns::TEXT)),
+            Some(Value::String(text)) => text,
+            Some(value) => return Err(wrong_type(column, "a string", &value)),
         };
-        options.text_column.get_or_insert_with(|| text_column.clone());
-        options.label_column.get_or_insert_with(|| label_column.clone());
         table.rows.push(RawRow { text, label, place });
     }
-    Ok(())
+    Ok(table)
 }
 
 fn describe(value: &Value) -> String {

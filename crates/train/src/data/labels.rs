@@ -1,44 +1,13 @@
 //! From labels as they stand in a file to class indices.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use crate::{Place, Result, TrainError, error::shortened};
+use crate::{Result, TrainError, error::shortened};
 
-use super::{Dataset, Example};
-
-/// A label as it stands in a file.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum RawLabel {
-    Index(i64),
-    Name(String),
-}
-
-impl RawLabel {
-    /// A field of a text file: a whole number is an index.
-    pub(super) fn parse(field: &str) -> RawLabel {
-        match field.trim().parse() {
-            Ok(index) => RawLabel::Index(index),
-            Err(_) => RawLabel::Name(field.trim().to_owned()),
-        }
-    }
-}
-
-/// A row as it stands in a file.
-#[derive(Clone, Debug)]
-pub(super) struct RawRow {
-    pub text: String,
-    pub label: RawLabel,
-    pub place: Place,
-}
-
-/// What the readers fill.
-#[derive(Debug)]
-pub(super) struct RawTable {
-    pub rows: Vec<RawRow>,
-    /// The classes' names, where the source stores them.
-    pub names: Option<Vec<String>>,
-    pub source: PathBuf,
-}
+use super::{
+    Dataset, Example,
+    table::{RawLabel, RawRow, RawTable},
+};
 
 /// A class index above this is no class index: the wrong column was chosen.
 const MAX_CLASSES: usize = 1000;
@@ -52,27 +21,34 @@ fn sentiment(name: &str) -> Option<usize> {
 }
 
 /// Decides the classes and turns every label into an index: see [`load`](super::load) for the rules.
-pub(super) fn resolve(table: RawTable, known: Option<&[String]>) -> Result<Dataset> {
-    let RawTable { rows, names, source } = table;
+pub(super) fn resolve(tables: Vec<RawTable>, source: &Path, known: Option<&[String]>) -> Result<Dataset> {
+    let names = tables.iter().find_map(|table| table.class_names.clone());
+    let rows: Vec<RawRow> = tables.into_iter().flat_map(|table| table.rows).collect();
     let Some(first) = rows.first() else {
         return Err(TrainError::Empty { data: source.display().to_string() });
     };
     let known = known.map(<[String]>::to_vec).or(names);
-    let classes = match (known, &first.label) {
-        (Some(names), _) => Classes::Named(names),
-        (None, RawLabel::Index(_)) => Classes::Numbered,
-        (None, RawLabel::Name(_)) => {
+    let index_of = |label: &RawLabel| match label {
+        RawLabel::Missing => None,
+        RawLabel::Number(number) => Some(*number),
+        RawLabel::Text(text) => text.parse().ok(),
+    };
+    let classes = match known {
+        Some(names) => Classes::Named(names),
+        None if index_of(&first.label).is_some() => Classes::Numbered,
+        None => {
             let neutral =
-                |row: &RawRow| matches!(&row.label, RawLabel::Name(name) if sentiment(name) == Some(1));
+                |row: &RawRow| matches!(&row.label, RawLabel::Text(name) if sentiment(name) == Some(1));
             Classes::Sentiment { neutral: rows.iter().any(neutral) }
         }
     };
     let mut examples = Vec::with_capacity(rows.len());
     for RawRow { text, label, place } in rows {
-        let Some(label) = classes.index(&label) else {
+        let Some(label) = classes.index(&label, index_of(&label)) else {
             let label = match label {
-                RawLabel::Index(index) => index.to_string(),
-                RawLabel::Name(name) => shortened(&name),
+                RawLabel::Missing => String::new(),
+                RawLabel::Number(number) => number.to_string(),
+                RawLabel::Text(name) => shortened(&name),
             };
             return Err(TrainError::Label { place, label, expected: classes.expected() });
         };
@@ -103,11 +79,11 @@ enum Classes {
 }
 
 impl Classes {
-    fn index(&self, label: &RawLabel) -> Option<usize> {
+    fn index(&self, label: &RawLabel, number: Option<i64>) -> Option<usize> {
         let below = |index: i64, classes: usize| usize::try_from(index).ok().filter(|&index| index < classes);
-        match (self, label) {
-            (Classes::Named(names), RawLabel::Index(index)) => below(*index, names.len()),
-            (Classes::Named(names), RawLabel::Name(name)) => {
+        match (self, label, number) {
+            (Classes::Named(names), _, Some(index)) => below(index, names.len()),
+            (Classes::Named(names), RawLabel::Text(name), None) => {
                 // `pos` in the file is the model's `positive`.
                 let same = |known: &String| {
                     known.eq_ignore_ascii_case(name)
@@ -115,11 +91,11 @@ impl Classes {
                 };
                 names.iter().position(same)
             }
-            (Classes::Numbered, RawLabel::Index(index)) => below(*index, MAX_CLASSES),
-            (Classes::Sentiment { neutral }, RawLabel::Name(name)) => {
+            (Classes::Numbered, _, Some(index)) => below(index, MAX_CLASSES),
+            (Classes::Sentiment { neutral }, RawLabel::Text(name), None) => {
                 sentiment(name).map(|class| if *neutral { class } else { class / 2 })
             }
-            (Classes::Numbered, RawLabel::Name(_)) | (Classes::Sentiment { .. }, RawLabel::Index(_)) => None,
+            _ => None,
         }
     }
 

@@ -16,6 +16,7 @@ mod jsonl;
 mod labels;
 mod parquet;
 pub mod sampling;
+mod table;
 
 use std::{
     fs,
@@ -25,7 +26,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{Place, Result, TrainError};
-use labels::RawTable;
+use table::{RawTable, Wanted};
 
 /// A text and the index of its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +161,8 @@ fn load_split(root: &Path, split: &str, options: &LoadOptions) -> Result<Option<
         }
         if folder::is_split(&folder.join(split)) {
             let table = folder::read(&folder.join(split))?;
-            return labels::resolve(table, options.label_names.as_deref()).map(Some);
+            return labels::resolve(vec![table], &folder.join(split), options.label_names.as_deref())
+                .map(Some);
         }
         let files = split_files(&folder, split)?;
         if !files.is_empty() {
@@ -202,19 +204,29 @@ fn split_files(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
 
 /// Reads files that together are one data set.
 fn load_files(source: &Path, files: &[PathBuf], options: &LoadOptions) -> Result<Dataset> {
-    let mut table = RawTable { rows: Vec::new(), names: None, source: source.to_owned() };
-    for path in files {
-        let extension =
-            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-        match extension.as_deref() {
-            Some("parquet") => parquet::read(path, options, &mut table)?,
-            Some("csv") => delimited::read(path, b',', options, &mut table)?,
-            Some("tsv") => delimited::read(path, b'\t', options, &mut table)?,
-            Some("jsonl" | "ndjson" | "json") => jsonl::read(path, options, &mut table)?,
-            _ => return Err(TrainError::UnknownFormat { path: path.clone() }),
-        }
+    let wanted = Wanted {
+        text: options.text_column.as_deref(),
+        label: options.label_column.as_deref(),
+        labels: true,
+        ..Wanted::default()
+    };
+    let tables = files.iter().map(|path| read_file(path, wanted)).collect::<Result<Vec<_>>>()?;
+    if let Some(table) = tables.iter().find(|table| table.label_column.is_none() && !table.rows.is_empty()) {
+        return Err(table.no_label_column(wanted));
     }
-    labels::resolve(table, options.label_names.as_deref())
+    labels::resolve(tables, source, options.label_names.as_deref())
+}
+
+/// Reads one file in the format that its extension names.
+fn read_file(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
+    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+    match extension.as_deref() {
+        Some("parquet") => parquet::read(path, wanted),
+        Some("csv") => delimited::read(path, b',', wanted),
+        Some("tsv") => delimited::read(path, b'\t', wanted),
+        Some("jsonl" | "ndjson" | "json") => jsonl::read(path, wanted),
+        _ => Err(TrainError::UnknownFormat { path: path.to_owned() }),
+    }
 }
 
 /// Whether the path is a folder; an error if it is nothing at all.

@@ -26,20 +26,20 @@ use serde_json::Value;
 use crate::{Place, Result, TrainError};
 
 use super::{
-    LoadOptions, columns,
-    labels::{RawLabel, RawRow, RawTable},
+    columns,
+    table::{RawLabel, RawRow, RawTable, Wanted},
     utf8,
 };
 
 /// Values decoded at once.
 const CHUNK: usize = 1024;
 
-/// Appends the rows of a parquet file.
+/// Reads a parquet file.
 ///
 /// The parquet crate checks most of a file, yet panics on some damaged pages and offsets (version 60). A damaged file is
 /// no bug of ours, so such a panic becomes the error that the others are.
-pub(super) fn read(path: &Path, options: &LoadOptions, table: &mut RawTable) -> Result<()> {
-    quietly(|| read_rows(path, options, table)).unwrap_or_else(|| {
+pub(super) fn read(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
+    quietly(|| read_rows(path, wanted)).unwrap_or_else(|| {
         Err(damaged(path, ParquetError::General("the reader stopped on damaged data".to_owned())))
     })
 }
@@ -63,23 +63,33 @@ fn quietly<T>(f: impl FnOnce() -> T) -> Option<T> {
     result
 }
 
-fn read_rows(path: &Path, options: &LoadOptions, table: &mut RawTable) -> Result<()> {
+fn read_rows(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
+    let mut table = RawTable::new(path);
     let opened = File::open(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
     let reader = SerializedFileReader::new(opened).map_err(|error| damaged(path, error))?;
     let metadata = reader.metadata().file_metadata();
     let schema = metadata.schema_descr();
-    let names: Vec<String> =
-        schema.root_schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
-    let (text, label) = columns::find(&names, options, &Place::file(path))?;
+    table.columns = schema.root_schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
+    let (text, label) = columns::find(&table.columns, wanted, &Place::file(path))?;
+    let names = table.columns.clone();
+    table.text_column = Some(names[text].clone());
     let texts = Column::new(path, schema, &names[text], "strings")?;
-    let labels = Column::new(path, schema, &names[label], "integers or names")?;
-    if table.names.is_none() {
-        table.names = class_names(metadata.key_value_metadata(), &names[label]);
-    }
+    let labels = match label {
+        Some(label) => {
+            table.label_column = Some(names[label].clone());
+            table.class_names = class_names(metadata.key_value_metadata(), &names[label]);
+            Some(Column::new(path, schema, &names[label], "whole numbers or names")?)
+        }
+        None => None,
+    };
     let mut row = 0;
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(|error| damaged(path, error))?;
-        let (texts, labels) = (texts.texts(group.as_ref(), row)?, labels.labels(group.as_ref(), row)?);
+        let texts = texts.texts(group.as_ref(), row)?;
+        let labels = match &labels {
+            Some(labels) => labels.labels(group.as_ref(), row)?,
+            None => vec![RawLabel::Missing; texts.len()],
+        };
         if texts.len() != labels.len() {
             let (texts, labels) = (texts.len(), labels.len());
             return Err(TrainError::UnequalColumns { place: Place::file(path), texts, labels });
@@ -89,7 +99,7 @@ fn read_rows(path: &Path, options: &LoadOptions, table: &mut RawTable) -> Result
             table.rows.push(RawRow { text, label, place: Place::row(path, row) });
         }
     }
-    Ok(())
+    Ok(table)
 }
 
 /// One flat column of a file. Its methods read it in one row group, which starts after `row` rows.
@@ -133,10 +143,10 @@ impl<'a> Column<'a> {
     fn labels(&self, group: &dyn RowGroupReader, row: u64) -> Result<Vec<RawLabel>> {
         Ok(match self.open(group)? {
             ColumnReader::Int32ColumnReader(reader) => {
-                self.values(reader, row)?.into_iter().map(|index| RawLabel::Index(index.into())).collect()
+                self.values(reader, row)?.into_iter().map(|index| RawLabel::Number(index.into())).collect()
             }
             ColumnReader::Int64ColumnReader(reader) => {
-                self.values(reader, row)?.into_iter().map(RawLabel::Index).collect()
+                self.values(reader, row)?.into_iter().map(RawLabel::Number).collect()
             }
             ColumnReader::ByteArrayColumnReader(reader) => {
                 self.strings(reader, row)?.iter().map(|name| RawLabel::parse(name)).collect()
