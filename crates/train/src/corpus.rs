@@ -48,9 +48,10 @@ pub fn splits(seed: u64) -> Splits {
             .collect(),
         label_names: LABEL_NAMES.map(str::to_owned).to_vec(),
         source: format!("built-in reviews ({part}, seed {seed})"),
+        ..Dataset::default()
     };
     let train = dataset(TRAIN_ROWS, "train", false);
-    Splits { train, test: Some(dataset(TEST_ROWS, "test", true)) }
+    Splits { train, test: Some(dataset(TEST_ROWS, "test", true)), notes: Vec::new() }
 }
 
 /// The content of a WordPiece `vocab.txt`, one entry a line: `[PAD] [UNK] [CLS] [SEP] [MASK]`, the lower-case ASCII

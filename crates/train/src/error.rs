@@ -124,10 +124,19 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
+    /// A path that is nothing here, and that looks like a name on the Hugging Face hub.
+    #[error(
+        "{name}: no such file or folder. If it is a data set on the Hugging Face hub, fetch its parquet files first: \
+         hf download {name} --repo-type dataset --local-dir DIR, then pass DIR"
+    )]
+    HubName {
+        /// The name.
+        name: String,
+    },
     /// A folder in which no known layout holds the split that was asked for.
     #[error(
-        "{}: no `{split}` split; expected {split}-*.parquet (also under plain_text/ or data/), \
-         {split}/neg/*.txt with {split}/pos/*.txt, or {split}.csv, .tsv or .jsonl",
+        "{}: no `{split}` split (looked for {split}-*.parquet, {split}.csv, .tsv, .jsonl or .json, and class folders \
+         {split}/NAME/*.txt, also under plain_text/, data/ and aclImdb/){hint}",
         path.display()
     )]
     NoSplit {
@@ -135,9 +144,15 @@ pub enum TrainError {
         path: PathBuf,
         /// The split.
         split: String,
+        /// What is there instead.
+        hint: String,
     },
-    /// A parquet split is cut into shards and some are not there.
-    #[error("{}: {found} of the {expected} shards of `{split}` are here; fetch the others", path.display())]
+    /// A split is cut into shards, and there are more or fewer files than their names say.
+    #[error(
+        "{}: {found} files of `{split}`, whose names say that there are {expected}; fetch the missing ones, or remove \
+         those of another version",
+        path.display()
+    )]
     MissingShards {
         /// The folder.
         path: PathBuf,
@@ -147,6 +162,50 @@ pub enum TrainError {
         found: usize,
         /// How many there are by their names.
         expected: usize,
+    },
+    /// Rows without labels where labels are needed.
+    #[error("{data}: none of its {rows} rows has a label (every one is empty or -1); see --label-column")]
+    Unlabelled {
+        /// The file or split.
+        data: String,
+        /// Its rows.
+        rows: usize,
+    },
+    /// A row without a label among others that have one.
+    #[error("{place}: no label here, but other rows have one; give it a label or remove the row")]
+    MissingLabel {
+        /// The line or row.
+        place: Place,
+    },
+    /// The classes of two sides do not fit.
+    #[error(
+        "{data} has the classes {}, {owner} has {}; --label-map OLD=NEW renames the labels of the data",
+        quoted(classes),
+        quoted(known)
+    )]
+    Classes {
+        /// The file or split.
+        data: String,
+        /// Its classes.
+        classes: Vec<String>,
+        /// The model, or the split or file that the classes were compared with.
+        owner: String,
+        /// The classes of that.
+        known: Vec<String>,
+    },
+    /// More different labels than any classifier has classes: the wrong column.
+    #[error(
+        "{data}: {classes} different labels{}, and at most {} are supported; choose the column with --label-column",
+        column.as_ref().map(|name| format!(" in `{}`", shortened(name))).unwrap_or_default(),
+        crate::data::MAX_CLASSES
+    )]
+    TooManyClasses {
+        /// The file or split.
+        data: String,
+        /// How many.
+        classes: usize,
+        /// The column that they come from.
+        column: Option<String>,
     },
     /// Nothing to train or evaluate on.
     #[error("{data}: no rows; a data set needs at least one")]
@@ -285,7 +344,7 @@ pub enum TrainError {
 }
 
 /// A list of names for a message: quoted, each at most 40 characters, at most 12 of them.
-fn quoted(names: &[String]) -> String {
+pub(crate) fn quoted(names: &[String]) -> String {
     let mut list: Vec<String> = names.iter().take(12).map(|name| format!("`{}`", shortened(name))).collect();
     if names.len() > list.len() {
         list.push(format!("... ({} in all)", names.len()));

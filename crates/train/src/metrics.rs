@@ -1,11 +1,28 @@
 //! Evaluation metrics, accumulated batch by batch from logits and labels.
 //!
-//! With two classes, precision, recall and F1 are those of class 1 (scikit-learn's `average="binary"`); with more they
-//! are unweighted means over the classes (`average="macro"`). A ratio without a denominator counts as 0.
+//! With two classes, precision, recall and F1 are those of the positive class: the one named so, else class 1 (scikit-learn's
+//! `average="binary"`). With more they are unweighted means over the classes that occur among the labels or the
+//! predictions (`average="macro"`). A ratio without a denominator counts as 0 (`zero_division=0`).
 
 use serde::Serialize;
 
+use crate::data::classes::positive;
 use crate::{Result, TrainError};
+
+/// The figures of one class against all others.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassMetrics {
+    /// Its name.
+    pub class: String,
+    /// True positives over predicted positives.
+    pub precision: f64,
+    /// True positives over actual positives.
+    pub recall: f64,
+    /// Harmonic mean of precision and recall.
+    pub f1: f64,
+    /// Rows of this class.
+    pub support: u64,
+}
 
 /// The figures of one evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +41,10 @@ pub struct Metrics {
     pub confusion_matrix: Vec<Vec<u64>>,
     /// Number of evaluated rows.
     pub examples: u64,
+    /// Of two classes the one that precision, recall and F1 are of; `None` where they are means.
+    pub positive_class: Option<String>,
+    /// Every class, by index.
+    pub per_class: Vec<ClassMetrics>,
 }
 
 impl Metrics {
@@ -51,7 +72,7 @@ pub fn wilson_interval(p: f64, n: u64) -> (f64, f64) {
 /// Collects predictions; [`finish`](Accumulator::finish) turns them into [`Metrics`].
 #[derive(Clone, Debug)]
 pub struct Accumulator {
-    classes: usize,
+    names: Vec<String>,
     /// `[true class][predicted class]`, row-major.
     confusion: Vec<u64>,
     nll: f64,
@@ -59,9 +80,10 @@ pub struct Accumulator {
 }
 
 impl Accumulator {
-    /// An empty evaluation over `classes` classes.
-    pub fn new(classes: usize) -> Accumulator {
-        Accumulator { classes, confusion: vec![0; classes * classes], nll: 0.0, rows: 0 }
+    /// An empty evaluation over the classes of these names.
+    pub fn new(names: Vec<String>) -> Accumulator {
+        let confusion = vec![0; names.len() * names.len()];
+        Accumulator { names, confusion, nll: 0.0, rows: 0 }
     }
 
     /// Adds a batch: `logits` is `[B, classes]` row-major, `labels` is `[B]`. The loss is summed in f64, with the row's largest
@@ -71,7 +93,7 @@ impl Accumulator {
     /// When the lengths do not fit, a label is not a class, or a logit is NaN or infinite: such a row would count as a
     /// prediction of class 0. On an error nothing of the batch is counted.
     pub fn add(&mut self, logits: &[f32], labels: &[u32]) -> Result<()> {
-        let classes = self.classes;
+        let classes = self.names.len();
         if classes == 0 || logits.len() != labels.len() * classes {
             return Err(TrainError::MetricsShape { logits: logits.len(), labels: labels.len(), classes });
         }
@@ -108,15 +130,25 @@ impl Accumulator {
         if self.rows == 0 {
             return Err(TrainError::Empty { data: "evaluation".to_owned() });
         }
-        let matrix: Vec<Vec<u64>> = self.confusion.chunks_exact(self.classes).map(<[u64]>::to_vec).collect();
-        let correct: u64 = (0..self.classes).map(|class| matrix[class][class]).sum();
-        let per_class: Vec<[f64; 3]> = (0..self.classes).map(|class| class_scores(&matrix, class)).collect();
-        let [precision, recall, f1] = match per_class.as_slice() {
-            &[_, positive] => positive,
-            all => {
-                [0, 1, 2].map(|score| all.iter().map(|scores| scores[score]).sum::<f64>() / all.len() as f64)
+        let matrix: Vec<Vec<u64>> =
+            self.confusion.chunks_exact(self.names.len()).map(<[u64]>::to_vec).collect();
+        let correct: u64 = (0..self.names.len()).map(|class| matrix[class][class]).sum();
+        let per_class: Vec<ClassMetrics> =
+            self.names.iter().enumerate().map(|(class, name)| class_metrics(&matrix, class, name)).collect();
+        let positive = positive(&self.names);
+        let averaged: Vec<&ClassMetrics> = match positive {
+            Some(class) => vec![&per_class[class]],
+            None => {
+                let occurs = |class: &usize| {
+                    matrix[*class].iter().any(|&n| n > 0) || matrix.iter().any(|row| row[*class] > 0)
+                };
+                (0..per_class.len()).filter(occurs).map(|class| &per_class[class]).collect()
             }
         };
+        let mean = |figure: fn(&ClassMetrics) -> f64| {
+            averaged.iter().map(|&class| figure(class)).sum::<f64>() / averaged.len() as f64
+        };
+        let [precision, recall, f1] = [mean(|c| c.precision), mean(|c| c.recall), mean(|c| c.f1)];
         Ok(Metrics {
             loss: self.nll / self.rows as f64,
             accuracy: correct as f64 / self.rows as f64,
@@ -125,22 +157,26 @@ impl Accumulator {
             f1,
             confusion_matrix: matrix,
             examples: self.rows as u64,
+            positive_class: positive.map(|class| self.names[class].clone()),
+            per_class,
         })
     }
 }
 
-/// Precision, recall and F1 of one class against the others.
-fn class_scores(matrix: &[Vec<u64>], class: usize) -> [f64; 3] {
+/// One class against the others.
+fn class_metrics(matrix: &[Vec<u64>], class: usize, name: &str) -> ClassMetrics {
     let ratio = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
     let true_positives = matrix[class][class];
     let predicted: u64 = matrix.iter().map(|row| row[class]).sum();
-    let actual: u64 = matrix[class].iter().sum();
-    [
-        ratio(true_positives, predicted),
-        ratio(true_positives, actual),
+    let support: u64 = matrix[class].iter().sum();
+    ClassMetrics {
+        class: name.to_owned(),
+        precision: ratio(true_positives, predicted),
+        recall: ratio(true_positives, support),
         // 2 TP / (2 TP + FP + FN), the harmonic mean without its division by zero.
-        ratio(2 * true_positives, predicted + actual),
-    ]
+        f1: ratio(2 * true_positives, predicted + support),
+        support,
+    }
 }
 
 #[cfg(test)]
@@ -153,8 +189,12 @@ mod tests {
         predicted.iter().flat_map(|&p| (0..classes).map(move |c| if c == p { 1.0 } else { 0.0 })).collect()
     }
 
+    fn names(classes: usize) -> Vec<String> {
+        (0..classes).map(|class| class.to_string()).collect()
+    }
+
     fn metrics(predicted: &[usize], labels: &[u32], classes: usize) -> Metrics {
-        let mut accumulator = Accumulator::new(classes);
+        let mut accumulator = Accumulator::new(names(classes));
         accumulator.add(&one_hot(predicted, classes), labels).unwrap();
         accumulator.finish().unwrap()
     }
@@ -188,6 +228,34 @@ mod tests {
     }
 
     #[test]
+    fn macro_figures_are_over_the_classes_that_occur() {
+        // sklearn 1.7: precision_recall_fscore_support([0, 0, 1], [0, 1, 1], average="macro") over classes 0 and 1 of 4;
+        // and ([0, 0, 0], [0, 2, 0]), where class 2 occurs among the predictions alone.
+        let m = metrics(&[0, 1, 1], &[0, 0, 1], 4);
+        assert_close("precision", m.precision, 0.75);
+        assert_close("recall", m.recall, 0.75);
+        assert_close("f1", m.f1, 2.0 / 3.0);
+        let m = metrics(&[0, 2, 0], &[0, 0, 0], 4);
+        assert_close("precision", m.precision, 0.5);
+        assert_close("recall", m.recall, 1.0 / 3.0);
+        assert_close("f1", m.f1, 0.4);
+        assert_eq!(m.positive_class, None);
+        assert_eq!(m.per_class.iter().map(|class| class.support).collect::<Vec<_>>(), [3, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_positive_class_is_found_by_name() {
+        let mut accumulator = Accumulator::new(["positive", "negative"].map(str::to_owned).to_vec());
+        accumulator.add(&one_hot(&[0, 0, 0, 1], 2), &[0, 0, 1, 1]).unwrap();
+        let m = accumulator.finish().unwrap();
+        assert_eq!(m.positive_class.as_deref(), Some("positive"));
+        assert_close("precision", m.precision, 2.0 / 3.0);
+        assert_close("recall", m.recall, 1.0);
+        assert_eq!(m.per_class[1].class, "negative");
+        assert_close("recall of the other", m.per_class[1].recall, 0.5);
+    }
+
+    #[test]
     fn a_model_that_never_says_positive_scores_zero() {
         let m = metrics(&[0, 0, 0, 0], &[0, 0, 1, 1], 2);
         assert_eq!((m.precision, m.recall, m.f1, m.accuracy), (0.0, 0.0, 0.0, 0.5));
@@ -197,19 +265,33 @@ mod tests {
     fn json_keys_are_the_documented_ones() {
         let json = serde_json::to_value(metrics(&[1, 0], &[1, 0], 2)).unwrap();
         let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["loss", "accuracy", "precision", "recall", "f1", "confusion_matrix", "examples"]);
+        assert_eq!(
+            keys,
+            [
+                "loss",
+                "accuracy",
+                "precision",
+                "recall",
+                "f1",
+                "confusion_matrix",
+                "examples",
+                "positive_class",
+                "per_class"
+            ]
+        );
+        assert_eq!(json["per_class"][1]["support"], 1);
     }
 
     #[test]
     fn extreme_logits_have_a_finite_loss() {
-        let mut accumulator = Accumulator::new(2);
+        let mut accumulator = Accumulator::new(names(2));
         accumulator.add(&[3e38, -3e38, 0.0, 0.0], &[0, 1]).unwrap();
         assert_close("loss", accumulator.finish().unwrap().loss, 2f64.ln() / 2.0);
     }
 
     #[test]
     fn what_does_not_fit_is_refused_and_not_counted() {
-        let mut accumulator = Accumulator::new(2);
+        let mut accumulator = Accumulator::new(names(2));
         accumulator.add(&[0.0, 1.0], &[1]).unwrap();
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let error = accumulator.add(&[0.0, 1.0, 0.0, bad], &[1, 1]).unwrap_err();
@@ -221,8 +303,8 @@ mod tests {
         ));
         assert!(matches!(accumulator.add(&[0.0], &[0]), Err(TrainError::MetricsShape { .. })));
         assert_eq!(accumulator.finish().unwrap().examples, 1);
-        assert!(Accumulator::new(2).finish().is_err());
-        assert!(Accumulator::new(0).add(&[], &[]).is_err());
+        assert!(Accumulator::new(names(2)).finish().is_err());
+        assert!(Accumulator::new(names(0)).add(&[], &[]).is_err());
     }
 
     #[test]
@@ -243,9 +325,9 @@ mod tests {
             let logits: Vec<f32> = rows.iter().flat_map(|(row, _)| *row).collect();
             let labels: Vec<u32> = rows.iter().map(|&(_, label)| label).collect();
             let cut = cut.min(rows.len());
-            let mut whole = Accumulator::new(3);
+            let mut whole = Accumulator::new(names(3));
             whole.add(&logits, &labels).unwrap();
-            let mut parts = Accumulator::new(3);
+            let mut parts = Accumulator::new(names(3));
             parts.add(&logits[..3 * cut], &labels[..cut]).unwrap();
             parts.add(&logits[3 * cut..], &labels[cut..]).unwrap();
             let (whole, parts) = (whole.finish().unwrap(), parts.finish().unwrap());

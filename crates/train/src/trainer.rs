@@ -211,7 +211,7 @@ pub fn evaluate(
     observer: &mut dyn Observer,
 ) -> Result<Evaluation> {
     let started = Instant::now();
-    let mut metrics = Accumulator::new(model.config().num_labels());
+    let mut metrics = Accumulator::new(model.config().label_names());
     let (mut done, mut tokens) = (0, 0);
     for indices in rows.eval_batches(batch) {
         let batch = rows.batch(&indices, model.config())?;

@@ -1,43 +1,63 @@
-//! The layout of the original IMDB archive: `neg/*.txt` and `pos/*.txt`, one review a file.
+//! Class folders: a sub-folder a class, a `.txt` file a text. The original IMDB archive is `neg/*.txt` and `pos/*.txt`.
 //!
-//! Source: Maas et al. 2011, `aclImdb/README`. Files are named `<id>_<stars>.txt`.
+//! Sources: Maas et al. 2011, `aclImdb/README` (files are named `<id>_<stars>.txt`); scikit-learn's `load_files`.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{Place, Result, TrainError};
 
 use super::{
+    classes::sentiment,
     list,
     table::{RawLabel, RawRow, RawTable},
     utf8,
 };
 
-/// The folders of the labelled reviews; the index is the class. `unsup` (no labels) is left alone.
-const CLASSES: [&str; 2] = ["neg", "pos"];
+/// IMDB's folder of reviews without labels.
+const UNLABELLED: &str = "unsup";
 
-/// Whether a folder is one split of this layout.
+/// Whether a folder is one split of this layout: it has two class folders, or IMDB's, be they empty.
 pub(super) fn is_split(folder: &Path) -> bool {
-    CLASSES.iter().all(|class| folder.join(class).is_dir())
+    let Ok(classes) = classes(folder) else { return false };
+    classes.len() >= 2
+        && (["neg", "pos"].iter().all(|class| folder.join(class).is_dir())
+            || classes.iter().all(|path| !texts(path).is_ok_and(|texts| texts.is_empty())))
 }
 
-/// Reads a split: negative reviews first, each class ordered by the id in the file names (2 before 10).
+/// The sub-folders that are classes.
+fn classes(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = list(folder)?;
+    paths.retain(|path| path.is_dir() && path.file_name().is_some_and(|name| name != UNLABELLED));
+    Ok(paths)
+}
+
+/// The `.txt` files of a class, ordered by the id in their names (2 before 10).
+fn texts(class: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = list(class)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt") && path.is_file());
+    paths.sort_by_key(|path| id(path));
+    Ok(paths)
+}
+
+/// Reads a split: class by class, in the order of the classes' names.
 pub(super) fn read(folder: &Path) -> Result<RawTable> {
     let mut table = RawTable::new(folder);
-    for name in CLASSES {
-        let mut paths = list(&folder.join(name))?;
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt") && path.is_file());
-        paths.sort_by_key(|path| id(path));
-        for path in paths {
+    let mut names = Vec::new();
+    for class in classes(folder)? {
+        let name = class.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for path in texts(&class)? {
             let bytes = fs::read(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
             let text = utf8(bytes, || Place::file(&path))?;
-            table.rows.push(RawRow {
-                text,
-                label: RawLabel::Text(name.to_owned()),
-                place: Place::file(&path),
-            });
+            table.rows.push(RawRow { text, label: RawLabel::Text(name.clone()), place: Place::file(&path) });
         }
+        names.push(name);
     }
-    table.class_names = Some(CLASSES.map(str::to_owned).to_vec());
+    // Where the names are words for sentiment, negative comes first whatever the language of the alphabet.
+    names.sort_by_key(|name| sentiment(name));
+    table.class_names = Some(names);
     Ok(table)
 }
 

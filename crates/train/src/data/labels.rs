@@ -1,115 +1,274 @@
-//! From labels as they stand in a file to class indices.
+//! From labels as they stand in files to classes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::{Result, TrainError, error::shortened};
+use crate::{Place, Result, TrainError, error::shortened};
 
 use super::{
     Dataset, Example,
+    classes::{align, sentiment},
     table::{RawLabel, RawRow, RawTable},
 };
 
-/// A class index above this is no class index: the wrong column was chosen.
-const MAX_CLASSES: usize = 1000;
+/// More classes than these are no classes: the wrong column was chosen.
+pub const MAX_CLASSES: usize = 1000;
 
-/// The words for sentiment that need no table of names, with the place of each among the classes.
-const SENTIMENT: [(&str, usize); 5] =
-    [("neg", 0), ("negative", 0), ("neutral", 1), ("pos", 2), ("positive", 2)];
+/// What `datasets` writes for a row without a label.
+const UNLABELLED: i64 = -1;
 
-fn sentiment(name: &str) -> Option<usize> {
-    SENTIMENT.iter().find(|(word, _)| word.eq_ignore_ascii_case(name)).map(|&(_, class)| class)
+/// Files that together are one data set, after reading.
+#[derive(Debug)]
+pub(super) enum Resolved {
+    /// Every row has a label.
+    Labelled {
+        dataset: Dataset,
+        /// Labels that were to be replaced and do not occur.
+        unused: Vec<String>,
+    },
+    /// No row has one.
+    Unlabelled {
+        rows: usize,
+        /// How that shows, for a remark.
+        why: &'static str,
+        /// What is wrong, where labels are needed.
+        error: TrainError,
+    },
 }
 
-/// Decides the classes and turns every label into an index: see [`load`](super::load) for the rules.
-pub(super) fn resolve(tables: Vec<RawTable>, source: &Path, known: Option<&[String]>) -> Result<Dataset> {
-    let names = tables.iter().find_map(|table| table.class_names.clone());
-    let rows: Vec<RawRow> = tables.into_iter().flat_map(|table| table.rows).collect();
-    let Some(first) = rows.first() else {
+/// Decides the classes and turns every label into an index: see [`load`](super::load) for the rules. `renames` replaces
+/// labels as they stand in the file, or as the file names them, before anything else.
+pub(super) fn resolve(
+    mut tables: Vec<RawTable>,
+    source: &Path,
+    renames: &BTreeMap<String, String>,
+) -> Result<Resolved> {
+    let mut unused: BTreeSet<&String> = renames.keys().collect();
+    for table in &mut tables {
+        name_numbers(table)?;
+        rename(table, renames, &mut unused);
+    }
+    let count = tables.iter().map(|table| table.rows.len()).sum();
+    if count == 0 {
         return Err(TrainError::Empty { data: source.display().to_string() });
+    }
+    let rows = || tables.iter().flat_map(|table| &table.rows);
+    if rows().all(|row| row.label == RawLabel::Missing || number(&row.label) == Some(UNLABELLED)) {
+        let why = "every label is empty or -1";
+        let error = TrainError::Unlabelled { data: source.display().to_string(), rows: count };
+        return Ok(Resolved::Unlabelled { rows: count, why, error });
+    }
+    if let Some(row) = rows().find(|row| row.label == RawLabel::Missing) {
+        return Err(TrainError::MissingLabel { place: row.place.clone() });
+    }
+    let classes = match tables.iter().position(|table| table.class_names.is_some()) {
+        Some(first) => declared(&tables, first)?,
+        None => occurring(&tables, source)?,
     };
-    let known = known.map(<[String]>::to_vec).or(names);
-    let index_of = |label: &RawLabel| match label {
+    let (text_column, label_column) = match tables.first() {
+        Some(table) => (table.text_column.clone(), table.label_column.clone()),
+        None => (None, None),
+    };
+    let examples = tables
+        .into_iter()
+        .flat_map(|table| table.rows)
+        .map(|RawRow { text, label, .. }| Example { text, label: classes.index[&spelled(&label)] })
+        .collect();
+    let source = source.display().to_string();
+    let dataset = Dataset { examples, label_names: classes.names, source, text_column, label_column };
+    Ok(Resolved::Labelled { dataset, unused: unused.into_iter().cloned().collect() })
+}
+
+/// The classes of a data set, and which of them each label means.
+struct Classes {
+    names: Vec<String>,
+    index: BTreeMap<String, u32>,
+}
+
+/// A label as text.
+fn spelled(label: &RawLabel) -> String {
+    match label {
+        RawLabel::Missing => String::new(),
+        RawLabel::Number(number) => number.to_string(),
+        RawLabel::Text(text) => text.clone(),
+    }
+}
+
+/// The whole number that a label is: also `+1`, `01` and the `1.0` that pandas makes of a column with gaps.
+fn number(label: &RawLabel) -> Option<i64> {
+    match label {
         RawLabel::Missing => None,
         RawLabel::Number(number) => Some(*number),
-        RawLabel::Text(text) => text.parse().ok(),
-    };
-    let classes = match known {
-        Some(names) => Classes::Named(names),
-        None if index_of(&first.label).is_some() => Classes::Numbered,
-        None => {
-            let neutral =
-                |row: &RawRow| matches!(&row.label, RawLabel::Text(name) if sentiment(name) == Some(1));
-            Classes::Sentiment { neutral: rows.iter().any(neutral) }
-        }
-    };
-    let mut examples = Vec::with_capacity(rows.len());
-    for RawRow { text, label, place } in rows {
-        let Some(label) = classes.index(&label, index_of(&label)) else {
-            let label = match label {
-                RawLabel::Missing => String::new(),
-                RawLabel::Number(number) => number.to_string(),
-                RawLabel::Text(name) => shortened(&name),
+        RawLabel::Text(text) => {
+            let whole = match text.split_once('.') {
+                Some((whole, zeros)) if !whole.is_empty() && zeros.bytes().all(|byte| byte == b'0') => whole,
+                _ => text,
             };
-            return Err(TrainError::Label { place, label, expected: classes.expected() });
+            whole.parse().ok()
+        }
+    }
+}
+
+/// Gives the numbers of a file that names them those names; -1 is no label there.
+fn name_numbers(table: &mut RawTable) -> Result<()> {
+    let Some(names) = &table.class_names else { return Ok(()) };
+    for row in &mut table.rows {
+        let RawLabel::Number(number) = row.label else { continue };
+        let named = usize::try_from(number).ok().and_then(|index| names.get(index));
+        row.label = match named {
+            Some(name) => RawLabel::Text(name.clone()),
+            None if number == UNLABELLED => RawLabel::Missing,
+            None => {
+                let (place, label) = (row.place.clone(), number.to_string());
+                let expected =
+                    format!("0 to {}, the classes that the file names", names.len().saturating_sub(1));
+                return Err(TrainError::Label { place, label, expected });
+            }
         };
-        examples.push(Example { text, label: label as u32 });
     }
-    let label_names = match classes {
-        Classes::Named(names) => names,
-        Classes::Numbered => {
-            let highest = examples.iter().map(|example| example.label).max().unwrap_or(0);
-            (0..=highest).map(|index| index.to_string()).collect()
+    Ok(())
+}
+
+fn rename(table: &mut RawTable, renames: &BTreeMap<String, String>, unused: &mut BTreeSet<&String>) {
+    if renames.is_empty() {
+        return;
+    }
+    for row in &mut table.rows {
+        if let Some((old, new)) = renames.get_key_value(&spelled(&row.label)) {
+            row.label = RawLabel::Text(new.clone());
+            unused.remove(old);
         }
-        Classes::Sentiment { neutral: false } => ["negative", "positive"].map(str::to_owned).to_vec(),
-        Classes::Sentiment { neutral: true } => {
-            ["negative", "neutral", "positive"].map(str::to_owned).to_vec()
+    }
+    for name in table.class_names.iter_mut().flatten() {
+        if let Some((old, new)) = renames.get_key_value(name) {
+            name.clone_from(new);
+            unused.remove(old);
         }
+    }
+}
+
+/// The labels of a file that occur, each with the first row that has it.
+fn distinct(tables: &[RawTable]) -> BTreeMap<String, &Place> {
+    let mut labels = BTreeMap::new();
+    for row in tables.iter().flat_map(|table| &table.rows) {
+        labels.entry(spelled(&row.label)).or_insert(&row.place);
+    }
+    labels
+}
+
+/// The classes that the first file with names declares, in its order; every other file's are matched to them.
+fn declared(tables: &[RawTable], first: usize) -> Result<Classes> {
+    let names = tables[first].class_names.clone().unwrap_or_default();
+    if names.len() > MAX_CLASSES {
+        let (data, classes) = (tables[first].path.display().to_string(), names.len());
+        return Err(TrainError::TooManyClasses { data, classes, column: tables[first].label_column.clone() });
+    }
+    let mut index = BTreeMap::new();
+    for table in tables {
+        let own: Vec<String> = match &table.class_names {
+            Some(own) => own.clone(),
+            None => distinct(std::slice::from_ref(table)).into_keys().collect(),
+        };
+        let Some((map, _)) = align(&own, &names) else {
+            return Err(TrainError::Classes {
+                data: table.path.display().to_string(),
+                classes: own,
+                owner: tables[first].path.display().to_string(),
+                known: names,
+            });
+        };
+        for (name, class) in own.into_iter().zip(map) {
+            // A label means the same in every file of a data set.
+            if index.insert(name.clone(), class).is_some_and(|before| before != class) {
+                return Err(TrainError::Classes {
+                    data: table.path.display().to_string(),
+                    classes: vec![name],
+                    owner: tables[first].path.display().to_string(),
+                    known: names,
+                });
+            }
+        }
+    }
+    Ok(Classes { names, index })
+}
+
+/// The classes that occur, where no file names any.
+fn occurring(tables: &[RawTable], source: &Path) -> Result<Classes> {
+    let labels = distinct(tables);
+    let too_many = |classes: usize| TrainError::TooManyClasses {
+        data: source.display().to_string(),
+        classes,
+        column: tables.first().and_then(|table| table.label_column.clone()),
     };
-    Ok(Dataset { examples, label_names, source: source.display().to_string() })
-}
-
-/// How labels are read in one data set; decided by its first row.
-enum Classes {
-    /// By these names, or by index.
-    Named(Vec<String>),
-    /// By index only.
-    Numbered,
-    /// By the words of [`SENTIMENT`].
-    Sentiment { neutral: bool },
-}
-
-impl Classes {
-    fn index(&self, label: &RawLabel, number: Option<i64>) -> Option<usize> {
-        let below = |index: i64, classes: usize| usize::try_from(index).ok().filter(|&index| index < classes);
-        match (self, label, number) {
-            (Classes::Named(names), _, Some(index)) => below(index, names.len()),
-            (Classes::Named(names), RawLabel::Text(name), None) => {
-                // `pos` in the file is the model's `positive`.
-                let same = |known: &String| {
-                    known.eq_ignore_ascii_case(name)
-                        || sentiment(known).is_some_and(|s| Some(s) == sentiment(name))
-                };
-                names.iter().position(same)
-            }
-            (Classes::Numbered, _, Some(index)) => below(index, MAX_CLASSES),
-            (Classes::Sentiment { neutral }, RawLabel::Text(name), None) => {
-                sentiment(name).map(|class| if *neutral { class } else { class / 2 })
-            }
-            _ => None,
+    let as_number = |label: &String| number(&RawLabel::Text(label.clone()));
+    let numerals = labels.keys().filter(|label| as_number(label).is_some()).count();
+    let fractions = labels.keys().filter(|label| as_number(label).is_none() && label.parse::<f64>().is_ok());
+    if numerals + fractions.clone().count() == labels.len()
+        && let Some(fraction) = fractions.min_by_key(|label| position(labels[*label]))
+    {
+        let (place, label) = (labels[fraction].clone(), shortened(fraction));
+        let expected =
+            "a class: classes are names or whole numbers (--label-map gives a number a name)".to_owned();
+        return Err(TrainError::Label { place, label, expected });
+    }
+    if numerals == labels.len() {
+        let numbers: BTreeSet<i64> = labels.keys().filter_map(as_number).collect();
+        if numbers.len() > MAX_CLASSES {
+            return Err(too_many(numbers.len()));
+        }
+        let class =
+            |label: &String| numbers.iter().position(|&n| Some(n) == as_number(label)).unwrap_or(0) as u32;
+        let index = labels.keys().map(|label| (label.clone(), class(label))).collect();
+        return Ok(Classes { names: numbers.iter().map(ToString::to_string).collect(), index });
+    }
+    if numerals > 0 {
+        // Such as a second header in the middle of a file: the first row that differs from the rows before it.
+        let mut rows = tables.iter().flat_map(|table| &table.rows);
+        let first = rows.next().map(|row| number(&row.label).is_some());
+        if let Some(odd) = rows.find(|row| Some(number(&row.label).is_some()) != first) {
+            let (place, label) = (odd.place.clone(), shortened(&spelled(&odd.label)));
+            let expected =
+                "like the labels before it: they mix whole numbers with names (--label-map renames them)";
+            return Err(TrainError::Label { place, label, expected: expected.to_owned() });
         }
     }
+    if labels.len() > MAX_CLASSES {
+        return Err(too_many(labels.len()));
+    }
+    if labels.keys().all(|label| sentiment(label).is_some()) {
+        return Ok(sentiments(labels.keys()));
+    }
+    let index = labels.keys().zip(0..).map(|(label, class)| (label.clone(), class)).collect();
+    Ok(Classes { names: labels.into_keys().collect(), index })
+}
 
-    fn expected(&self) -> String {
-        match self {
-            Classes::Named(names) => {
-                let names: Vec<String> = names.iter().take(12).map(|name| shortened(name)).collect();
-                format!("a known class ({}) or its index", names.join(", "))
-            }
-            Classes::Numbered => format!("an integer from 0 to {} like the first row's", MAX_CLASSES - 1),
-            Classes::Sentiment { .. } => {
-                "an integer or a known name (neg, negative, neutral, pos, positive); write other classes as 0, 1, ..."
-                    .to_owned()
-            }
-        }
+/// Words for sentiment, negative before neutral before positive. A class that is spelled in one way keeps that spelling.
+fn sentiments<'a>(labels: impl Iterator<Item = &'a String> + Clone) -> Classes {
+    let mut spellings: BTreeMap<usize, Vec<&String>> = BTreeMap::new();
+    for label in labels {
+        spellings.entry(sentiment(label).unwrap_or(0)).or_default().push(label);
+    }
+    // Only one of two may occur in a part of a data set.
+    if !spellings.contains_key(&1) {
+        spellings.entry(0).or_default();
+        spellings.entry(2).or_default();
+    }
+    let mut classes = Classes { names: Vec::new(), index: BTreeMap::new() };
+    for (meaning, labels) in spellings {
+        let class = classes.names.len() as u32;
+        classes.names.push(match labels[..] {
+            [only] => only.clone(),
+            _ => ["negative", "neutral", "positive"][meaning].to_owned(),
+        });
+        classes.index.extend(labels.into_iter().map(|label| (label.clone(), class)));
+    }
+    classes
+}
+
+/// Where a place is in its file, for the first of several.
+fn position(place: &Place) -> u64 {
+    match place.position {
+        crate::error::Position::File => 0,
+        crate::error::Position::Line(n) | crate::error::Position::Row(n) => n,
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! | layout | split `train` | labels |
 //! |---|---|---|
-//! | Hugging Face | `train-*.parquet`, also under `plain_text/` or `data/` | class indices or names |
-//! | Stanford IMDB | `train/neg/*.txt`, `train/pos/*.txt`, also under `aclImdb/` | neg 0, pos 1 |
-//! | tables | `train.csv`, `train.tsv`, `train.jsonl` | class indices or names |
+//! | Hugging Face | `train-*.parquet`, also under `plain_text/` or `data/`; `train/*.parquet` | numbers with names in the file, numbers, or names |
+//! | class folders, such as Stanford IMDB's | `train/neg/*.txt`, `train/pos/*.txt`, also under `aclImdb/` | the folders' names |
+//! | tables | `train.csv`, `.tsv`, `.jsonl`, `.json` | numbers or names |
 //!
-//! A single file (`.parquet`, `.csv`, `.tsv`, `.jsonl`) is a data set of its own.
+//! A single file (`.parquet`, `.csv`, `.tsv`, `.jsonl`, `.json`) is a data set of its own, and so is a folder whose
+//! sub-folders are classes, or that holds one such file and no split.
 
 pub mod batching;
+pub mod classes;
 mod columns;
 mod delimited;
 mod folder;
@@ -19,13 +21,16 @@ pub mod sampling;
 mod table;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
-use crate::{Place, Result, TrainError};
+use crate::{Place, Result, TrainError, error::shortened};
+pub use labels::MAX_CLASSES;
+use labels::Resolved;
 use table::{RawTable, Wanted};
 
 /// A text and the index of its class.
@@ -38,7 +43,7 @@ pub struct Example {
 }
 
 /// Labelled texts from one source, in the source's order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dataset {
     /// The rows.
     pub examples: Vec<Example>,
@@ -46,6 +51,10 @@ pub struct Dataset {
     pub label_names: Vec<String>,
     /// Where the rows come from, for a reader.
     pub source: String,
+    /// The column of a table that the texts come from.
+    pub text_column: Option<String>,
+    /// The column of a table that the labels come from.
+    pub label_column: Option<String>,
 }
 
 impl Dataset {
@@ -77,6 +86,8 @@ impl Dataset {
             examples: rows.iter().map(|&row| self.examples[row].clone()).collect(),
             label_names: self.label_names.clone(),
             source: self.source.clone(),
+            text_column: self.text_column.clone(),
+            label_column: self.label_column.clone(),
         }
     }
 
@@ -98,8 +109,10 @@ impl Dataset {
 pub struct Splits {
     /// The training rows.
     pub train: Dataset,
-    /// The test rows.
+    /// The test rows, with the training rows' classes.
     pub test: Option<Dataset>,
+    /// Remarks for the reader: what was left out, and how classes were matched.
+    pub notes: Vec<String>,
 }
 
 /// How to read a file or folder; the default suits common files.
@@ -109,130 +122,289 @@ pub struct LoadOptions {
     pub text_column: Option<String>,
     /// The label column; without it the first of `label`, `labels`, `sentiment`, `class`, `target` that exists.
     pub label_column: Option<String>,
-    /// The split of a folder that [`load`] reads; without it `train`. A single file has no splits.
-    pub split: Option<String>,
-    /// The classes' names by index, such as a trained model's. Without them the source decides: see [`load`].
-    pub label_names: Option<Vec<String>>,
+    /// The text column that a model was trained with: taken before the common names where it exists.
+    pub remembered_text_column: Option<String>,
+    /// The label column that a model was trained with, likewise.
+    pub remembered_label_column: Option<String>,
+    /// Labels that are replaced by others: as they stand in the file, or as the file names their numbers.
+    pub label_map: BTreeMap<String, String>,
 }
 
-/// Reads one data set: a file, or one split of a folder.
+impl LoadOptions {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            text: self.text_column.as_deref(),
+            label: self.label_column.as_deref(),
+            remembered: (self.remembered_text_column.as_deref(), self.remembered_label_column.as_deref()),
+            labels: true,
+        }
+    }
+}
+
+/// The names of the split to train on.
+const TRAIN: [&str; 2] = ["train", "training"];
+/// The splits to evaluate on, the best first.
+const EVALUATION: [&str; 5] = ["test", "validation", "valid", "val", "dev"];
+
+/// Reads one data set: a file, or a folder's training rows.
 ///
-/// A label is a class index, or a name: one of [`LoadOptions::label_names`], of the names stored in a Hugging Face
-/// parquet file, or one of `neg`/`negative`, `neutral`, `pos`/`positive` (classes in this order; `neutral` is a class only
-/// where it occurs). Names are compared without regard to case.
+/// A class is its name. Names are, in this order: those that a Hugging Face parquet file gives to its numbers; a
+/// sub-folder's; the labels themselves, any strings. Labels that are all whole numbers are as many classes as occur, in
+/// their order, named by their numbers. Words for sentiment are ordered negative, neutral, positive, and `neg` is
+/// `negative`; other strings are ordered by code point, as scikit-learn's `LabelEncoder` does. There are at most
+/// [`MAX_CLASSES`]. Files of one split are matched to each other by [`classes::align`].
 ///
 /// # Errors
 /// Whatever is wrong with the input is one [`TrainError`] that says where it is; nothing panics.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Dataset> {
-    if !is_folder(path)? {
-        return load_files(path, &[path.to_owned()], options);
-    }
-    let split = options.split.as_deref().unwrap_or("train");
-    match load_split(path, split, options)? {
-        Some(dataset) => Ok(dataset),
-        None => Err(TrainError::NoSplit { path: path.to_owned(), split: split.to_owned() }),
-    }
+    Ok(load_noting(path, &TRAIN, options)?.0)
 }
 
-/// Reads everything that a run needs: a folder's training rows and its test rows, if it has a `test` split (or else a
-/// `validation` or `dev` split). A single file holds training rows only. The test rows use the training rows' classes.
+/// The labelled rows of a file, or of the first of these splits that a folder has, and remarks.
+fn load_noting(path: &Path, splits: &[&str], options: &LoadOptions) -> Result<(Dataset, Vec<String>)> {
+    let mut notes = Vec::new();
+    let (dataset, unused) = match find(path, splits, options, &mut notes)? {
+        Resolved::Labelled { dataset, unused } => (dataset, unused),
+        Resolved::Unlabelled { error, .. } => return Err(error),
+    };
+    notes.extend(unused.iter().map(|old| {
+        format!("{}: no row has the label `{}` that is to be replaced", dataset.source, shortened(old))
+    }));
+    Ok((dataset, notes))
+}
+
+/// Reads everything that a run needs: the training rows and, from a folder, the rows to evaluate on: its `test` split if
+/// that has labels, or else its `validation`, `valid`, `val` or `dev` split. They get the training rows' classes.
 ///
 /// # Errors
 /// As [`load`]; a folder without a `train` split is an error too.
 pub fn load_splits(path: &Path, options: &LoadOptions) -> Result<Splits> {
-    let train = load(path, &LoadOptions { split: None, ..options.clone() })?;
-    if !is_folder(path)? {
-        return Ok(Splits { train, test: None });
+    let (train, mut notes) = load_noting(path, &TRAIN, options)?;
+    let mut test = if is_folder(path)? { labelled_split(path, options, &mut notes)? } else { None };
+    if let Some(rows) = test.take() {
+        let (rows, remark) = rows.aligned(&train.label_names, "the training rows")?;
+        notes.extend(remark);
+        test = Some(rows);
     }
-    let options = LoadOptions { label_names: Some(train.label_names.clone()), ..options.clone() };
-    for split in ["test", "validation", "dev"] {
-        if let Some(test) = load_split(path, split, &options)? {
-            return Ok(Splits { train, test: Some(test) });
-        }
-    }
-    Ok(Splits { train, test: None })
+    Ok(Splits { train, test, notes })
 }
 
-/// One split of a folder, in whichever layout it is found first.
-fn load_split(root: &Path, split: &str, options: &LoadOptions) -> Result<Option<Dataset>> {
-    for folder in ["", "plain_text", "data", "aclImdb"].map(|name| root.join(name)) {
-        if !folder.is_dir() {
-            continue;
-        }
-        if folder::is_split(&folder.join(split)) {
-            let table = folder::read(&folder.join(split))?;
-            return labels::resolve(vec![table], &folder.join(split), options.label_names.as_deref())
-                .map(Some);
-        }
-        let files = split_files(&folder, split)?;
-        if !files.is_empty() {
-            return load_files(&folder.join(split), &files, options).map(Some);
+/// Reads rows to evaluate on, and remarks for the reader: a file, or the split of a folder that [`load_splits`] would take.
+///
+/// # Errors
+/// As [`load`]; a folder without a labelled split is an error.
+pub fn load_evaluation(path: &Path, options: &LoadOptions) -> Result<(Dataset, Vec<String>)> {
+    let mut notes = Vec::new();
+    if is_folder(path)?
+        && let Some(dataset) = labelled_split(path, options, &mut notes)?
+    {
+        return Ok((dataset, notes));
+    }
+    load_noting(path, &EVALUATION, options)
+}
+
+/// The first split to evaluate on that has labels; a remark for each that has none.
+fn labelled_split(root: &Path, options: &LoadOptions, notes: &mut Vec<String>) -> Result<Option<Dataset>> {
+    for split in EVALUATION {
+        match load_split(root, split, options, notes)? {
+            Some(Resolved::Labelled { dataset, .. }) => return Ok(Some(dataset)),
+            Some(Resolved::Unlabelled { rows, why, .. }) => notes.push(format!(
+                "{}: the {rows} rows of its `{split}` split are left out of the evaluation: {why}",
+                root.display()
+            )),
+            None => {}
         }
     }
     Ok(None)
 }
 
-/// The files of a split in one folder, in order: parquet shards, or one table.
-fn split_files(folder: &Path, split: &str) -> Result<Vec<PathBuf>> {
-    let mut shards = Vec::new();
-    let mut expected = None;
-    for path in list(folder)? {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        let Some(rest) = name.strip_prefix(split).and_then(|rest| rest.strip_suffix(".parquet")) else {
-            continue;
-        };
-        // `train.parquet`, or `train-00000-of-00002.parquet` and whatever else follows a hyphen.
-        if !rest.is_empty() && !rest.starts_with('-') {
-            continue;
-        }
-        if let Some((_, count)) = rest.rsplit_once("-of-") {
-            expected = expected.or(count.parse().ok());
-        }
-        shards.push(path);
+/// A file, the first of these splits of a folder that exists, or what a folder without splits holds.
+fn find(path: &Path, splits: &[&str], options: &LoadOptions, notes: &mut Vec<String>) -> Result<Resolved> {
+    if !is_folder(path)? {
+        return load_files(path, &[path.to_owned()], options);
     }
-    if let Some(expected) = expected.filter(|&expected| expected != shards.len()) {
-        let (path, split, found) = (folder.to_owned(), split.to_owned(), shards.len());
+    for split in splits {
+        if let Some(found) = load_split(path, split, options, notes)? {
+            return Ok(found);
+        }
+    }
+    let any_split = TRAIN.iter().chain(&EVALUATION);
+    let entries = list(path)?;
+    let is_split = |entry: &PathBuf| any_split.clone().any(|split| shard_of(entry, split));
+    let files: Vec<PathBuf> =
+        entries.iter().filter(|entry| entry.is_file() && format_of(entry).is_some()).cloned().collect();
+    if !entries.iter().any(is_split) {
+        if folder::is_split(path) {
+            return labels::resolve(vec![folder::read(path)?], path, &options.label_map);
+        }
+        if let [only] = &files[..] {
+            notes.push(format!("{}: no splits by name, so its one data file is read", path.display()));
+            return load_files(only, &files, options);
+        }
+    }
+    let has_split = |entry: &&PathBuf| {
+        entry.is_dir() && list(entry).is_ok_and(|inner| inner.iter().any(|file| shard_of(file, splits[0])))
+    };
+    let below = entries
+        .iter()
+        .find(has_split)
+        .map(|entry| format!("; its folder `{}` has one: pass that", name(entry)));
+    let hint = match below {
+        Some(hint) => hint,
+        None if files.is_empty() => String::new(),
+        None => {
+            let names: Vec<String> = files.iter().take(6).map(|file| format!("`{}`", name(file))).collect();
+            format!("; it holds {}: pass one of these", names.join(", "))
+        }
+    };
+    Err(TrainError::NoSplit { path: path.to_owned(), split: splits[0].to_owned(), hint })
+}
+
+/// A name for messages, without commands for the terminal.
+fn name(path: &Path) -> String {
+    shortened(&path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// One split of a folder, in whichever layout it is found first.
+fn load_split(
+    root: &Path,
+    split: &str,
+    options: &LoadOptions,
+    notes: &mut Vec<String>,
+) -> Result<Option<Resolved>> {
+    for folder in ["", "plain_text", "data", "aclImdb"].map(|name| root.join(name)) {
+        if !folder.is_dir() {
+            continue;
+        }
+        let inside = folder.join(split);
+        if folder::is_split(&inside) {
+            return labels::resolve(vec![folder::read(&inside)?], &inside, &options.label_map).map(Some);
+        }
+        let mut files = split_files(&folder, |file| shard_of(file, split), split, notes)?;
+        if files.is_empty() && inside.is_dir() {
+            files = split_files(&inside, |_| true, split, notes)?;
+        }
+        match &files[..] {
+            [] => {}
+            [only] => return load_files(only, &files, options).map(Some),
+            _ => return load_files(&inside, &files, options).map(Some),
+        }
+    }
+    Ok(None)
+}
+
+/// The formats of tables by their extensions, in the order in which a split is looked for.
+const FORMATS: [&str; 6] = ["parquet", "csv", "tsv", "jsonl", "ndjson", "json"];
+
+/// The place of a file's format in [`FORMATS`].
+fn format_of(path: &Path) -> Option<usize> {
+    let extension = path.extension()?.to_str()?;
+    FORMATS.iter().position(|format| format.eq_ignore_ascii_case(extension))
+}
+
+/// Whether a file is (a shard of) a split by its name: `train.csv`, `train-00000-of-00002.parquet`; or its folder.
+fn shard_of(path: &Path, split: &str) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    if path.is_dir() {
+        return name.eq_ignore_ascii_case(split);
+    }
+    if format_of(path).is_none()
+        || !name.get(..split.len()).is_some_and(|start| start.eq_ignore_ascii_case(split))
+    {
+        return false;
+    }
+    let rest = &name[split.len()..];
+    // `train-labels.csv` is another table, but `datasets` names parquet shards in many ways.
+    let shard =
+        rest.starts_with('-') && (rest.contains("-of-") || rest.to_ascii_lowercase().ends_with(".parquet"));
+    shard || rest.matches('.').count() == 1 && rest.starts_with('.')
+}
+
+/// The files of a split in one folder, in order: the shards, or one table, of the first format that there is.
+fn split_files(
+    folder: &Path,
+    belongs: impl Fn(&Path) -> bool,
+    split: &str,
+    notes: &mut Vec<String>,
+) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<(usize, PathBuf)> = list(folder)?
+        .into_iter()
+        .filter(|path| path.is_file() && belongs(path))
+        .filter_map(|path| Some((format_of(&path)?, path)))
+        .collect();
+    let Some(first) = files.iter().map(|(format, _)| *format).min() else { return Ok(Vec::new()) };
+    let others: Vec<String> = files
+        .iter()
+        .filter(|(format, _)| *format != first)
+        .map(|(_, path)| format!("`{}`", name(path)))
+        .collect();
+    files.retain(|(format, _)| *format == first);
+    let files: Vec<PathBuf> = files.into_iter().map(|(_, path)| path).collect();
+    if !others.is_empty() {
+        let read = name(&files[0]);
+        notes.push(format!("{}: `{read}` is read; {} is left alone", folder.display(), others.join(", ")));
+    }
+    let count = |path: &PathBuf| {
+        let (_, count) = path.file_stem()?.to_str()?.rsplit_once("-of-")?;
+        count.parse::<usize>().ok()
+    };
+    if let Some(expected) = files.iter().find_map(count).filter(|&expected| expected != files.len()) {
+        let (path, split, found) = (folder.to_owned(), split.to_owned(), files.len());
         return Err(TrainError::MissingShards { path, split, found, expected });
     }
-    if !shards.is_empty() {
-        return Ok(shards);
-    }
-    let table = ["csv", "tsv", "jsonl", "ndjson", "json"]
-        .map(|extension| folder.join(format!("{split}.{extension}")));
-    Ok(table.into_iter().find(|path| path.is_file()).into_iter().collect())
+    Ok(files)
 }
 
 /// Reads files that together are one data set.
-fn load_files(source: &Path, files: &[PathBuf], options: &LoadOptions) -> Result<Dataset> {
-    let wanted = Wanted {
-        text: options.text_column.as_deref(),
-        label: options.label_column.as_deref(),
-        labels: true,
-        ..Wanted::default()
-    };
+fn load_files(source: &Path, files: &[PathBuf], options: &LoadOptions) -> Result<Resolved> {
+    let wanted = options.wanted();
     let tables = files.iter().map(|path| read_file(path, wanted)).collect::<Result<Vec<_>>>()?;
-    if let Some(table) = tables.iter().find(|table| table.label_column.is_none() && !table.rows.is_empty()) {
-        return Err(table.no_label_column(wanted));
+    let lacks = |table: &&RawTable| table.label_column.is_none() && !table.rows.is_empty();
+    // All files without labels are a split without labels; one of several is a mistake.
+    let Some(error) = tables.iter().find(lacks).map(|table| table.no_label_column(wanted)) else {
+        return labels::resolve(tables, source, &options.label_map);
+    };
+    if tables.iter().any(|table| table.label_column.is_some()) {
+        return Err(error);
     }
-    labels::resolve(tables, source, options.label_names.as_deref())
+    let rows = tables.iter().map(|table| table.rows.len()).sum();
+    Ok(Resolved::Unlabelled { rows, why: "there is no label column", error })
 }
 
 /// Reads one file in the format that its extension names.
 fn read_file(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
-    match extension.as_deref() {
+    match format_of(path).map(|format| FORMATS[format]) {
         Some("parquet") => parquet::read(path, wanted),
         Some("csv") => delimited::read(path, b',', wanted),
         Some("tsv") => delimited::read(path, b'\t', wanted),
-        Some("jsonl" | "ndjson" | "json") => jsonl::read(path, wanted),
-        _ => Err(TrainError::UnknownFormat { path: path.to_owned() }),
+        Some(_) => jsonl::read(path, wanted),
+        None => Err(TrainError::UnknownFormat { path: path.to_owned() }),
     }
 }
 
 /// Whether the path is a folder; an error if it is nothing at all.
 fn is_folder(path: &Path) -> Result<bool> {
-    let metadata = fs::metadata(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
-    Ok(metadata.is_dir())
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && hub_name(path) => {
+            Err(TrainError::HubName { name: path.display().to_string() })
+        }
+        Err(source) => Err(TrainError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Whether a path that is nothing here could be the name of a data set on the Hugging Face hub: `imdb` or `owner/name`.
+fn hub_name(path: &Path) -> bool {
+    let Some(text) = path.to_str() else { return false };
+    let part = |part: &str| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric()) && part.bytes().all(letter)
+    };
+    let parts: Vec<&str> = text.split('/').collect();
+    parts.len() <= 2
+        && parts.iter().all(|name| part(name))
+        && format_of(path).is_none()
+        && path.extension().is_none()
 }
 
 /// The entries of a folder, sorted by name.

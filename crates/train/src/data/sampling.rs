@@ -130,6 +130,7 @@ mod tests {
             examples: labels.iter().map(|&label| Example { text: String::new(), label }).collect(),
             label_names: (0..classes).map(|class| class.to_string()).collect(),
             source: "test".to_owned(),
+            ..Dataset::default()
         }
     }
 
