@@ -6,7 +6,8 @@ use crate::heads::{ClassificationHead, MaskedLmHead};
 use crate::parameters::Builder;
 use crate::pass::Pass;
 use crate::{
-    BertConfig, BertError, CONFIG_FILE, KeyReport, Result, StagedFiles, TokenBatch, Tokenizer, Weights, save,
+    BertConfig, BertError, CONFIG_FILE, DataColumns, KeyReport, Result, StagedFiles, TokenBatch, Tokenizer,
+    Weights, save,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -219,6 +220,20 @@ impl BertForSequenceClassification {
         let config = if keep_names { config } else { config.with_labels(label_names) };
         let (model, report) = Self::from_weights(config, weights, Some(seed))?;
         Ok(Loaded { model, tokenizer, notes: notes(&report) })
+    }
+
+    /// Gives the classes these names, and remembers the columns of the data that it is trained on.
+    ///
+    /// # Errors
+    /// `Config` when there are more or fewer names than classes.
+    pub fn describe(&mut self, label_names: &[String], columns: &DataColumns) -> Result<()> {
+        let classes = self.config.num_labels();
+        if label_names.len() != classes {
+            let (expected, got) = (format!("{classes} names"), label_names.len().to_string());
+            return Err(BertError::Config { origin: "config".into(), field: "id2label", expected, got });
+        }
+        self.config = self.config.clone().with_labels(label_names).with_data_columns(columns);
+        Ok(())
     }
 
     fn build(config: BertConfig, mut builder: Builder, new_head: bool) -> Result<(Self, KeyReport)> {

@@ -66,9 +66,35 @@ pub struct Columns {
     /// Column (or JSON field) with the text; default: text, review, sentence or content.
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_column: Option<String>,
-    /// Column (or JSON field) with the label; default: label, sentiment or class.
+    /// Column (or JSON field) with the label; default: label, labels, sentiment, class or target.
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
+    /// Replace labels of the data by others, such as 0=negative,4=positive or ham=negative.
+    #[arg(long, value_name = "OLD=NEW,..", value_delimiter = ',', value_parser = renamed, help_heading = "Data")]
+    pub label_map: Vec<(String, String)>,
+}
+
+fn renamed(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=').map(|(old, new)| (old.trim(), new.trim())) {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.into(), new.into())),
+        _ => Err("must be OLD=NEW, the label in the data and the class that it means".into()),
+    }
+}
+
+impl Columns {
+    /// How to read data, with the columns that a model remembers.
+    pub fn options(
+        &self,
+        remembered: Option<&vitrine_bert::DataColumns>,
+    ) -> vitrine_train::data::LoadOptions {
+        vitrine_train::data::LoadOptions {
+            text_column: self.text_column.clone(),
+            label_column: self.label_column.clone(),
+            remembered_text_column: remembered.and_then(|columns| columns.text.clone()),
+            remembered_label_column: remembered.and_then(|columns| columns.label.clone()),
+            label_map: self.label_map.iter().cloned().collect(),
+        }
+    }
 }
 
 /// A set of defaults with a name.
@@ -149,6 +175,9 @@ pub struct Train {
     /// Write into a folder that is not empty, replacing files of the same names.
     #[arg(long)]
     pub overwrite: bool,
+    /// Start a new classifier with the data's classes, whatever classifier the checkpoint has.
+    #[arg(long)]
+    pub new_head: bool,
     /// Start from a named set of defaults; explicit options override it.
     #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,

@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod data_summary;
 mod interrupt;
 mod machine;
 mod output;
@@ -24,10 +25,7 @@ fn main() -> ExitCode {
         // A reader such as `head` that has seen enough is not a failure.
         Ok(()) | Err(output::Failure::Closed) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::note(format!(
-                "{} {failure}",
-                output::paint(&std::io::stderr(), output::Style::Error, "error:")
-            ));
+            output::styled_note(output::Style::Error, "error:", &failure);
             interrupt::end();
             ExitCode::from(failure.exit_code())
         }

@@ -103,15 +103,33 @@ pub fn json(object: &impl Serialize) -> Outcome {
     line(serde_json::to_string(object)?)
 }
 
+/// Text from files, paths and models without commands for the terminal: control characters, and those that turn the
+/// direction of writing, are shown as `\u{..}`. Line breaks stay.
+pub fn printable(text: &str) -> String {
+    let harmless = |c: char| {
+        c == '\n' || !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    };
+    if text.chars().all(harmless) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if harmless(c) { c.to_string() } else { c.escape_unicode().to_string() }).collect()
+}
+
 /// Prints a remark for people on standard error.
 pub fn note(text: impl fmt::Display) {
     // Standard error may be closed; the run goes on.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
+}
+
+/// The same with a word in front that stands out.
+pub fn styled_note(style: Style, word: &str, text: impl fmt::Display) {
+    let word = paint(&io::stderr(), style, word);
+    let _ = writeln!(io::stderr().lock(), "{word} {}", printable(&text.to_string()));
 }
 
 /// Prints a warning for people on standard error.
 pub fn warn(text: impl fmt::Display) {
-    note(format!("{} {text}", paint(&io::stderr(), Style::Warning, "warning:")));
+    styled_note(Style::Warning, "warning:", text);
 }
 
 /// How a column of a table is set.

@@ -2,14 +2,17 @@
 
 use crate::args::Samples;
 use crate::interrupt::Interrupts;
-use crate::output::{self, Align, Failure, Outcome, Style, line, paint};
+use crate::output::{self, Align, Failure, Outcome, Style, line, paint, printable};
 use crate::progress::{Progress, duration};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use vitrine_bert::BertConfig;
+use vitrine_train::data::Dataset;
 use vitrine_train::data::sampling::{Sample, stratified};
-use vitrine_train::data::{self, Dataset, LoadOptions};
 use vitrine_train::{Evaluation, Observer, StepRecord, TrainError};
+
+/// Classes that a table on a terminal has room for.
+const SHOWN_CLASSES: usize = 12;
 
 /// The longest input of a run: what was asked, within what the model can take.
 pub fn max_length(asked: Option<usize>, config: &BertConfig) -> Outcome<usize> {
@@ -33,12 +36,6 @@ pub fn sampled(rows: &Dataset, samples: Samples, seed: u32) -> Dataset {
         Samples::Count(total) => Sample::Total(total),
     };
     rows.subset(&stratified(rows, sample, seed))
-}
-
-/// Reads rows to evaluate on: a folder's test split, or a file.
-pub fn load_for_evaluation(path: &Path, options: LoadOptions) -> Outcome<Dataset> {
-    let options = LoadOptions { split: Some("test".into()), ..options };
-    Ok(data::load(path, &options)?)
 }
 
 /// Shows training and evaluation as they go, and writes `metrics.jsonl`.
@@ -88,7 +85,7 @@ impl Observer for EvalProgress {
 }
 
 /// Prints what an evaluation found.
-pub fn print_evaluation(eval: &Evaluation, names: &[String]) -> Outcome {
+pub fn print_evaluation(eval: &Evaluation) -> Outcome {
     let m = &eval.metrics;
     let (low, high) = eval.accuracy_interval;
     line(format!(
@@ -96,20 +93,43 @@ pub fn print_evaluation(eval: &Evaluation, names: &[String]) -> Outcome {
         paint(&std::io::stdout(), Style::Bold, &format!("{:.4}", m.accuracy)),
         m.examples
     ))?;
+    let of = match &m.positive_class {
+        Some(class) => format!("of `{}`", printable(class)),
+        None => "mean over the classes that occur".to_owned(),
+    };
     line(format!(
-        "f1 {:.4}  precision {:.4}  recall {:.4}  loss {:.4}",
+        "f1 {:.4}  precision {:.4}  recall {:.4} ({of})  loss {:.4}",
         m.f1, m.precision, m.recall, m.loss
     ))?;
+    // Rows and columns of classes that do not occur would be zero.
+    let occurs = |class: &usize| {
+        m.confusion_matrix[*class].iter().any(|&n| n > 0)
+            || m.confusion_matrix.iter().any(|row| row[*class] > 0)
+    };
+    let all = m.per_class.len();
+    let shown: Vec<usize> =
+        if all <= SHOWN_CLASSES { (0..all).collect() } else { (0..all).filter(occurs).collect() };
+    let shown = &shown[..shown.len().min(SHOWN_CLASSES)];
+    let names: Vec<String> = m.per_class.iter().map(|class| printable(&class.class)).collect();
     let columns: Vec<(&str, Align)> = [("true \\ predicted", Align::Left)]
         .into_iter()
-        .chain(names.iter().map(|name| (name.as_str(), Align::Right)))
+        .chain(shown.iter().map(|&class| (names[class].as_str(), Align::Right)))
+        .chain([("f1", Align::Right)])
         .collect();
-    let rows: Vec<Vec<String>> = m
-        .confusion_matrix
+    let rows: Vec<Vec<String>> = shown
         .iter()
-        .zip(names)
-        .map(|(row, name)| [name.clone()].into_iter().chain(row.iter().map(ToString::to_string)).collect())
+        .map(|&class| {
+            let counts = shown.iter().map(|&predicted| m.confusion_matrix[class][predicted].to_string());
+            [names[class].clone()]
+                .into_iter()
+                .chain(counts)
+                .chain([format!("{:.4}", m.per_class[class].f1)])
+                .collect()
+        })
         .collect();
     line(output::table(&columns, &rows))?;
+    if shown.len() < all {
+        line(format!("({} of {all} classes are shown; --json has them all)", shown.len()))?;
+    }
     line(format!("evaluated in {}, {:.0} tokens/s", duration(eval.seconds), eval.tokens_per_second))
 }

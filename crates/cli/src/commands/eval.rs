@@ -2,13 +2,14 @@
 
 use super::{Resolved, resolve};
 use crate::args::Eval;
+use crate::data_summary::{self, SplitSummary};
 use crate::machine::{Machine, peak_rss_bytes};
 use crate::output::{self, Outcome, note, warn};
 use crate::progress::Progress;
 use crate::report;
 use serde::Serialize;
 use vitrine_bert::{BertForSequenceClassification, Loaded};
-use vitrine_train::data::LoadOptions;
+use vitrine_train::data;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::{Evaluation, TokenizedDataset, evaluate};
 
@@ -17,6 +18,8 @@ use vitrine_train::{Evaluation, TokenizedDataset, evaluate};
 struct Report<'a> {
     #[serde(flatten)]
     eval: &'a Evaluation,
+    data: SplitSummary,
+    data_warnings: Vec<String>,
     rows_hash: String,
     truncated: usize,
     resolved: Resolved,
@@ -30,26 +33,19 @@ pub fn run(arguments: &Eval) -> Outcome {
     let Loaded { mut model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
     notes.iter().for_each(warn);
     let max_length = report::max_length(arguments.max_length, model.config())?;
-    let options = LoadOptions {
-        text_column: arguments.columns.text_column.clone(),
-        label_column: arguments.columns.label_column.clone(),
-        label_names: model.config().named_labels(),
-        ..LoadOptions::default()
-    };
-    let rows = report::load_for_evaluation(&arguments.data, options)?;
+    let options = arguments.columns.options(Some(&model.config().data_columns()));
+    let (rows, remarks) = data::load_evaluation(&arguments.data, &options)?;
+    remarks.iter().for_each(warn);
+    let (rows, remark) = rows.aligned(&model.config().label_names(), "the model")?;
+    remark.iter().for_each(note);
     let rows = report::sampled(&rows, arguments.samples, arguments.sample_seed);
     let rows_hash = rows.sha256();
     let tokenized = TokenizedDataset::new(&rows, &tokenizer, max_length)?;
-    if !arguments.json {
-        note(resolved.line());
-        if tokenized.truncated() > 0 {
-            warn(format!(
-                "{} of {} texts are truncated at {max_length} tokens",
-                tokenized.truncated(),
-                rows.len()
-            ));
-        }
-    }
+    let (summary, warnings) =
+        (SplitSummary::new("test", &rows, &tokenized), data_summary::warnings(None, Some(&rows)));
+    note(resolved.line());
+    data_summary::print(std::slice::from_ref(&summary));
+    warnings.iter().for_each(warn);
     let batch = arguments.batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows);
     let mut progress = report::EvalProgress(Progress::new("eval", tokenized.len()));
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
@@ -63,6 +59,8 @@ pub fn run(arguments: &Eval) -> Outcome {
         let machine = Machine::look();
         return output::json(&Report {
             eval: &eval,
+            data: summary,
+            data_warnings: warnings,
             rows_hash,
             truncated,
             resolved,
@@ -70,5 +68,5 @@ pub fn run(arguments: &Eval) -> Outcome {
             peak_rss_bytes: peak_rss_bytes(),
         });
     }
-    report::print_evaluation(&eval, &model.config().label_names())
+    report::print_evaluation(&eval)
 }

@@ -2,9 +2,10 @@
 
 use super::{Resolved, resolve};
 use crate::args::{Recipe, Samples, Train};
+use crate::data_summary::{self, SplitSummary};
 use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
-use crate::output::{self, Failure, Outcome, Style, note, paint, thousands, warn};
+use crate::output::{self, Failure, Outcome, note, printable, thousands, warn};
 use crate::progress::{Progress, duration};
 use crate::report::{self, EvalProgress, RunObserver};
 use serde::Serialize;
@@ -12,10 +13,12 @@ use std::fs;
 use std::io::{ErrorKind, LineWriter};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use vitrine_bert::{BertConfig, BertError, BertForSequenceClassification, StagedFiles, Tokenizer};
+use vitrine_bert::{
+    BertConfig, BertError, BertForSequenceClassification, DataColumns, Loaded, StagedFiles, Tokenizer,
+};
 use vitrine_tensor::Error;
 use vitrine_train::data::batching::EvalBatch;
-use vitrine_train::data::{self, Dataset, LoadOptions, Splits};
+use vitrine_train::data::{self, Dataset, Splits, classes};
 use vitrine_train::schedule::ScheduleKind;
 use vitrine_train::{Evaluation, TokenizedDataset, TrainError, TrainSettings, TrainSummary, corpus, predict};
 
@@ -50,6 +53,8 @@ struct RunReport {
     resolved: Resolved,
     machine: Machine,
     rows: RowsReport,
+    data: Vec<SplitSummary>,
+    data_warnings: Vec<String>,
     schedule_warnings: Vec<String>,
     notes: Vec<String>,
     train: TrainSummary,
@@ -108,8 +113,9 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
-    let (train_rows, test_rows) = rows(arguments, &defaults)?;
-    let (mut model, tokenizer, mut notes) = model(arguments, &train_rows, seed)?;
+    let Splits { train: train_rows, test: test_rows, mut notes } = rows(arguments, &defaults)?;
+    let Start { mut model, tokenizer, train: train_rows, test: test_rows } =
+        start(arguments, train_rows, test_rows, seed, &mut notes)?;
     let positions = model.config().max_position_embeddings;
     let recipe_length = defaults.max_length.map(|length| length.min(positions));
     let max_length = report::max_length(arguments.max_length.or(recipe_length), model.config())?;
@@ -120,6 +126,11 @@ pub fn run(arguments: &Train) -> Outcome {
     let train_tokens = TokenizedDataset::new(&train_rows, &tokenizer, max_length)?;
     let test_tokens =
         test_rows.as_ref().map(|rows| TokenizedDataset::new(rows, &tokenizer, max_length)).transpose()?;
+    let mut splits = vec![SplitSummary::new("train", &train_rows, &train_tokens)];
+    if let (Some(rows), Some(tokens)) = (&test_rows, &test_tokens) {
+        splits.push(SplitSummary::new("test", rows, tokens));
+    }
+    let data_warnings = data_summary::warnings(Some(&train_rows), test_rows.as_ref());
     let settings = settings(arguments, &defaults, seed, max_length, train_tokens.len());
     let total_steps = settings.train.total_steps(train_tokens.len());
     let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
@@ -130,16 +141,15 @@ pub fn run(arguments: &Train) -> Outcome {
         notes.push(format!("{wanted} training rows wanted, {there} drawn: some label has no more"));
     }
     notes.iter().for_each(note);
+    data_summary::print(&splits);
+    data_warnings.iter().for_each(warn);
     note(format!(
-        "{} training rows, {} tokens, {} truncated at {max_length}; {total_steps} steps of {} rows",
-        train_tokens.len(),
-        thousands(train_tokens.tokens()),
-        train_tokens.truncated(),
+        "texts are cut at {max_length} tokens; {total_steps} steps of {} rows",
         settings.train.batch_size,
     ));
     schedule_warnings.iter().for_each(warn);
     if test_tokens.is_none() {
-        warn("no test split: nothing will be evaluated; name one with --test-data");
+        warn("no labelled test split: nothing will be evaluated; name one with --test-data");
     }
 
     let rows_at_once = settings.train.batch_size.min(train_tokens.len());
@@ -186,6 +196,8 @@ pub fn run(arguments: &Train) -> Outcome {
             test_hash: test_rows.as_ref().map(Dataset::sha256),
             test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
         },
+        data: splits,
+        data_warnings,
         settings,
         resolved,
         machine: Machine::look(),
@@ -226,13 +238,13 @@ pub fn run(arguments: &Train) -> Outcome {
         output::json(&report)?;
     } else {
         if let Some(eval) = &report.eval {
-            report::print_evaluation(eval, &model.config().label_names())?;
+            report::print_evaluation(eval)?;
         }
         if arguments.model.is_none() {
             show_sentences(&model, &tokenizer)?;
         }
     }
-    note(format!("saved in {}", paint(&std::io::stderr(), Style::Bold, &output.display().to_string())));
+    note(format!("saved in {}", output.display()));
     Ok(())
 }
 
@@ -326,20 +338,18 @@ fn settings(arguments: &Train, defaults: &Defaults, seed: u64, max_length: usize
     }
 }
 
-/// The rows to train on and, where there are any, to evaluate on, drawn as the options say.
-fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<(Dataset, Option<Dataset>)> {
-    let options = LoadOptions {
-        text_column: arguments.columns.text_column.clone(),
-        label_column: arguments.columns.label_column.clone(),
-        ..LoadOptions::default()
-    };
-    let Splits { train, mut test } = match &arguments.data {
+/// The rows to train on and, where there are any, to evaluate on, drawn as the options say, and remarks on them.
+fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<Splits> {
+    let options = arguments.columns.options(None);
+    let Splits { train, mut test, mut notes } = match &arguments.data {
         Some(path) => data::load_splits(path, &options)?,
         None => corpus::splits(0),
     };
     if let Some(path) = &arguments.test_data {
-        let label_names = Some(train.label_names.clone());
-        test = Some(report::load_for_evaluation(path, LoadOptions { label_names, ..options })?);
+        let (rows, remarks) = data::load_evaluation(path, &options)?;
+        let (rows, remark) = rows.aligned(&train.label_names, "the training rows")?;
+        notes.extend(remarks.into_iter().chain(remark));
+        test = Some(rows);
     }
     let labels = train.class_counts().iter().filter(|&&count| count > 0).count();
     if labels < 2 {
@@ -356,15 +366,27 @@ fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<(Dataset, Option<Data
     let train = report::sampled(&train, count(arguments.train_samples, defaults.train_samples), seed);
     let test =
         test.map(|rows| report::sampled(&rows, count(arguments.test_samples, defaults.test_samples), seed));
-    Ok((train, test))
+    Ok(Splits { train, test, notes })
 }
 
-/// The model and tokenizer to start from, with a head for the rows' classes, and remarks on how they were made.
-fn model(
+/// Where training starts: a model with a class for each of the rows' classes.
+struct Start {
+    model: BertForSequenceClassification,
+    tokenizer: Tokenizer,
+    train: Dataset,
+    test: Option<Dataset>,
+}
+
+/// The model and tokenizer to start from; `notes` says how they were made. A classifier that the checkpoint brings keeps its
+/// classes in their order, and rows are given these by name; it is saved with the data's names.
+fn start(
     arguments: &Train,
-    rows: &Dataset,
+    train: Dataset,
+    test: Option<Dataset>,
     seed: u64,
-) -> Outcome<(BertForSequenceClassification, Tokenizer, Vec<String>)> {
+    notes: &mut Vec<String>,
+) -> Outcome<Start> {
+    let columns = DataColumns { text: train.text_column.clone(), label: train.label_column.clone() };
     let Some(folder) = &arguments.model else {
         let tokenizer = Tokenizer::from_vocabulary(&corpus::vocabulary())?;
         // About a million parameters: enough for short reviews, seconds an epoch.
@@ -377,13 +399,58 @@ fn model(
             max_position_embeddings: 128,
             ..BertConfig::bert_mini()
         }
-        .with_labels(&rows.label_names);
+        .with_labels(&train.label_names);
         let model = BertForSequenceClassification::random(config, seed)?;
-        let note = "no --model and --data: a small BERT from scratch on the embedded corpus".into();
-        return Ok((model, tokenizer, vec![note]));
+        notes.push("no --model and --data: a small BERT from scratch on the embedded corpus".into());
+        return Ok(Start { model, tokenizer, train, test });
     };
-    let loaded = BertForSequenceClassification::from_pretrained(folder, &rows.label_names, seed)?;
-    Ok((loaded.model, loaded.tokenizer, loaded.notes))
+    let kept = match arguments.new_head {
+        true => None,
+        false => match BertForSequenceClassification::load(folder) {
+            Ok(loaded) => Some(loaded),
+            Err(BertError::NoClassifier { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let Some(Loaded { mut model, tokenizer, notes: remarks }) = kept else {
+        let loaded = BertForSequenceClassification::from_pretrained(folder, &train.label_names, seed)?;
+        notes.extend(loaded.notes);
+        let mut model = loaded.model;
+        model.describe(&train.label_names, &columns)?;
+        return Ok(Start { model, tokenizer: loaded.tokenizer, train, test });
+    };
+    notes.extend(remarks);
+    let known = model.config().label_names();
+    let data_names = train.label_names.clone();
+    let fits = |rows: Dataset| {
+        rows.aligned(&known, "the checkpoint's classifier").map_err(|error| match error {
+            TrainError::Classes { .. } => {
+                Failure::Run(format!("{error}, --new-head starts a new classifier with the data's classes"))
+            }
+            error => error.into(),
+        })
+    };
+    let (mut train, remark) = fits(train)?;
+    notes.extend(remark);
+    let mut test = test.map(fits).transpose()?.map(|(rows, _)| rows);
+    let names = saved_names(&data_names, &known);
+    model.describe(&names, &columns)?;
+    train.label_names.clone_from(&names);
+    if let Some(test) = &mut test {
+        test.label_names = names;
+    }
+    Ok(Start { model, tokenizer, train, test })
+}
+
+/// The names of a kept classifier's classes after training: the data's where the data have names, else the model's.
+fn saved_names(data: &[String], known: &[String]) -> Vec<String> {
+    let mut names = known.to_vec();
+    if let Some((map, _)) = classes::align(data, known).filter(|_| !classes::unnamed(data)) {
+        for (name, class) in data.iter().zip(map) {
+            names[class as usize].clone_from(name);
+        }
+    }
+    names
 }
 
 /// The first of runs/train-001, runs/train-002, .. that does not exist; another run that starts now gets another.
@@ -404,7 +471,11 @@ fn show_sentences(model: &BertForSequenceClassification, tokenizer: &Tokenizer) 
     let names = model.config().label_names();
     for (text, prediction) in corpus::UNSEEN.iter().zip(predict(model, tokenizer, &corpus::UNSEEN)?) {
         let best = prediction.ranked()[0];
-        output::line(format!("{:<8} {:.4}  {text}", names[best], prediction.probabilities[best]))?;
+        output::line(format!(
+            "{:<8} {:.4}  {text}",
+            printable(&names[best]),
+            prediction.probabilities[best]
+        ))?;
     }
     Ok(())
 }

@@ -8,9 +8,9 @@ mod outputs;
 mod tables;
 mod tokenizers;
 
-use common::{model, path, refuse, refused, snapshot, succeed, text, train};
+use common::{model, path, refuse, refused, snapshot, succeed, text, train, vitrine};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;

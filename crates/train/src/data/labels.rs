@@ -75,7 +75,8 @@ pub(super) fn resolve(
         .map(|RawRow { text, label, .. }| Example { text, label: classes.index[&spelled(&label)] })
         .collect();
     let source = source.display().to_string();
-    let dataset = Dataset { examples, label_names: classes.names, source, text_column, label_column };
+    let label_names = classes.names;
+    let dataset = Dataset { examples, label_names, source, split: None, text_column, label_column };
     Ok(Resolved::Labelled { dataset, unused: unused.into_iter().cloned().collect() })
 }
 

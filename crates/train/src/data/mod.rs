@@ -51,6 +51,8 @@ pub struct Dataset {
     pub label_names: Vec<String>,
     /// Where the rows come from, for a reader.
     pub source: String,
+    /// The split of a folder that these rows are; `None` for a file.
+    pub split: Option<String>,
     /// The column of a table that the texts come from.
     pub text_column: Option<String>,
     /// The column of a table that the labels come from.
@@ -86,6 +88,7 @@ impl Dataset {
             examples: rows.iter().map(|&row| self.examples[row].clone()).collect(),
             label_names: self.label_names.clone(),
             source: self.source.clone(),
+            split: self.split.clone(),
             text_column: self.text_column.clone(),
             label_column: self.label_column.clone(),
         }
@@ -207,7 +210,9 @@ pub fn load_evaluation(path: &Path, options: &LoadOptions) -> Result<(Dataset, V
 fn labelled_split(root: &Path, options: &LoadOptions, notes: &mut Vec<String>) -> Result<Option<Dataset>> {
     for split in EVALUATION {
         match load_split(root, split, options, notes)? {
-            Some(Resolved::Labelled { dataset, .. }) => return Ok(Some(dataset)),
+            Some(Resolved::Labelled { dataset, .. }) => {
+                return Ok(Some(Dataset { split: Some(split.to_owned()), ..dataset }));
+            }
             Some(Resolved::Unlabelled { rows, why, .. }) => notes.push(format!(
                 "{}: the {rows} rows of its `{split}` split are left out of the evaluation: {why}",
                 root.display()
@@ -407,11 +412,13 @@ fn hub_name(path: &Path) -> bool {
         && path.extension().is_none()
 }
 
-/// The entries of a folder, sorted by name.
+/// The entries of a folder, sorted by name; those whose names begin with a dot are not data.
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     let mut paths: Vec<PathBuf> =
         entries.map_err(|source| TrainError::Read { path: folder.to_owned(), source })?;
+    // Such as `._train.parquet`, which macOS writes beside `train.parquet`.
+    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
     paths.sort();
     Ok(paths)
 }
