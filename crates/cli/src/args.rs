@@ -299,12 +299,16 @@ pub struct Predict {
     /// Folder of a classifier.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Texts to classify.
-    #[arg(value_name = "TEXT", required_unless_present = "file")]
+    /// Texts to classify; '-', or none at all, reads them from standard input, a text a line.
+    #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
-    /// A file with a text a line, or JSONL with a `text` field; '-' is standard input.
+    /// A table (.csv, .tsv, .jsonl, .json, .parquet) with a column of texts, or a file with a text a line; '-' is standard
+    /// input.
     #[arg(long, value_name = "FILE|-", conflicts_with = "texts")]
     pub file: Option<PathBuf>,
+    /// Column (or JSON field) with the text; default: that of the model's training, else text, review, sentence or content.
+    #[arg(long, value_name = "NAME")]
+    pub text_column: Option<String>,
     /// How many labels to show for each text, the likeliest first.
     #[arg(long, value_parser = count, default_value_t = 1, value_name = "K")]
     pub top_k: usize,

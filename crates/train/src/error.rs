@@ -163,6 +163,17 @@ pub enum TrainError {
         /// How many there are by their names.
         expected: usize,
     },
+    /// Lines of texts that begin with the header of a table.
+    #[error(
+        "{place}: `{header}` is the header of a table, not a text; pass it as a file named .csv, .tsv or .jsonl: \
+         --file FILE.csv"
+    )]
+    TableOfTexts {
+        /// The first line.
+        place: Place,
+        /// The line, shortened.
+        header: String,
+    },
     /// Rows without labels where labels are needed.
     #[error("{data}: none of its {rows} rows has a label (every one is empty or -1); see --label-column")]
     Unlabelled {

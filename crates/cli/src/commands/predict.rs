@@ -2,12 +2,12 @@
 
 use super::resolve;
 use crate::args::Predict;
-use crate::output::{self, Failure, Outcome, warn};
+use crate::output::{self, Failure, Outcome, note, printable, warn};
 use serde::Serialize;
-use std::fs;
-use std::io::Read;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use vitrine_bert::{BertForSequenceClassification, Loaded};
+use vitrine_train::data::{self, LoadOptions, TextLines};
 use vitrine_train::{Prediction, predict};
 
 /// Texts classified before their results are printed.
@@ -35,26 +35,54 @@ struct Scored<'a> {
 /// Runs the command.
 pub fn run(arguments: &Predict) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let texts = match &arguments.file {
-        Some(path) => read_texts(path)?,
-        None => arguments.texts.clone(),
-    };
     let Loaded { mut model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
     notes.iter().for_each(warn);
+    let options = LoadOptions {
+        text_column: arguments.text_column.clone(),
+        remembered_text_column: model.config().data_columns().text,
+        ..LoadOptions::default()
+    };
+    let given = match (&arguments.file, &arguments.texts[..]) {
+        (Some(path), _) if path == Path::new("-") => None,
+        (Some(path), _) => Some(data::read_texts(path, &options)?),
+        (None, []) => None,
+        (None, [only]) if only == "-" => None,
+        (None, texts) => Some(texts.to_vec()),
+    };
     let positions = model.config().max_position_embeddings;
     // The texts of a batch are not the user's to choose, so only the device is.
     let failed = |error, model: &_| super::explained(error, model, positions, (1, ""));
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     moved.map_err(|error| failed(error.into(), &model))?;
     let names = model.config().label_names();
-    for texts in texts.chunks(BATCH) {
+    let classify = |texts: &[String]| -> Outcome {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let predictions = predict(&model, &tokenizer, &texts).map_err(|error| failed(error, &model))?;
-        for (text, prediction) in texts.iter().zip(predictions) {
-            print(arguments, text, &prediction, &names)?;
-        }
+        texts.iter().zip(predictions).try_for_each(|(text, p)| print(arguments, text, &p, &names))
+    };
+    if let Some(texts) = given {
+        return texts.chunks(BATCH).try_for_each(classify);
     }
-    Ok(())
+    if io::stdin().is_terminal() {
+        note("reading texts from standard input, one a line; Ctrl-D ends");
+    }
+    let mut lines = TextLines::new(io::stdin().lock(), "standard input", &options);
+    let mut any = false;
+    loop {
+        // Every text is answered before the next is waited for; what is there already is classified together.
+        let texts = lines.ready(BATCH)?;
+        if texts.is_empty() {
+            break;
+        }
+        any = true;
+        classify(&texts)?;
+    }
+    if any {
+        return Ok(());
+    }
+    Err(Failure::Usage(
+        "no text: give TEXT, or --file FILE, or texts on standard input, one a line".to_owned(),
+    ))
 }
 
 fn print(arguments: &Predict, text: &str, prediction: &Prediction, names: &[String]) -> Outcome {
@@ -71,7 +99,8 @@ fn print(arguments: &Predict, text: &str, prediction: &Prediction, names: &[Stri
             top: if arguments.top_k > 1 { shown } else { Vec::new() },
         });
     }
-    let labels: Vec<String> = shown.iter().map(|s| format!("{} {:.4}", s.label, s.score)).collect();
+    let labels: Vec<String> =
+        shown.iter().map(|s| format!("{} {:.4}", printable(s.label), s.score)).collect();
     // A line a text, and no commands for the terminal.
     let text = text.replace(char::is_control, " ");
     output::line(format!("{}\t{text}", labels.join("  ")))?;
@@ -79,44 +108,4 @@ fn print(arguments: &Predict, text: &str, prediction: &Prediction, names: &[Stri
         warn(format!("only the first {} tokens of this text were read", prediction.tokens));
     }
     Ok(())
-}
-
-/// A text a line, or JSONL with a `text` field (told by the file's name, or by the first line being a JSON object); blank
-/// lines are skipped.
-fn read_texts(path: &Path) -> Outcome<Vec<String>> {
-    let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
-    let failure = |error: std::io::Error| Failure::Run(format!("{name}: {error}"));
-    let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes).map_err(failure)?;
-    } else {
-        bytes = fs::read(path).map_err(failure)?;
-    }
-    let content = String::from_utf8(bytes).map_err(|error| {
-        Failure::Run(format!(
-            "{name}: byte {} is not UTF-8; save the file as UTF-8",
-            error.utf8_error().valid_up_to()
-        ))
-    })?;
-    let content = content.strip_prefix('\u{feff}').unwrap_or(&content);
-    let lines: Vec<(usize, &str)> =
-        content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
-    if lines.is_empty() {
-        return Err(Failure::Run(format!("{name}: no text to classify")));
-    }
-    let is_object =
-        |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|value| value.is_object());
-    let named = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
-    if !named && !lines.first().is_some_and(|(_, line)| is_object(line)) {
-        return Ok(lines.into_iter().map(|(_, line)| line.to_owned()).collect());
-    }
-    let text_of = |(index, line): (usize, &str)| {
-        let value: serde_json::Value = serde_json::from_str(line)
-            .map_err(|error| Failure::Run(format!("{name}, line {}: not valid JSON: {error}", index + 1)))?;
-        let text = value.get("text").and_then(|text| text.as_str());
-        text.map(str::to_owned).ok_or_else(|| {
-            Failure::Run(format!("{name}, line {}: no field `text` with a string in it", index + 1))
-        })
-    };
-    lines.into_iter().map(text_of).collect()
 }

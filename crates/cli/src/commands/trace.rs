@@ -1,7 +1,7 @@
 //! `vitrine trace`: every operation of one forward pass, in order.
 
 use crate::args::Trace;
-use crate::output::{self, Align, Outcome, bytes, line, si, table, warn};
+use crate::output::{self, Align, Outcome, bytes, line, printable, si, table, warn};
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_autograd::Tape;
@@ -110,7 +110,7 @@ fn print(report: &Report) -> Outcome {
         report.seconds * 1e3,
         inside * 1e3
     ))?;
-    line(format!("{} {:.4}", report.label, report.score))?;
+    line(format!("{} {:.4}", printable(&report.label), report.score))?;
     if report.truncated {
         warn(format!("only the first {} tokens of this text were read", report.tokens));
     }

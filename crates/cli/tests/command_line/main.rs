@@ -1,6 +1,7 @@
 //! The command line as its users meet it: runs that succeed, and misuse that gets one clear line and the right exit code.
 
 mod checkpoints;
+mod classes;
 mod common;
 #[cfg(target_os = "linux")]
 mod cuda;
@@ -186,9 +187,9 @@ fn bad_input_is_one_line_that_says_where() {
         &["same.csv", "same label"],
     );
     let broken = file("texts.jsonl", "{\"text\": \n{\"text\": \"fine\"}\n");
-    refuse(1, &["predict", "--model", path(&model), "--file", &broken], &["texts.jsonl, line 1", "JSON"]);
+    refuse(1, &["predict", "--model", path(&model), "--file", &broken], &["texts.jsonl:1", "JSON"]);
     let other = file("other.jsonl", "{\"text\": \"fine\"}\n{\"review\": \"fine\"}\n");
-    refuse(1, &["predict", "--model", path(&model), "--file", &other], &["other.jsonl, line 2", "`text`"]);
+    refuse(1, &["predict", "--model", path(&model), "--file", &other], &["other.jsonl:2", "`text`"]);
     eval(&file("not.parquet", "PAR1 this is not a parquet file"), &["not.parquet"]);
 
     let broken = |name: &str, change: &dyn Fn(&Path)| {

@@ -19,6 +19,7 @@ mod labels;
 mod parquet;
 pub mod sampling;
 mod table;
+mod texts;
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +33,7 @@ use crate::{Place, Result, TrainError, error::shortened};
 pub use labels::MAX_CLASSES;
 use labels::Resolved;
 use table::{RawTable, Wanted};
+pub use texts::{TextLines, read_texts};
 
 /// A text and the index of its class.
 #[derive(Clone, Debug, PartialEq, Eq)]

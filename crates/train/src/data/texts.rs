@@ -1,0 +1,110 @@
+//! Texts without labels: what `vitrine predict` reads.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{Place, Result, TrainError, error::shortened};
+
+use super::{LoadOptions, columns, format_of, read_file, read_text, table::Wanted};
+
+/// The texts of a file, in order: those of a table's text column, or else a text a line, blank lines included.
+///
+/// # Errors
+/// As [`load`](super::load); nothing is asked of labels.
+pub fn read_texts(path: &Path, options: &LoadOptions) -> Result<Vec<String>> {
+    let texts: Vec<String> = if format_of(path).is_some() {
+        let wanted = Wanted { labels: false, ..options.wanted() };
+        read_file(path, wanted)?.rows.into_iter().map(|row| row.text).collect()
+    } else {
+        let text = read_text(path)?;
+        let mut lines = TextLines::new(text.as_bytes(), &path.display().to_string(), options);
+        std::iter::from_fn(|| lines.next().transpose()).collect::<Result<_>>()?
+    };
+    match texts.is_empty() {
+        true => Err(TrainError::Empty { data: path.display().to_string() }),
+        false => Ok(texts),
+    }
+}
+
+/// Texts from a stream, a line each. If the first line is a JSON object that holds a text, every line is one.
+pub struct TextLines<'a, R> {
+    reader: BufReader<R>,
+    path: std::path::PathBuf,
+    options: &'a LoadOptions,
+    line: u64,
+    /// The field that the texts are in, once the first line was a JSON object.
+    field: Option<String>,
+}
+
+impl<'a, R: Read> TextLines<'a, R> {
+    /// `name` is the stream's for messages.
+    pub fn new(stream: R, name: &str, options: &'a LoadOptions) -> Self {
+        TextLines { reader: BufReader::new(stream), path: name.into(), options, line: 0, field: None }
+    }
+
+    /// At least one text, waiting for it, and then as many as are there already, at most `most`; none at the end.
+    ///
+    /// # Errors
+    /// `Read`, `NotUtf8`, and what a JSON object of texts can lack.
+    pub fn ready(&mut self, most: usize) -> Result<Vec<String>> {
+        let mut texts = Vec::new();
+        while texts.len() < most && (texts.is_empty() || self.reader.buffer().contains(&b'\n')) {
+            let Some(text) = self.next()? else { break };
+            texts.push(text);
+        }
+        Ok(texts)
+    }
+
+    fn next(&mut self) -> Result<Option<String>> {
+        let mut bytes = Vec::new();
+        let read = self.reader.read_until(b'\n', &mut bytes);
+        if read.map_err(|source| TrainError::Read { path: self.path.clone(), source })? == 0 {
+            return Ok(None);
+        }
+        self.line += 1;
+        let place = Place::line(&self.path, self.line);
+        for end in [b'\n', b'\r'] {
+            bytes.pop_if(|byte| *byte == end);
+        }
+        let text = super::utf8(bytes, || place.clone())?;
+        if self.line == 1 {
+            let text = text.trim_start_matches('\u{feff}');
+            self.first(text, &place)?;
+        }
+        let text = if self.line == 1 { text.trim_start_matches('\u{feff}').to_owned() } else { text };
+        let Some(field) = &self.field else { return Ok(Some(text)) };
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|source| TrainError::Json { place: place.clone(), source })?;
+        match value.get(field) {
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            _ => Err(TrainError::ColumnType {
+                place,
+                column: field.clone(),
+                expected: "a string",
+                got: "none".to_owned(),
+            }),
+        }
+    }
+
+    /// Decides by the first line what the stream is.
+    fn first(&mut self, line: &str, place: &Place) -> Result<()> {
+        let wanted = Wanted { labels: false, ..self.options.wanted() };
+        if let Ok(Value::Object(object)) = serde_json::from_str(line) {
+            let names: Vec<String> = object.keys().cloned().collect();
+            let (text, _) = columns::find(&names, wanted, place)?;
+            self.field = Some(names[text].clone());
+            return Ok(());
+        }
+        // A header is no text, and the lines below it are no texts either.
+        for delimiter in [',', '\t', ';'] {
+            let names: Vec<String> =
+                line.split(delimiter).map(|name| name.trim_matches(['"', ' ']).to_owned()).collect();
+            if names.len() > 1 && columns::find(&names, wanted, place).is_ok() {
+                return Err(TrainError::TableOfTexts { place: place.clone(), header: shortened(line) });
+            }
+        }
+        Ok(())
+    }
+}
