@@ -6,6 +6,7 @@ mod common;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod outputs;
+mod predict;
 mod tables;
 mod tokenizers;
 
