@@ -24,7 +24,7 @@ pub use batch::TokenBatch;
 pub use config::{BertConfig, CONFIG_FILE};
 pub use cost::Cost;
 pub use encoder::{Encoded, Observe};
-pub use error::{BertError, Result};
+pub use error::{BertError, FolderProblem, Result};
 pub use files::{StagedFiles, write_atomically};
 pub use model::{
     AnyModel, BertForMaskedLm, BertForSequenceClassification, BertModel, Classified, Loaded, load_any,
