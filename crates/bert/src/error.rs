@@ -26,6 +26,14 @@ pub enum BertError {
         /// The file.
         path: PathBuf,
     },
+    /// A folder cannot take a model, or cannot be read now.
+    #[error("{}: {why}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not, and what to do.
+        why: FolderProblem,
+    },
     /// A JSON file does not parse, or a field has another type than it should.
     #[error("{}: {source}", path.display())]
     Json {
@@ -145,4 +153,42 @@ pub enum BertError {
     /// The tape refused an operation.
     #[error(transparent)]
     Autograd(#[from] vitrine_autograd::AutogradError),
+}
+
+/// What keeps a folder from taking a model, or from being read.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderProblem {
+    /// Something is in it that may be of use to somebody.
+    #[error("the folder is not empty; choose another or pass --overwrite")]
+    NotEmpty,
+    /// Another run writes into it.
+    #[error("another run{} writes into this folder; wait for its end or choose another folder", process(*pid))]
+    InUse {
+        /// Its process, if its files say so.
+        pid: Option<u32>,
+    },
+    /// It is a file, a device or the like.
+    #[error("there is a file of this name; choose another")]
+    NotAFolder,
+    /// It is a link without a target.
+    #[error("a symbolic link to {}, which does not exist; make that folder or choose another", target.display())]
+    DanglingLink {
+        /// What the link says.
+        target: PathBuf,
+    },
+    /// The path leads to another folder, or another model is in it, than when the work began.
+    #[error("another program has changed the model or moved the folder meanwhile")]
+    Changed,
+    /// A run was killed while it replaced the model, and what it left to do cannot be done.
+    #[error(
+        "a killed run has left the replacement of this model unfinished, and it cannot be finished: {error}"
+    )]
+    Unfinished {
+        /// What failed.
+        error: String,
+    },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or(String::new(), |pid| format!(" (process {pid})"))
 }

@@ -1,42 +1,80 @@
-//! [`StagedFiles`]: several files that appear together, or not at all.
+//! [`StagedFiles`]: the files of a model folder, which appear together or not at all.
 
-use crate::{BertError, Result};
-use std::fs::File;
-use std::io::{BufWriter, Write};
+mod claim;
+mod replace;
+mod reserve;
+#[cfg(test)]
+mod tests;
+
+use crate::{BertError, CONFIG_FILE, FolderProblem, Result, WEIGHTS_FILE};
+use claim::{Claim, Stamp};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Files of one folder, written beside their final names and renamed at the end.
+/// What a run of this program writes into a model folder, in the order in which loaders look for it. A new model replaces all
+/// of it: what it has none of is removed, since `added_tokens.json` or a report of another model would speak of this one.
+const MODEL_FILES: [&str; 9] = [
+    CONFIG_FILE,
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "vocab.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    WEIGHTS_FILE,
+    "run.json",
+    "metrics.jsonl",
+];
+
+/// What the folders of new files, and of old ones that leave, are called.
+const NEW: &str = "vitrine-new";
+const OLD: &str = "vitrine-old";
+
+/// Files of one folder that get their names together, by [`commit`](StagedFiles::commit); until then nothing in the folder
+/// changes for a reader, and dropping the value removes what was written.
 ///
-/// Until [`commit`](StagedFiles::commit) nothing in the folder changes for a reader; dropping the value removes what was
-/// written. A full disk is thus an error before the first rename. Renaming also leaves a file alone that somebody has
-/// mapped into memory, such as the weights that are being written back to their own folder.
+/// - While the value lives no other run writes into the folder.
+/// - A process that is killed leaves the old files or the new ones, never some of each (`files/replace.rs` says how).
+/// - Files are replaced by renaming, which leaves alone what somebody has mapped into memory, such as the weights that are
+///   being written back to their own folder.
 pub struct StagedFiles {
+    claim: Claim,
     folder: PathBuf,
-    /// Whether the folder is of this value's making.
-    made: bool,
-    /// Temporary and final names.
-    staged: Vec<(PathBuf, PathBuf)>,
+    /// Where files are until they get their names: inside `folder`, so on the same file system.
+    staging: PathBuf,
+    /// Each name with its file, whose position is the end of what was written.
+    files: Vec<(String, File)>,
+    /// What stood in the folder when it was claimed, or was put there by `commit`.
+    stands: Stamp,
 }
 
 impl StagedFiles {
-    /// Creates the folder if there is none.
+    /// Claims a folder, whatever is in it, and makes it if there is none.
     ///
     /// # Errors
-    /// `Io`.
+    /// `Folder` if another run writes into it, or it is no folder; `Io` if nothing can be written there.
     pub fn new(folder: &Path) -> Result<Self> {
-        let made = !folder.exists();
-        std::fs::create_dir_all(folder)
-            .map_err(|source| BertError::Io { path: folder.to_owned(), source })?;
-        Ok(StagedFiles { folder: folder.to_owned(), made, staged: Vec::new() })
+        Self::of(Claim::new(folder)?, folder)
     }
 
-    /// As [`StagedFiles::new`] in a folder that nobody else has made.
+    /// As [`StagedFiles::new`], of a folder that is missing or empty. What a killed run has left does not count.
     ///
     /// # Errors
-    /// `Io`, of the kind `AlreadyExists` if there is such a folder.
-    pub fn in_new_folder(folder: &Path) -> Result<Self> {
-        std::fs::create_dir(folder).map_err(|source| BertError::Io { path: folder.to_owned(), source })?;
-        Ok(StagedFiles { folder: folder.to_owned(), made: true, staged: Vec::new() })
+    /// The same, and `Folder` if it is not empty.
+    pub fn in_empty_folder(folder: &Path) -> Result<Self> {
+        let claim = Claim::new(folder)?;
+        match claim::is_empty(folder) {
+            Ok(true) => Self::of(claim, folder),
+            Ok(false) => Err(BertError::Folder { folder: folder.to_owned(), why: FolderProblem::NotEmpty }),
+            Err(source) => Err(BertError::Io { path: folder.to_owned(), source }),
+        }
+    }
+
+    fn of(claim: Claim, folder: &Path) -> Result<Self> {
+        let staging = folder.join(claim::partial(NEW));
+        fs::create_dir(&staging).map_err(|source| BertError::Io { path: folder.to_owned(), source })?;
+        let stands = Stamp::of(folder);
+        Ok(StagedFiles { claim, folder: folder.to_owned(), staging, files: Vec::new(), stands })
     }
 
     /// Where the files will be.
@@ -44,16 +82,42 @@ impl StagedFiles {
         &self.folder
     }
 
-    /// Opens one file, for a log that grows while other files are made.
+    fn io(&self, name: &str) -> impl FnOnce(io::Error) -> BertError + use<> {
+        let path = self.folder.join(name);
+        |source| BertError::Io { path, source }
+    }
+
+    /// Takes room on the disk for a file that will be written later, so that a full disk shows now.
     ///
     /// # Errors
-    /// `Io` naming the file.
+    /// `Io` naming the file and its size, if the disk has no such room.
+    pub fn reserve(&mut self, name: &str, bytes: u64) -> Result<()> {
+        let file = self.create(name)?;
+        reserve::allocate(&file, bytes).map_err(|error| {
+            let mib = bytes as f64 / f64::from(1 << 20);
+            let text = format!("{error}; there has to be room for its {mib:.1} MiB");
+            self.io(name)(io::Error::new(error.kind(), text))
+        })
+    }
+
+    /// Opens one file from its beginning, for a log that grows while other files are made. One that was reserved keeps its
+    /// room until [`commit`](StagedFiles::commit).
+    ///
+    /// # Errors
+    /// `Io` naming the file, also when a folder has its name.
     pub fn create(&mut self, name: &str) -> Result<File> {
-        let path = self.folder.join(name);
-        let temporary = self.folder.join(format!(".{name}.{}.partial", std::process::id()));
-        let file = File::create(&temporary);
-        self.staged.push((temporary, path.clone()));
-        file.map_err(|source| BertError::Io { path, source })
+        if self.folder.join(name).is_dir() {
+            // No file takes the name of a folder.
+            return Err(self.io(name)(io::ErrorKind::IsADirectory.into()));
+        }
+        if let Some((_, file)) = self.files.iter().find(|(there, _)| there == name) {
+            let mut file = file.try_clone().map_err(self.io(name))?;
+            return file.rewind().map(|()| file).map_err(self.io(name));
+        }
+        let file = File::create(self.staging.join(name)).map_err(self.io(name))?;
+        let shared = file.try_clone().map_err(self.io(name))?;
+        self.files.push((name.to_owned(), file));
+        Ok(shared)
     }
 
     /// Writes one file through a buffer.
@@ -63,11 +127,10 @@ impl StagedFiles {
     pub fn write(
         &mut self,
         name: &str,
-        content: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+        content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     ) -> Result<()> {
         let mut writer = BufWriter::with_capacity(1 << 20, self.create(name)?);
-        let written = content(&mut writer).and_then(|()| writer.flush());
-        written.map_err(|source| BertError::Io { path: self.folder.join(name), source })
+        content(&mut writer).and_then(|()| writer.flush()).map_err(self.io(name))
     }
 
     /// Writes one file of known content.
@@ -78,28 +141,50 @@ impl StagedFiles {
         self.write(name, |file| file.write_all(text.as_bytes()))
     }
 
-    /// Makes sure that every file is on the disk, then gives each its name.
+    /// Makes sure that every file is on the disk, then gives each its name. The folder stays claimed.
     ///
     /// # Errors
-    /// `Io` when a file does not fit, or a rename is refused.
-    pub fn commit(self) -> Result<()> {
-        let each = |act: &dyn Fn(&Path, &Path) -> std::io::Result<()>| {
-            self.staged.iter().try_for_each(|(temporary, path)| {
-                act(temporary, path).map_err(|source| BertError::Io { path: path.clone(), source })
-            })
-        };
-        each(&|temporary, path| {
-            // No file takes the name of a folder, and the first renames should not be in vain.
-            if path.is_dir() {
-                return Err(std::io::ErrorKind::IsADirectory.into());
+    /// `Io` when a file does not fit or a rename is refused; `Folder` when another program has put a model there, or a folder of
+    /// that name, since this value was made. Then everything is as it was.
+    pub fn commit(&mut self) -> Result<()> {
+        for (name, file) in &self.files {
+            // What was reserved and not needed goes back. Some file systems say only at the end that the disk is full.
+            let mut position = file;
+            let ended = position.stream_position().and_then(|end| file.set_len(end));
+            ended.and_then(|()| file.sync_all()).map_err(self.io(name))?;
+            if self.folder.join(name).is_dir() {
+                return Err(self.io(name)(io::ErrorKind::IsADirectory.into()));
             }
-            // Some file systems say only now that the disk is full.
-            File::options().write(true).open(temporary)?.sync_all()
-        })?;
-        each(&|temporary, path| std::fs::rename(temporary, path))?;
-        // The names themselves are on the disk once the folder is; some file systems cannot promise that.
-        let _ = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        }
+        self.check_unchanged()?;
+        self.files.clear();
+        replace::replace(&self.folder, &self.staging, &mut |from, to| fs::rename(from, to))?;
+        self.claim.keep();
+        self.stands = Stamp::of(&self.folder);
         Ok(())
+    }
+
+    /// After [`commit`](StagedFiles::commit): replaces one file that has no part in what the model is, such as a report.
+    ///
+    /// # Errors
+    /// `Io`; `Folder` when the folder is not the same or holds another model by now.
+    pub fn rewrite(&self, name: &str, text: &str) -> Result<()> {
+        self.check_unchanged()?;
+        write_atomically(&self.folder.join(name), text.as_bytes())
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        if self.claim.holds() && Stamp::of(&self.folder) == self.stands {
+            return Ok(());
+        }
+        Err(BertError::Folder { folder: self.folder.clone(), why: FolderProblem::Changed })
+    }
+}
+
+impl Drop for StagedFiles {
+    fn drop(&mut self) {
+        // There is none after `commit`, and an error that matters is on its way.
+        let _ = fs::remove_dir_all(&self.staging);
     }
 }
 
@@ -108,76 +193,34 @@ impl StagedFiles {
 /// # Errors
 /// `Io`.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut files = StagedFiles::new(folder)?;
-    files.write(&name, |file| file.write_all(content))?;
-    files.commit()
+    let temporary = path.with_file_name(claim::partial(&name));
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        BertError::Io { path: path.to_owned(), source }
+    })
 }
 
-impl Drop for StagedFiles {
-    fn drop(&mut self) {
-        for (temporary, _) in &self.staged {
-            // Renamed already, or beyond help: an error that matters is on its way.
-            let _ = std::fs::remove_file(temporary);
+/// Reads a model folder whole: finishes what a killed run has begun to replace there, and reads again if a run replaces the
+/// model meanwhile. Also a line for the user, if there was something to finish.
+///
+/// # Errors
+/// `Folder` if the folder does not come to rest; those of `read`.
+pub(crate) fn read_whole<T>(folder: &Path, read: impl Fn() -> Result<T>) -> Result<(T, Option<String>)> {
+    const ATTEMPTS: usize = 5;
+    let mut finished = false;
+    for _ in 0..ATTEMPTS {
+        finished |= claim::settle(folder)?;
+        let before = Stamp::of(folder);
+        let result = read();
+        if before == Stamp::of(folder) && !replace::is_unfinished(folder) {
+            let note =
+                || format!("{}: a killed run had left its new model; it is in place now", folder.display());
+            return result.map(|value| (value, finished.then(note)));
         }
-        if self.made {
-            // Refused, as it should be, where there are files in it.
-            let _ = std::fs::remove_dir(&self.folder);
-        }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_appear_together_or_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let names = || {
-            let entries = std::fs::read_dir(folder.path()).unwrap();
-            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
-            names.sort();
-            names
-        };
-        std::fs::write(folder.path().join("a"), "old").unwrap();
-        let mut files = StagedFiles::new(folder.path()).unwrap();
-        files.write_text("a", "new").unwrap();
-        let full = |_: &mut BufWriter<File>| Err(std::io::ErrorKind::StorageFull.into());
-        assert!(files.write("b", full).is_err());
-        drop(files);
-        assert_eq!(names(), ["a"]);
-        assert_eq!(std::fs::read_to_string(folder.path().join("a")).unwrap(), "old");
-
-        let mut files = StagedFiles::new(folder.path()).unwrap();
-        files.write_text("a", "new").unwrap();
-        files.write_text("b", "new").unwrap();
-        files.commit().unwrap();
-        assert_eq!(names(), ["a", "b"]);
-        assert_eq!(std::fs::read_to_string(folder.path().join("a")).unwrap(), "new");
-
-        // A folder in the place of a file keeps all the others from being replaced.
-        std::fs::create_dir(folder.path().join("c")).unwrap();
-        let mut files = StagedFiles::new(folder.path()).unwrap();
-        files.write_text("a", "newer").unwrap();
-        files.write_text("c", "newer").unwrap();
-        assert!(files.commit().is_err());
-        assert_eq!(names(), ["a", "b", "c"]);
-        assert_eq!(std::fs::read_to_string(folder.path().join("a")).unwrap(), "new");
-    }
-
-    #[test]
-    fn a_folder_that_was_made_for_files_goes_with_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let (given_up, kept) = (folder.path().join("given_up"), folder.path().join("kept"));
-        StagedFiles::new(&given_up).unwrap().write_text("a", "text").unwrap();
-        assert!(!given_up.exists());
-        let mut files = StagedFiles::new(&kept).unwrap();
-        files.write_text("a", "text").unwrap();
-        files.commit().unwrap();
-        assert!(kept.join("a").is_file());
-        StagedFiles::new(folder.path()).unwrap().write_text("a", "text").unwrap();
-        assert!(folder.path().exists());
-    }
+    Err(BertError::Folder { folder: folder.to_owned(), why: FolderProblem::Changed })
 }

@@ -28,7 +28,7 @@ pub use config::{BertConfig, CONFIG_FILE};
 pub use cost::Cost;
 pub use data_columns::DataColumns;
 pub use encoder::{Encoded, Observe};
-pub use error::{BertError, Result};
+pub use error::{BertError, FolderProblem, Result};
 pub use files::{StagedFiles, write_atomically};
 pub use lfs::{lfs_pointer, refuse_lfs_pointer};
 pub use model::{

@@ -7,7 +7,7 @@ use crate::parameters::Builder;
 use crate::pass::Pass;
 use crate::{
     BertConfig, BertError, CONFIG_FILE, DataColumns, KeyReport, Result, StagedFiles, TokenBatch, Tokenizer,
-    Weights, save,
+    Weights, files, save,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -90,6 +90,15 @@ macro_rules! model {
             pub fn save_into(&self, files: &mut StagedFiles, tokenizer: &Tokenizer) -> Result<()> {
                 let tokenizer_files = tokenizer.files(self.config.max_position_embeddings);
                 save::save(files, &self.config.to_json($architecture), &self.parameters, tokenizer_files)
+            }
+
+            /// Takes the room on the disk that `save_into` will need.
+            ///
+            /// # Errors
+            /// `Io` for a full disk.
+            pub fn reserve_in(&self, files: &mut StagedFiles, tokenizer: &Tokenizer) -> Result<()> {
+                let tokenizer_files = tokenizer.files(self.config.max_position_embeddings);
+                save::reserve(files, &self.config.to_json($architecture), &self.parameters, tokenizer_files)
             }
 
             fn pass<'a, 't>(&'a self, tape: &'t Tape, batch: &'a TokenBatch) -> Pass<'a, 't> {
@@ -195,6 +204,12 @@ impl BertForSequenceClassification {
     /// # Errors
     /// Those of reading each file; `NoClassifier`.
     pub fn load(folder: &Path) -> Result<Loaded<Self>> {
+        let (mut loaded, finished) = files::read_whole(folder, || Self::load_now(folder))?;
+        loaded.notes.extend(finished);
+        Ok(loaded)
+    }
+
+    fn load_now(folder: &Path) -> Result<Loaded<Self>> {
         let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
         let tokenizer = tokenizer(folder, &config)?;
         let weights = Weights::open(folder)?;
@@ -211,6 +226,13 @@ impl BertForSequenceClassification {
     /// # Errors
     /// Those of reading each file; `Weights` when a trained head has another number of classes.
     pub fn from_pretrained(folder: &Path, label_names: &[String], seed: u64) -> Result<Loaded<Self>> {
+        let read = || Self::from_pretrained_now(folder, label_names, seed);
+        let (mut loaded, finished) = files::read_whole(folder, read)?;
+        loaded.notes.extend(finished);
+        Ok(loaded)
+    }
+
+    fn from_pretrained_now(folder: &Path, label_names: &[String], seed: u64) -> Result<Loaded<Self>> {
         let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
         let tokenizer = tokenizer(folder, &config)?;
         let weights = Weights::open(folder)?;
@@ -365,6 +387,12 @@ impl AnyModel {
 /// # Errors
 /// Those of reading each file.
 pub fn load_any(folder: &Path) -> Result<AnyModel> {
+    let (mut model, finished) = files::read_whole(folder, || load_any_now(folder))?;
+    model.notes.extend(finished);
+    Ok(model)
+}
+
+fn load_any_now(folder: &Path) -> Result<AnyModel> {
     let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
     let weights = Weights::open(folder)?;
     if weights.contains("classifier.weight") {

@@ -1,11 +1,11 @@
-//! Ctrl-C and `kill` while files are half-written: the work ends at its next step, its files are removed, and then the
+//! Ctrl-C, `kill` and a closed terminal while files are half-written: the work ends at its next step, its files are removed, and then the
 //! process ends as it would have at once.
 
 #[cfg(unix)]
 mod unix {
     use std::sync::atomic::{AtomicI32, Ordering};
 
-    const SIGNALS: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+    const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
     /// The signal that came; 0 for none.
     static SEEN: AtomicI32 = AtomicI32::new(0);
@@ -17,10 +17,12 @@ mod unix {
     }
 
     /// While this value lives, a first signal is only remembered.
-    pub struct Interrupts([libc::sighandler_t; 2]);
+    pub struct Interrupts([libc::sighandler_t; SIGNALS.len()]);
 
     impl Interrupts {
         pub fn watch() -> Self {
+            // SAFETY: no handler is installed. A file above the shell's limit is an error of writing, not the end.
+            unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
             Interrupts(SIGNALS.map(|signal| {
                 let handler: extern "C" fn(libc::c_int) = remember;
                 // SAFETY: the handler stores an atomic and calls `signal`, both of which are allowed in a handler.

@@ -1,7 +1,8 @@
 //! `vitrine init`: a model of any size with random weights, as the start of training from scratch or of measurements.
 
-use super::{check_memory, check_output, named_config, weight_bytes};
+use super::{check_memory, claim_output, named_config, weight_bytes};
 use crate::args::Init;
+use crate::interrupt::Interrupts;
 use crate::output::{Failure, Outcome, note, thousands};
 use vitrine_bert::{BertModel, Tokenizer};
 use vitrine_tensor::Device;
@@ -10,7 +11,8 @@ use vitrine_train::corpus;
 /// Runs the command.
 pub fn run(arguments: &Init) -> Outcome {
     let mut config = named_config("--config", &arguments.config)?;
-    check_output(&arguments.output, arguments.overwrite)?;
+    // Refused now, claimed for good when there is a model.
+    drop(claim_output(&arguments.output, arguments.overwrite)?);
     let tokenizer = match &arguments.tokenizer {
         Some(path) => Tokenizer::from_path(path)?,
         None => {
@@ -33,7 +35,14 @@ pub fn run(arguments: &Init) -> Outcome {
     }
     check_memory(Device::Cpu, weight_bytes(&config), || format!("a model of --config {}", arguments.config))?;
     let model = BertModel::random(config, arguments.seed)?;
-    model.save(&arguments.output, &tokenizer)?;
+    let interrupts = Interrupts::watch();
+    let mut files = claim_output(&arguments.output, arguments.overwrite)?;
+    model.reserve_in(&mut files, &tokenizer)?;
+    model.save_into(&mut files, &tokenizer)?;
+    if interrupts.seen() {
+        return Err(Failure::Run("interrupted: nothing was saved".into()));
+    }
+    files.commit()?;
     note(format!(
         "{} parameters, random with seed {}, saved in {}",
         thousands(model.parameters().numel()),

@@ -14,9 +14,8 @@ use crate::args::{Bench, Command, Compute, DTypeChoice};
 use crate::machine;
 use crate::output::{Failure, Outcome, bytes};
 use serde::Serialize;
-use std::fs;
 use std::path::Path;
-use vitrine_bert::{BertConfig, BertForSequenceClassification, CONFIG_FILE};
+use vitrine_bert::{BertConfig, BertForSequenceClassification, CONFIG_FILE, StagedFiles};
 use vitrine_tensor::cpu::{isa, parallel};
 use vitrine_tensor::{DType, Device, Error, cuda};
 use vitrine_train::TrainError;
@@ -51,20 +50,10 @@ fn named_config(option: &str, name: &str) -> Outcome<BertConfig> {
     }
 }
 
-/// Refuses a folder that is not empty, unless `overwrite`.
-fn check_output(folder: &Path, overwrite: bool) -> Outcome {
-    let refuse = |why: String| Failure::Usage(format!("--output {}: {why}", folder.display()));
-    if folder.is_file() {
-        return Err(refuse("there is a file of this name; choose another".into()));
-    }
-    match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
-        Ok(true) if !overwrite => {
-            Err(refuse("the folder is not empty; choose another or pass --overwrite".into()))
-        }
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refuse(error.to_string())),
-    }
+/// Claims the folder of --output, which has to be missing or empty unless `overwrite`.
+fn claim_output(folder: &Path, overwrite: bool) -> Outcome<StagedFiles> {
+    let claimed = if overwrite { StagedFiles::new(folder) } else { StagedFiles::in_empty_folder(folder) };
+    claimed.map_err(|error| Failure::Usage(format!("--output {error}")))
 }
 
 /// Bytes of a model's weights in f32, up to its head.

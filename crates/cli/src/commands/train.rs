@@ -10,7 +10,7 @@ use crate::progress::{Progress, duration};
 use crate::report::{self, EvalProgress, RunObserver};
 use serde::Serialize;
 use std::fs;
-use std::io::{ErrorKind, LineWriter};
+use std::io::LineWriter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vitrine_bert::{
@@ -26,6 +26,13 @@ use vitrine_train::{Evaluation, TokenizedDataset, TrainError, TrainSettings, Tra
 const REPORT_FILE: &str = "run.json";
 /// A JSON object a step.
 const METRICS_FILE: &str = "metrics.jsonl";
+
+/// Bytes of a step's line in it, at most.
+const METRICS_LINE: u64 = 256;
+/// Bytes of it that are reserved, at most: a run of more steps is not kept waiting for room that it may never use.
+const METRICS_RESERVED: u64 = 64 << 20;
+/// Bytes that are reserved for the report.
+const REPORT_RESERVED: u64 = 64 << 10;
 
 /// The options after recipe and defaults have filled the gaps: what `run.json` stores.
 #[derive(Clone, Debug, Serialize)]
@@ -108,9 +115,9 @@ pub fn run(arguments: &Train) -> Outcome {
         let message = "--model and --data go together; give neither for the embedded default";
         return Err(Failure::Usage(message.into()));
     }
-    if let Some(folder) = &arguments.output {
-        super::check_output(folder, arguments.overwrite)?;
-    }
+    // Refused now, before anything is read, and claimed for good when there is something to train on: until then an
+    // interrupted run has nothing to clean up.
+    drop(claim_output(arguments)?);
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
     let Splits { train: train_rows, test: test_rows, mut notes } = rows(arguments, &defaults)?;
@@ -168,12 +175,13 @@ pub fn run(arguments: &Train) -> Outcome {
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     moved.map_err(|error| failed(error.into(), &model))?;
 
-    let mut files = match &arguments.output {
-        Some(folder) => StagedFiles::new(folder)?,
-        None => fresh_run()?,
-    };
-    let output = files.folder().to_owned();
     let interrupts = Interrupts::watch();
+    let mut files = claim_output(arguments)?;
+    let output = files.folder().to_owned();
+    // A full disk shows now, not when hours of training are to be saved.
+    files.reserve(METRICS_FILE, (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED))?;
+    model.reserve_in(&mut files, &tokenizer)?;
+    files.reserve(REPORT_FILE, REPORT_RESERVED)?;
     let mut observer = RunObserver {
         metrics: LineWriter::new(files.create(METRICS_FILE)?),
         metrics_path: output.join(METRICS_FILE),
@@ -209,13 +217,21 @@ pub fn run(arguments: &Train) -> Outcome {
         eval: None,
     };
     // Model, report and metrics of one run appear together, and replace those of another together.
-    model.save_into(&mut files, &tokenizer)?;
-    files.write_text(REPORT_FILE, &serde_json::to_string_pretty(&report)?)?;
-    files.commit()?;
+    let text = serde_json::to_string_pretty(&report)?;
+    let save = |files: &mut StagedFiles| -> Result<(), BertError> {
+        model.save_into(files, &tokenizer)?;
+        files.write_text(REPORT_FILE, &text)?;
+        files.commit()
+    };
+    if let Err(error) = save(&mut files) {
+        drop(files);
+        return Err(Failure::Run(format!("{error}; {}", kept_elsewhere(&output, save))));
+    }
     if interrupts.seen() {
         return Err(Failure::Run(format!("interrupted: saved in {}, but not evaluated", output.display())));
     }
     drop(interrupts);
+    let mut rewritten = Ok(());
     if let Some(rows) = &test_tokens {
         let mut progress = EvalProgress(Progress::new("eval", rows.len()));
         let eval_batch = report.settings.train.eval_batch;
@@ -232,7 +248,8 @@ pub fn run(arguments: &Train) -> Outcome {
         report.peak_rss_bytes = machine::peak_rss_bytes();
         report.seconds_total = started.elapsed().as_secs_f64();
         let text = serde_json::to_string_pretty(&report)?;
-        vitrine_bert::write_atomically(&output.join(REPORT_FILE), text.as_bytes())?;
+        // What was found is printed first, whatever becomes of the file.
+        rewritten = files.rewrite(REPORT_FILE, &text);
     }
     if arguments.json {
         output::json(&report)?;
@@ -244,6 +261,8 @@ pub fn run(arguments: &Train) -> Outcome {
             show_sentences(&model, &tokenizer)?;
         }
     }
+    rewritten
+        .map_err(|error| Failure::Run(format!("{error}; the model is saved, without this evaluation")))?;
     note(format!("saved in {}", output.display()));
     Ok(())
 }
@@ -453,18 +472,56 @@ fn saved_names(data: &[String], known: &[String]) -> Vec<String> {
     names
 }
 
-/// The first of runs/train-001, runs/train-002, .. that does not exist; another run that starts now gets another.
-fn fresh_run() -> Outcome<StagedFiles> {
-    let runs = Path::new("runs");
-    fs::create_dir_all(runs)
-        .map_err(|error| Failure::Run(format!("runs: {error}; name a folder with --output")))?;
+/// Claims --output, or the first of runs/train-001, runs/train-002, .. that is free: another run that starts now gets another.
+fn claim_output(arguments: &Train) -> Outcome<StagedFiles> {
+    if let Some(folder) = &arguments.output {
+        return super::claim_output(folder, arguments.overwrite);
+    }
     for n in 1..10_000 {
-        match StagedFiles::in_new_folder(&runs.join(format!("train-{n:03}"))) {
-            Err(BertError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
-            result => return Ok(result?),
+        match StagedFiles::in_empty_folder(&Path::new("runs").join(format!("train-{n:03}"))) {
+            Err(BertError::Folder { .. }) => {}
+            claimed => {
+                return claimed.map_err(|error| {
+                    Failure::Usage(format!("{error}; name a folder that can be written with --output"))
+                });
+            }
         }
     }
     Err(Failure::Usage("runs/ is full; name a folder with --output".into()))
+}
+
+/// Saves a trained model that cannot be saved where it should, beside that folder or in the system's temporary one, and says
+/// where.
+fn kept_elsewhere(output: &Path, save: impl Fn(&mut StagedFiles) -> Result<(), BertError>) -> String {
+    let name = fs::canonicalize(output).ok().and_then(|path| Some(path.file_name()?.to_owned()));
+    let name = name.or_else(|| Some(output.file_name()?.to_owned())).unwrap_or_else(|| "model".into());
+    let beside = fs::canonicalize(output.join("..")).or_else(|_| fs::canonicalize(parent(output)));
+    let mut reasons = Vec::new();
+    for place in beside.into_iter().chain([std::env::temp_dir()]) {
+        // Names that are taken are passed over, and then the reason is another one.
+        for n in 1..1000 {
+            let folder = place.join(format!("{}.kept-{n}", name.to_string_lossy()));
+            let saved = StagedFiles::in_empty_folder(&folder).and_then(|mut files| save(&mut files));
+            match saved {
+                Ok(()) => {
+                    return format!(
+                        "the trained model is not lost: it is in {}, not evaluated; move that folder to its place",
+                        folder.display()
+                    );
+                }
+                Err(BertError::Folder { .. }) => {}
+                Err(error) => {
+                    reasons.push(error.to_string());
+                    break;
+                }
+            }
+        }
+    }
+    format!("the trained model is lost: no other place took it ({})", reasons.join("; "))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn show_sentences(model: &BertForSequenceClassification, tokenizer: &Tokenizer) -> Outcome {
