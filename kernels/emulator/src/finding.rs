@@ -1,5 +1,6 @@
 //! What the emulator reports: one bug in a kernel, with everything needed to find it.
 
+use crate::ptx::shown;
 use std::fmt;
 
 /// The sort of bug.
@@ -73,7 +74,8 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding { message, kernel, block, thread, instruction, ptx_line, .. } = self;
+        let Finding { message, block, thread, instruction, ptx_line, .. } = self;
+        let kernel = shown(&self.kernel);
         write!(
             f,
             "{message} [kernel {kernel}, block {block:?}, thread {thread:?}, `{instruction}` at PTX line {ptx_line}"

@@ -3,9 +3,11 @@
 #![allow(non_snake_case)]
 
 use super::{
-    Event, Failure, LAST, Outcome, Recorded, SHARED_LIMIT, State, Status, Work, failed, report, state,
+    BLOCK_LIMIT, Event, Failure, GRID_LIMIT, LAST, Outcome, Recorded, SHARED_LIMIT, State, Status, Work,
+    failed, report, state,
 };
 use crate::machine::Launch;
+use crate::ptx::limits;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::MutexGuard;
@@ -56,22 +58,22 @@ fn device_count() -> c_int {
 fn device_attribute(attribute: c_int) -> Option<c_int> {
     let capability = number("VITRINE_EMULATOR_CAPABILITY").unwrap_or(80);
     Some(match attribute {
-        1..=4 => [1024, 1024, 1024, 64][attribute as usize - 1], // threads of a block, in all and along x, y, z
-        5 => i32::MAX,                                           // blocks along x
-        6 | 7 => 65535,                                          // along y, z
-        8 => 48 << 10,                                           // shared memory of a block
-        10 => 32,                                                // lanes of a warp
-        12 => 65536,                                             // registers of a block
-        13 | 36 => 1_000_000,                                    // clock rates, kHz
-        16 => 4,                                                 // multiprocessors
-        37 => 1024,                                              // bits of the memory bus
-        38 => 4 << 20,                                           // bytes of L2
-        39 => 2048,                                              // threads of a multiprocessor
-        75 => capability / 10,                                   // compute capability, major
-        76 => capability % 10,                                   // and minor
-        81 => 164 << 10,                                         // shared memory of a multiprocessor
-        97 => SHARED_LIMIT as c_int,                             // of a block, if asked for
-        41 | 115 => 1, // unified addresses, stream-ordered allocation
+        1 => limits::THREADS as c_int,                         // threads of a block
+        2..=4 => BLOCK_LIMIT[attribute as usize - 2] as c_int, // along x, y, z
+        5..=7 => GRID_LIMIT[attribute as usize - 5] as c_int,  // blocks along x, y, z
+        8 => 48 << 10,                                         // shared memory of a block
+        10 => 32,                                              // lanes of a warp
+        12 => 65536,                                           // registers of a block
+        13 | 36 => 1_000_000,                                  // clock rates, kHz
+        16 => 4,                                               // multiprocessors
+        37 => 1024,                                            // bits of the memory bus
+        38 => 4 << 20,                                         // bytes of L2
+        39 => 2048,                                            // threads of a multiprocessor
+        75 => capability / 10,                                 // compute capability, major
+        76 => capability % 10,                                 // and minor
+        81 => 164 << 10,                                       // shared memory of a multiprocessor
+        97 => SHARED_LIMIT as c_int,                           // of a block, if asked for
+        41 | 115 => 1,                                         // unified addresses, stream-ordered allocation
         _ => return None,
     })
 }
@@ -403,6 +405,10 @@ api! {
     ) {
         let mut state = device()?;
         let kernel = state.known_function(function as u64)?.kernel.clone();
+        if arguments.is_null() && !kernel.params.is_empty() {
+            let wanted = kernel.params.len();
+            return failed(Status::InvalidValue, format!("no arguments for {}, which has {wanted}", kernel.name));
+        }
         let mut params = vec![0; kernel.params.last().map_or(0, |last| last.offset + last.size)];
         for (i, param) in kernel.params.iter().enumerate() {
             // SAFETY: the caller promised as many pointers as the kernel has parameters, each to a value of its type.

@@ -9,7 +9,8 @@ pub mod api;
 use crate::Counters;
 use crate::finding::Finding;
 use crate::machine::memory::{BadAddress, DeviceMemory};
-use crate::machine::{self, Checks, Launch};
+use crate::machine::{self, BLOCKS, Checks, Launch};
+use crate::ptx::limits;
 use crate::ptx::link::Kernel;
 use crate::ptx::parser::Module;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -172,8 +173,12 @@ pub(crate) fn state() -> MutexGuard<'static, State> {
 
 /// Static and dynamic shared memory of a block without asking for more.
 const SHARED_DEFAULT: usize = 48 << 10;
-/// The most that a block can ask for: 163 KiB, as on an A100.
-pub(crate) const SHARED_LIMIT: usize = 163 << 10;
+/// The most that a block can ask for.
+pub(crate) const SHARED_LIMIT: usize = limits::SHARED;
+/// The most blocks along x, y, z.
+pub(crate) const GRID_LIMIT: [u32; 3] = [i32::MAX as u32, 65535, 65535];
+/// The most threads of a block along x, y, z.
+pub(crate) const BLOCK_LIMIT: [u32; 3] = [1024, 1024, 64];
 
 impl State {
     fn handle(&mut self) -> u64 {
@@ -377,7 +382,7 @@ impl State {
                 self.range(*to, *size, true)?.copy_from_slice(&bytes);
             }
             Work::Fill { to, pattern, count } => {
-                let target = self.range(*to, pattern.len() * count, true)?;
+                let target = self.range(*to, pattern.len().saturating_mul(*count), true)?;
                 match pattern[..] {
                     [byte] => target.fill(byte),
                     _ => target
@@ -398,9 +403,26 @@ impl State {
     fn load(&mut self, text: &str) -> Outcome<u64> {
         let invalid = |error: crate::ptx::PtxError| Failure(Status::InvalidPtx, error.to_string());
         let module = Module::parse(text).map_err(invalid)?;
-        let mut variables = Vec::new();
+        let mut loaded = LoadedModule { kernels: Vec::new(), variables: Vec::new(), functions: Vec::new() };
+        let outcome = self.place(&module, &mut loaded.variables).and_then(|()| {
+            let addresses: Vec<u64> = loaded.variables.iter().map(|(_, address, _)| *address).collect();
+            loaded.kernels = module.link(&addresses).map_err(invalid)?.into_iter().map(Arc::new).collect();
+            Ok(())
+        });
+        let handle = self.handle();
+        self.modules.insert(handle, loaded);
+        if let Err(failure) = outcome {
+            self.unload(handle)?;
+            return Err(failure);
+        }
+        Ok(handle)
+    }
+
+    /// Variables of a module, each in a buffer of its own.
+    fn place(&mut self, module: &Module, placed: &mut Vec<(String, u64, usize)>) -> Outcome {
         for variable in &module.variables {
             let address = self.allocate(variable.size.max(1))?;
+            placed.push((variable.name.clone(), address, variable.size));
             let target = self.range(address, variable.size, true)?;
             target.fill(0);
             target[..variable.data.len()].copy_from_slice(&variable.data);
@@ -409,14 +431,8 @@ impl State {
             {
                 buffer.constant = true;
             }
-            variables.push((variable.name.clone(), address, variable.size));
         }
-        let addresses: Vec<u64> = variables.iter().map(|(_, address, _)| *address).collect();
-        let kernels = module.link(&addresses).map_err(invalid)?;
-        let handle = self.handle();
-        let kernels = kernels.into_iter().map(Arc::new).collect();
-        self.modules.insert(handle, LoadedModule { kernels, variables, functions: Vec::new() });
-        Ok(handle)
+        Ok(())
     }
 
     fn unload(&mut self, module: u64) -> Outcome {
@@ -450,19 +466,19 @@ impl State {
 
     fn launch(&mut self, function: u64, launch: Launch, stream: u64) -> Outcome {
         let Function { kernel, dynamic_limit } = self.known_function(function)?.clone();
-        let [columns, rows, layers] = launch.grid;
-        let threads = launch.block.iter().map(|&n| u64::from(n)).product::<u64>();
-        let most = if kernel.max_threads > 0 { kernel.max_threads } else { 1024 };
-        let wrong = if columns == 0
-            || rows == 0
-            || layers == 0
-            || rows > 65535
-            || layers > 65535
-            || columns > i32::MAX as u32
-        {
+        let outside = |extents: [u32; 3], limits: [u32; 3]| {
+            extents.iter().zip(limits).any(|(&extent, limit)| extent == 0 || extent > limit)
+        };
+        let product = |extents: [u32; 3]| extents.iter().map(|&n| u128::from(n)).product::<u128>();
+        let most = if kernel.max_threads > 0 { kernel.max_threads } else { limits::THREADS as u32 };
+        let wrong = if outside(launch.grid, GRID_LIMIT) {
             Some("is not a grid (at most 2^31 - 1, 65535, 65535; none 0)".to_string())
-        } else if threads == 0 || threads > u64::from(most) {
-            Some(format!("has {threads} threads in a block, of at most {most}"))
+        } else if product(launch.grid) > u128::from(BLOCKS) {
+            Some(format!("has {} blocks, of at most {BLOCKS} that are emulated", product(launch.grid)))
+        } else if product(launch.block) > u128::from(most) {
+            Some(format!("has {} threads in a block, of at most {most}", product(launch.block)))
+        } else if outside(launch.block, BLOCK_LIMIT) {
+            Some("is not a block (at most 1024, 1024, 64; none 0)".to_string())
         } else if launch.dynamic_shared > dynamic_limit {
             Some(format!(
                 "asks for {} bytes of dynamic shared memory, of at most {dynamic_limit} (cuFuncSetAttribute raises it)",

@@ -50,7 +50,12 @@ pub(super) struct Local {
     written: Bytes,
     open: Vec<Vec<Copy>>,
     groups: Vec<VecDeque<Vec<Copy>>>,
+    /// Copies and groups of them in `open` and `groups`, all lanes together.
+    waiting: usize,
 }
+
+/// The most copies and groups of them that a warp can have under way: 16 bytes each are six times a block's shared memory.
+const COPIES: usize = 1 << 16;
 
 impl Local {
     pub fn new(frame: usize) -> Self {
@@ -60,21 +65,40 @@ impl Local {
             written: Bytes::none(32 * frame),
             open: vec![Vec::new(); 32],
             groups: vec![VecDeque::new(); 32],
+            waiting: 0,
         }
+    }
+
+    /// Bytes of a thread.
+    pub fn frame(&self) -> usize {
+        self.frame
     }
 
     pub fn start(&mut self) {
         self.written.clear();
         self.open.iter_mut().for_each(Vec::clear);
         self.groups.iter_mut().for_each(VecDeque::clear);
+        self.waiting = 0;
+    }
+
+    /// Room for one more copy or group of a lane.
+    fn wait_for_one(&mut self, lane: usize) -> Result<(), Box<Fault>> {
+        self.waiting += 1;
+        if self.waiting <= COPIES {
+            return Ok(());
+        }
+        let message = format!("more than {COPIES} `cp.async` and groups of them, which nothing waits for");
+        Err(Fault::new(FindingKind::UnfinishedCopy, lane, message))
     }
 
     /// Closes the group of copies that the lanes have begun.
-    pub fn commit(&mut self, mask: u32) {
+    pub fn commit(&mut self, mask: u32) -> Result<(), Box<Fault>> {
         for lane in lanes(mask) {
+            self.wait_for_one(lane)?;
             let group = std::mem::take(&mut self.open[lane]);
             self.groups[lane].push_back(group);
         }
+        Ok(())
     }
 }
 
@@ -285,18 +309,21 @@ pub(super) fn execute(
     };
     match instruction.op {
         Op::Load(Space::Param, ty, count) => {
-            let address = value(warp, grid, block, &operands[1])[mask.trailing_zeros() as usize] as usize;
-            for (i, to) in parts(&operands[0]).iter().enumerate() {
-                let start = address + i * ty.size();
-                let Some(bytes) = grid.launch.params.get(start..start + ty.size()) else {
-                    let message = format!(
-                        "argument bytes {address}..{} of {}",
-                        address + count * ty.size(),
-                        grid.launch.params.len()
-                    );
-                    return Err(out_of_bounds(mask.trailing_zeros() as usize, message));
+            let addresses = value(warp, grid, block, &operands[1]);
+            let (size, params) = (ty.size() * count, &grid.launch.params);
+            let mut out = [[0; 32]; 4];
+            for lane in lanes(mask) {
+                let start = addresses[lane] as usize;
+                let Some(bytes) = params.get(start..start.saturating_add(size)) else {
+                    let message = format!("{size} bytes at offset {start} of {} of arguments", params.len());
+                    return Err(out_of_bounds(lane, message));
                 };
-                warp.write(to, mask, &[number(bytes, ty); 32]);
+                for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(ty.size())) {
+                    out[lane] = number(bytes, ty);
+                }
+            }
+            for (to, out) in parts(&operands[0]).iter().zip(&out) {
+                warp.write(to, mask, out);
             }
         }
         Op::Load(space, ty, count) => {
@@ -345,7 +372,8 @@ pub(super) fn execute(
                     if grid.releases.len() <= number {
                         grid.releases.resize(number + 1, None);
                     }
-                    grid.releases[number] = Some(block.clocks.release((32 * warp.number + lane) as u32));
+                    let release = block.clocks.release((32 * warp.number + lane) as u32);
+                    grid.releases[number] = Some(Box::new(release));
                 }
                 let who = Lane { warp: warp.number, lane, local: &mut warp.local };
                 let bytes = touch(grid, block, who, space, addresses[lane], ty.size(), Purpose::Atomic)?;
@@ -446,6 +474,7 @@ fn copy_async(
     touch(grid, block, who, Space::Shared, to, size, Purpose::Write(&bytes[..size]))?;
     let to = to as usize;
     block.shared.in_flight.insert(to, size);
+    warp.local.wait_for_one(lane)?;
     warp.local.open[lane].push(Copy { to, bytes, size });
     Ok(())
 }
@@ -464,10 +493,12 @@ pub(super) fn wait(
     };
     for lane in lanes(mask) {
         if keep.is_none() {
-            warp.local.commit(1 << lane);
+            warp.local.commit(1 << lane)?;
         }
         while warp.local.groups[lane].len() > keep.unwrap_or(0) {
-            for copy in warp.local.groups[lane].pop_front().unwrap_or_default() {
+            let copies = warp.local.groups[lane].pop_front().unwrap_or_default();
+            warp.local.waiting -= copies.len() + 1;
+            for copy in copies {
                 block.shared.in_flight.remove(copy.to, copy.size);
                 let new = &copy.bytes[..copy.size];
                 let who = Lane { warp: warp.number, lane, local: &mut warp.local };

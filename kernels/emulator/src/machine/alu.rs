@@ -174,7 +174,7 @@ pub fn integer_binary(name: &str, ty: Type) -> Option<Lanewise> {
         "add" => binary!(T, T => T, |a, b| a.wrapping_add(b)),
         "sub" => binary!(T, T => T, |a, b| a.wrapping_sub(b)),
         "mul.lo" => binary!(T, T => T, |a, b| a.wrapping_mul(b)),
-        "mul.hi" => binary!(T, T => T, |a, b| ((a as i128 * b as i128) >> T::BITS) as T),
+        "mul.hi" => binary!(T, T => T, |a, b| ((a as i128).wrapping_mul(b as i128) >> T::BITS) as T),
         "div" => binary!(T, T => T, |a, b| if b == 0 { !0 } else { a.wrapping_div(b) }),
         "rem" => binary!(T, T => T, |a, b| if b == 0 { !0 } else { a.wrapping_rem(b) }),
         "min" => binary!(T, T => T, |a, b| a.min(b)),
@@ -187,7 +187,9 @@ pub fn integer_binary(name: &str, ty: Type) -> Option<Lanewise> {
 pub fn integer_ternary(name: &str, ty: Type) -> Option<Lanewise> {
     Some(for_integer!(ty, T => match name {
         "mad.lo" => ternary!(T, T, T => T, |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
-        "mad.hi" => ternary!(T, T, T => T, |a, b, c| (((a as i128 * b as i128) >> T::BITS) as T).wrapping_add(c)),
+        "mad.hi" => ternary!(T, T, T => T, |a, b, c| {
+            (((a as i128).wrapping_mul(b as i128) >> T::BITS) as T).wrapping_add(c)
+        }),
         "sad" => ternary!(T, T, T => T, |a, b, c| c.wrapping_add(a.abs_diff(b) as T)),
         _ => return None,
     }))

@@ -91,6 +91,12 @@ impl Block {
         Block { commons, warps, threads }
     }
 
+    /// What it costs to begin a block, in instructions: memory is cleared, which is 4 bytes a byte of a thread's frame.
+    pub fn cost(&self) -> u64 {
+        let frame = self.warps[0].local.frame() / 64;
+        (self.warps.len() * (1 + frame) + self.commons.shared.bytes.len() / 1024) as u64
+    }
+
     /// Makes it the block at `index`.
     pub fn start(&mut self, number: u32, index: [u32; 3]) {
         let commons = &mut self.commons;

@@ -52,10 +52,16 @@ fn parts(operand: &Operand) -> &[Operand] {
 
 /// `mma.sync.aligned.m16n8kK.row.col.f32.T.T.f32`: D = A B + C. Products are exact in f32 for the half types; sums are f32 in
 /// the order of k, where a GPU's order and rounding are its own: tolerances must allow for both.
-pub(super) fn multiply(warp: &mut Warp, ty: MatrixType, depth: usize, operands: &[Operand]) {
+pub(super) fn multiply(
+    warp: &mut Warp,
+    ty: MatrixType,
+    depth: usize,
+    operands: &[Operand],
+    at: (&Grid, &Commons),
+) {
     let registers = |warp: &Warp, operand: &Operand| -> Vec<Lanes> {
         let mut scratch = [0; 32];
-        parts(operand).iter().map(|part| *warp.read(part, &mut scratch, None)).collect()
+        parts(operand).iter().map(|part| *warp.read(part, &mut scratch, Some(at))).collect()
     };
     let (a, b, c) =
         (registers(warp, &operands[1]), registers(warp, &operands[2]), registers(warp, &operands[3]));

@@ -39,13 +39,18 @@ pub struct Checks {
     pub memory: bool,
     /// The most instructions of one warp.
     pub limit: u64,
+    /// The most instructions of a launch, all warps together; to begin a block counts for some.
+    pub total: u64,
 }
 
 impl Default for Checks {
     fn default() -> Self {
-        Checks { memory: true, limit: 1 << 26 }
+        Checks { memory: true, limit: 1 << 26, total: 1 << 32 }
     }
 }
+
+/// The most blocks of a launch.
+pub const BLOCKS: u64 = 1 << 24;
 
 /// What every block of a launch shares.
 struct Grid<'a> {
@@ -54,12 +59,15 @@ struct Grid<'a> {
     checks: Checks,
     memory: &'a mut DeviceMemory,
     /// What blocks made visible to blocks after them, by their number.
-    releases: Vec<Option<Release>>,
+    releases: Vec<Option<Box<Release>>>,
     /// Instructions of warps so far.
     executed: u64,
+    /// What [`Checks::total`] leaves for instructions.
+    limit: u64,
 }
 
-/// Runs a launch to its end, or to the first bug. Returns how many instructions the warps ran.
+/// Runs a launch to its end, or to the first bug. Returns how many instructions the warps ran. A launch has at most
+/// [`BLOCKS`] blocks of at most 1024 threads, none 0.
 ///
 /// # Errors
 /// The [`Finding`].
@@ -69,13 +77,15 @@ pub fn run(
     checks: Checks,
     memory: &mut DeviceMemory,
 ) -> Result<u64, Box<Finding>> {
-    let mut grid = Grid { kernel, launch, checks, memory, releases: Vec::new(), executed: 0 };
+    let mut grid =
+        Grid { kernel, launch, checks, memory, releases: Vec::new(), executed: 0, limit: checks.total };
     let generation = grid.memory.next_generation();
     let [columns, rows, layers] = launch.grid;
     let mut block = Block::new(&grid, generation);
     for number in 0..columns * rows * layers {
         let index = [number % columns, number / columns % rows, number / columns / rows];
         block.start(number, index);
+        grid.limit = grid.limit.saturating_sub(block.cost());
         block.run(&mut grid).map_err(|(fault, pc, warp)| Box::new(place(&grid, index, *fault, pc, warp)))?;
     }
     Ok(grid.executed)

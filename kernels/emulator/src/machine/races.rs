@@ -15,7 +15,7 @@ pub struct Actor<'a> {
     /// The clocks its warp knows; its own among them.
     pub seen: &'a [u32; 32],
     /// Blocks that published before this one read their mark.
-    pub releases: &'a [Option<Release>],
+    pub releases: &'a [Option<Box<Release>>],
 }
 
 /// What a block had done when it published.

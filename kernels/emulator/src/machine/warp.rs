@@ -115,6 +115,10 @@ impl Warp {
                     format!("more than {} instructions in a warp: an endless loop?", grid.checks.limit);
                 return Err(self.fault(FindingKind::Endless, message));
             }
+            if grid.executed > grid.limit {
+                let message = format!("more than {} instructions in a launch", grid.checks.total);
+                return Err(self.fault(FindingKind::Endless, message));
+            }
             let mask = match instruction.guard {
                 None => self.current.mask,
                 Some((register, negated)) => {
@@ -352,12 +356,12 @@ impl Warp {
                 };
                 self.write(&operands[0], mask, &value);
             }
-            Op::Pack(bits) => self.pack(bits, operands, mask),
-            Op::Carry(carry) => self.carry(carry, operands, mask),
+            Op::Pack(bits) => self.pack(bits, operands, mask, (grid, block)),
+            Op::Carry(carry) => self.carry(carry, operands, mask, (grid, block)),
             Op::Load(..) | Op::Store(..) | Op::Atomic { .. } | Op::CopyLocal(_) | Op::CopyAsync => {
                 access::execute(self, grid, block, instruction, mask)?;
             }
-            Op::CommitCopies => self.local.commit(mask),
+            Op::CommitCopies => self.local.commit(mask)?,
             Op::WaitCopies => access::wait(self, grid, block, instruction, mask)?,
             Op::ConvertAddress(space, to) => {
                 let mut scratch = [0; 32];
@@ -385,11 +389,18 @@ impl Warp {
                     })
                 };
                 let id = operand(0).unwrap_or(0) as usize;
-                let threads = operand(1).map(|threads| (threads as u32).next_multiple_of(32));
-                if id > 15 {
-                    let message = format!("barrier {id}: there are 16, numbered from 0");
+                let threads = operand(1).map(|threads| threads as u32);
+                let wrong = match threads {
+                    _ if id > 15 => Some(format!("barrier {id}: there are 16, numbered from 0")),
+                    Some(threads) if !(1..=1024).contains(&threads) => {
+                        Some(format!("barrier {id} for {threads} threads: a block has 1 to 1024"))
+                    }
+                    _ => None,
+                };
+                if let Some(message) = wrong {
                     return Err(self.fault(FindingKind::DivergentBarrier, message));
                 }
+                let threads = threads.map(|threads| threads.next_multiple_of(32));
                 return Ok(Some(Pause::Barrier {
                     id,
                     threads,
@@ -401,7 +412,7 @@ impl Warp {
                 collective::execute(self, instruction, mask, (grid, block))?;
             }
             Op::LoadMatrix(_) => matrix::load(self, grid, block, instruction)?,
-            Op::MatrixMultiply(ty, depth) => matrix::multiply(self, ty, depth, operands),
+            Op::MatrixMultiply(ty, depth) => matrix::multiply(self, ty, depth, operands, (grid, block)),
             Op::Fence => self.fenced |= mask,
             Op::Trap => return Err(self.fault(FindingKind::Trap, "the kernel gave up".into())),
             Op::Nothing => {}
@@ -413,12 +424,12 @@ impl Warp {
     }
 
     /// `{a, b, ..} = x` and `x = {a, b, ..}`.
-    fn pack(&mut self, bits: u32, operands: &[Operand], mask: u32) {
+    fn pack(&mut self, bits: u32, operands: &[Operand], mask: u32, at: (&Grid, &Commons)) {
         let part = u64::MAX >> (64 - bits);
         let mut scratch = [0; 32];
         match operands {
             [Operand::Vector(parts), whole] => {
-                let whole = *self.read(whole, &mut scratch, None);
+                let whole = *self.read(whole, &mut scratch, Some(at));
                 for (i, to) in parts.iter().enumerate() {
                     self.write(to, mask, &whole.map(|v| v >> (bits * i as u32) & part));
                 }
@@ -426,7 +437,7 @@ impl Warp {
             [whole, Operand::Vector(parts)] => {
                 let mut value = [0; 32];
                 for (i, from) in parts.iter().enumerate() {
-                    let from = self.read(from, &mut scratch, None);
+                    let from = self.read(from, &mut scratch, Some(at));
                     (0..32).for_each(|lane| value[lane] |= (from[lane] & part) << (bits * i as u32));
                 }
                 self.write(whole, mask, &value);
@@ -436,14 +447,14 @@ impl Warp {
     }
 
     /// Operands: result, a, (b,) c, the carry flag.
-    fn carry(&mut self, carry: Carry, operands: &[Operand], mask: u32) {
+    fn carry(&mut self, carry: Carry, operands: &[Operand], mask: u32, at: (&Grid, &Commons)) {
         let (flag, operands) = operands.split_last().expect("internal: decoded with the flag");
         let (wide, bits) = (carry.ty.size() == 8, carry.ty.size() as u32 * 8);
         let narrow = |v: u64| if wide { v } else { v & 0xffff_ffff };
         let mut values = [[0; 32]; 3];
         for (value, operand) in values.iter_mut().zip(&operands[1..]) {
             let mut scratch = [0; 32];
-            *value = self.read(operand, &mut scratch, None).map(narrow);
+            *value = self.read(operand, &mut scratch, Some(at)).map(narrow);
         }
         let mut scratch = [0; 32];
         let flags = *self.read(flag, &mut scratch, None);

@@ -2,6 +2,7 @@
 
 use super::{
     Atomic, CARRY, Carry, MatrixType, Op, Operand, Place, ProductHalf, PtxError, Shuffle, Space, Type, Vote,
+    operands::fit,
 };
 use crate::machine::alu::{self, Lanewise};
 use crate::machine::float::{self, Rounding};
@@ -120,37 +121,34 @@ impl<'a> Opcode<'a> {
     }
 }
 
-/// Decodes one instruction; a few become two.
-pub fn decode(text: &str, mut operands: Vec<Operand>, line: u32) -> Result<Decoded, PtxError> {
+/// Decodes one instruction; a few become two. Each has the operands that running it reads.
+pub fn decode(text: &str, operands: Vec<Operand>, line: u32) -> Result<Decoded, PtxError> {
     let mut opcode = Opcode::new(text, line);
-    if let Some(decoded) = control(&mut opcode, &operands)? {
+    let decoded = understand(&mut opcode, operands)?;
+    if decoded.iter().all(|(op, operands)| fit(op, operands)) { Ok(decoded) } else { Err(opcode.operands()) }
+}
+
+fn understand(opcode: &mut Opcode, mut operands: Vec<Operand>) -> Result<Decoded, PtxError> {
+    if let Some(decoded) = control(opcode, &operands)? {
         opcode.done()?;
         return Ok(decoded);
     }
-    if let Some(op) = memory(&mut opcode, &operands)?.or(collective(&mut opcode, &operands)?) {
+    if let Some(op) = memory(opcode, &operands)?.or(collective(opcode, &operands)?) {
         opcode.done()?;
         return Ok(vec![(op, operands)]);
     }
     match opcode.name {
-        "setp" => return set_predicate(&mut opcode, operands),
-        "mov" => return movement(&mut opcode, operands),
+        "setp" => return set_predicate(opcode, operands),
+        "mov" => return movement(opcode, operands),
         _ => {}
     }
-    if let Some(carry) = carry_chain(&mut opcode)? {
+    if let Some(carry) = carry_chain(opcode)? {
         opcode.done()?;
-        let count = if carry.product.is_some() { 4 } else { 3 };
-        if operands.len() != count {
-            return Err(opcode.operands());
-        }
         operands.push(Operand::Register(CARRY));
         return Ok(vec![(Op::Carry(carry), operands)]);
     }
-    let function = lanewise(&mut opcode)?;
+    let function = lanewise(opcode)?;
     opcode.done()?;
-    if operands.len() != function.arity() + 1 || operands[1..].iter().any(|o| matches!(o, Operand::Vector(_)))
-    {
-        return Err(opcode.operands());
-    }
     Ok(vec![(Op::Lanes(function), operands)])
 }
 
@@ -198,6 +196,12 @@ fn in_frame(operand: Option<&Operand>) -> bool {
     matches!(operand, Some(Operand::Address { base, .. }) if matches!(**base, Operand::Symbol(Place::Local, _)))
 }
 
+/// The type of what `ld` and `st` move; 16 bytes are the most at once.
+fn stored(opcode: &mut Opcode, count: usize) -> Result<Type, PtxError> {
+    let ty = opcode.ty()?;
+    if ty == Type::Pred || ty.size() * count > 16 { Err(opcode.unknown()) } else { Ok(ty) }
+}
+
 fn memory(opcode: &mut Opcode, operands: &[Operand]) -> Result<Option<Op>, PtxError> {
     let vector = |opcode: &mut Opcode| match opcode.one_of(&["v2", "v4"]) {
         Some("v2") => 2,
@@ -212,21 +216,24 @@ fn memory(opcode: &mut Opcode, operands: &[Operand]) -> Result<Option<Op>, PtxEr
         "ld" | "ldu" => {
             opcode.ignore_hints();
             let (space, count) = (opcode.space(), vector(opcode));
-            Op::Load(space_of(space, operands.get(1)), opcode.ty()?, count)
+            Op::Load(space_of(space, operands.get(1)), stored(opcode, count)?, count)
         }
         "st" => {
             opcode.ignore_hints();
             let (space, count) = (opcode.space(), vector(opcode));
-            Op::Store(space_of(space, operands.first()), opcode.ty()?, count)
+            Op::Store(space_of(space, operands.first()), stored(opcode, count)?, count)
         }
         "atom" | "red" => {
             opcode.ignore_hints();
             let (space, kind, returns) = (opcode.space(), opcode.atomic()?, opcode.name == "atom");
             let ty = opcode.ty()?;
+            let whole = matches!(ty.size(), 4 | 8) && !ty.is_float() && ty != Type::TF32;
+            let pair = matches!(ty, Type::F16x2 | Type::BF16x2);
             let fits = match kind {
-                Atomic::Add => true,
-                Atomic::CompareAndSwap | Atomic::Exchange => !ty.is_float(),
-                _ => !ty.is_float() && !matches!(ty, Type::F16x2 | Type::BF16x2),
+                Atomic::Add => whole || ty.is_float(),
+                Atomic::CompareAndSwap => whole || ty == Type::B16,
+                Atomic::Exchange => whole,
+                _ => whole && !pair,
             };
             if !fits {
                 return Err(opcode.unknown());
@@ -247,6 +254,9 @@ fn memory(opcode: &mut Opcode, operands: &[Operand]) -> Result<Option<Op>, PtxEr
             if opcode.take("commit_group") {
                 Op::CommitCopies
             } else if opcode.take("wait_group") || opcode.take("wait_all") {
+                if opcode.text.ends_with("group") == operands.is_empty() {
+                    return Err(opcode.operands());
+                }
                 Op::WaitCopies
             } else {
                 opcode.ignore_hints();
@@ -271,7 +281,8 @@ fn collective(opcode: &mut Opcode, operands: &[Operand]) -> Result<Option<Op>, P
                 Some("up") => Shuffle::Up,
                 Some("down") => Shuffle::Down,
                 Some("bfly") => Shuffle::Butterfly,
-                _ => Shuffle::Index,
+                Some(_) => Shuffle::Index,
+                None => return Err(opcode.unknown()),
             })
         }
         "vote" => {
@@ -283,7 +294,8 @@ fn collective(opcode: &mut Opcode, operands: &[Operand]) -> Result<Option<Op>, P
                 Some("all") => Vote::All,
                 Some("any") => Vote::Any,
                 Some("uni") => Vote::Uniform,
-                _ => Vote::Ballot,
+                Some(_) => Vote::Ballot,
+                None => return Err(opcode.unknown()),
             })
         }
         "activemask" => {
@@ -295,19 +307,33 @@ fn collective(opcode: &mut Opcode, operands: &[Operand]) -> Result<Option<Op>, P
             if !(all || opcode.take("any")) || !opcode.take("sync") {
                 return Err(opcode.unknown());
             }
-            Op::Match(all, opcode.ty()?)
+            let ty = opcode.ty()?;
+            if !matches!(ty, Type::B32 | Type::B64) {
+                return Err(opcode.unknown());
+            }
+            Op::Match(all, ty)
         }
         "redux" => {
             if !opcode.take("sync") {
                 return Err(opcode.unknown());
             }
-            Op::Reduce(opcode.atomic()?, opcode.ty()?)
+            let (kind, ty) = (opcode.atomic()?, opcode.ty()?);
+            let known = match kind {
+                Atomic::Add | Atomic::Min | Atomic::Max => matches!(ty, Type::U32 | Type::S32),
+                Atomic::And | Atomic::Or | Atomic::Xor => ty == Type::B32,
+                _ => false,
+            };
+            if !known {
+                return Err(opcode.unknown());
+            }
+            Op::Reduce(kind, ty)
         }
         "ldmatrix" => {
             let matrices = match opcode.one_of(&["x1", "x2", "x4"]) {
                 Some("x1") => 1,
                 Some("x2") => 2,
-                _ => 4,
+                Some(_) => 4,
+                None => return Err(opcode.unknown()),
             };
             let known = ["sync", "aligned", "m8n8"].into_iter().all(|part| opcode.take(part));
             let shared = opcode.take("shared") || opcode.take("shared::cta");
@@ -323,7 +349,8 @@ fn collective(opcode: &mut Opcode, operands: &[Operand]) -> Result<Option<Op>, P
         "mma" => {
             let depth = match opcode.one_of(&["m16n8k16", "m16n8k8"]) {
                 Some("m16n8k16") => 16,
-                _ => 8,
+                Some(_) => 8,
+                None => return Err(opcode.unknown()),
             };
             let known =
                 ["sync", "aligned", "row", "col", "f32", "f32"].into_iter().all(|part| opcode.take(part));
@@ -391,13 +418,12 @@ fn set_predicate(opcode: &mut Opcode, mut operands: Vec<Operand>) -> Result<Deco
 fn movement(opcode: &mut Opcode, operands: Vec<Operand>) -> Result<Decoded, PtxError> {
     let ty = opcode.ty()?;
     opcode.done()?;
-    let parts = match operands.as_slice() {
-        [Operand::Vector(parts), _] | [_, Operand::Vector(parts)] => parts.len() as u32,
-        [_, _] => 1,
-        _ => return Err(opcode.operands()),
-    };
-    if parts > 1 {
-        return Ok(vec![(Op::Pack(ty.size() as u32 * 8 / parts), operands)]);
+    if let [Operand::Vector(parts), _] | [_, Operand::Vector(parts)] = operands.as_slice() {
+        let bits = 8 * ty.size() / parts.len().max(1);
+        if !matches!(parts.len(), 2 | 4) || bits < 8 {
+            return Err(opcode.operands());
+        }
+        return Ok(vec![(Op::Pack(bits as u32), operands)]);
     }
     let copy = alu::integer_unary("mov", ty).ok_or_else(|| opcode.unknown())?;
     Ok(vec![(Op::Lanes(copy), operands)])
@@ -405,18 +431,19 @@ fn movement(opcode: &mut Opcode, operands: Vec<Operand>) -> Result<Decoded, PtxE
 
 fn carry_chain(opcode: &mut Opcode) -> Result<Option<Carry>, PtxError> {
     let carry_in = matches!(opcode.name, "addc" | "subc" | "madc");
-    let carry_out = opcode.modifiers.contains(&"cc");
+    let carry_out = matches!(opcode.name, "add" | "sub" | "mad") && opcode.modifiers.contains(&"cc");
     if !(carry_in || carry_out) {
         return Ok(None);
     }
-    opcode.take("cc");
+    let carry_out = opcode.take("cc");
     let product = match opcode.one_of(&["lo", "hi"]) {
         Some("lo") => Some(ProductHalf::Low),
         Some(_) => Some(ProductHalf::High),
         None => None,
     };
     let ty = opcode.ty()?;
-    if ty.size() < 4 || ty.is_float() {
+    let whole = matches!(ty, Type::U32 | Type::S32 | Type::B32 | Type::U64 | Type::S64 | Type::B64);
+    if !whole || product.is_some() != opcode.name.starts_with("mad") {
         return Err(opcode.unknown());
     }
     Ok(Some(Carry { product, subtract: opcode.name.starts_with("sub"), carry_in, carry_out, ty }))

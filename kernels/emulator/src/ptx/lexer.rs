@@ -1,6 +1,6 @@
 //! Splits PTX text into words, numbers, strings and punctuation, each with its line.
 
-use super::PtxError;
+use super::{PtxError, limits};
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum Token<'a> {
     Word(&'a str),
     /// A constant's bits.
     Number(u64),
+    /// A number with a point, such as a version: `8.4`.
+    Decimal(&'a str),
     /// A string without its quotes.
     Text(&'a str),
     /// Any other character.
@@ -18,7 +20,7 @@ pub enum Token<'a> {
 impl std::fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Token::Word(s) | Token::Text(s) => write!(f, "{s}"),
+            Token::Word(s) | Token::Text(s) | Token::Decimal(s) => write!(f, "{s}"),
             Token::Number(n) => write!(f, "{n}"),
             Token::Mark(c) => write!(f, "{c}"),
         }
@@ -27,6 +29,7 @@ impl std::fmt::Display for Token<'_> {
 
 /// All tokens of `text` with their lines, counted from 1. Comments are left out.
 pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>, PtxError> {
+    limits::check(text.len(), limits::TEXT, "bytes of text", 1)?;
     let mut out = Vec::new();
     let (mut rest, mut line) = (text, 1);
     loop {
@@ -38,17 +41,21 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>, PtxError> {
             first.len_utf8()
         } else if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            let end = rest.find("*/").map_or(rest.len(), |end| end + 2);
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            let end = comment.find("*/").ok_or_else(|| unclosed(line, "`*/` after `/*`"))? + 4;
             line += rest[..end].matches('\n').count() as u32;
             end
         } else if first == '"' {
-            let end = rest[1..].find('"').map_or(rest.len(), |end| end + 2);
-            out.push((Token::Text(rest[1..end].trim_end_matches('"')), line));
-            end
+            let end = rest[1..].find(['"', '\n']).filter(|end| rest[1 + end..].starts_with('"'));
+            let end = 1 + end.ok_or_else(|| unclosed(line, "a second `\"` in the line"))?;
+            out.push((Token::Text(&rest[1..end]), line));
+            end + 1
         } else if first.is_ascii_digit() {
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
-            out.push((Token::Number(number(&rest[..end], line)?), line));
+            let digits = &rest[..end];
+            let decimal = digits.contains('.') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            let token = if decimal { Token::Decimal(digits) } else { Token::Number(number(digits, line)?) };
+            out.push((token, line));
             end
         } else if first.is_ascii_alphabetic() || "_$%.".contains(first) {
             let end = word_end(rest);
@@ -60,6 +67,10 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>, PtxError> {
         };
         rest = &rest[length..];
     }
+}
+
+fn unclosed(line: u32, expected: &'static str) -> PtxError {
+    PtxError::Syntax { line, expected, found: "the end".into() }
 }
 
 /// Words contain dots and `::` (`cp.async.shared::cta`), but a single colon ends a label.
@@ -76,15 +87,17 @@ fn word_end(text: &str) -> usize {
     end
 }
 
-/// `12`, `0x1F`, `017`, `0b11`, `12U`, `0f3F800000` (bits of an f32), `0d...` (bits of an f64); `8.4` gives 8.
+/// `12`, `0x1F`, `017`, `0b11`, `12U`, `0f3F800000` (bits of an f32: 8 digits), `0d...` (of an f64: 16).
 fn number(text: &str, line: u32) -> Result<u64, PtxError> {
-    let digits = text.trim_end_matches('U');
+    let digits = text.strip_suffix('U').unwrap_or(text);
     let radix = |digits: &str, radix| u64::from_str_radix(digits, radix);
     let parsed = match digits.get(..2) {
+        Some("0f" | "0F") if digits.len() != 10 => radix("", 16),
+        Some("0d" | "0D") if digits.len() != 18 => radix("", 16),
         Some("0f" | "0F" | "0d" | "0D" | "0x" | "0X") => radix(&digits[2..], 16),
         Some("0b" | "0B") => radix(&digits[2..], 2),
-        Some(octal) if octal.starts_with('0') && !octal.contains('.') => radix(&digits[1..], 8),
-        _ => radix(digits.split('.').next().unwrap_or_default(), 10),
+        Some(octal) if octal.starts_with('0') => radix(&digits[1..], 8),
+        _ => radix(digits, 10),
     };
     parsed.map_err(|_| PtxError::Syntax { line, expected: "a number", found: text.into() })
 }
@@ -116,7 +129,7 @@ mod tests {
             Number(0x3F80_0000),
             Mark(';'),
             Number(31),
-            Number(8),
+            Decimal("8.4"),
             Text("a b"),
         ];
         assert_eq!(got.iter().map(|(token, _)| token.clone()).collect::<Vec<_>>(), expected);
@@ -125,6 +138,16 @@ mod tests {
 
     #[test]
     fn a_wrong_number_is_an_error() {
-        assert!(matches!(tokens("12q"), Err(PtxError::Syntax { line: 1, .. })));
+        for wrong in ["12q", "0x", "0f3F8", "0d3F800000", "18446744073709551616", "1e5", "08", "0x1.8"] {
+            assert!(matches!(tokens(wrong), Err(PtxError::Syntax { line: 1, .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_closed_is_an_error() {
+        for wrong in ["\n/* a comment\n", "\n\"a text\n\"", "\n/*/"] {
+            assert!(matches!(tokens(wrong), Err(PtxError::Syntax { line: 2, .. })), "{wrong}");
+        }
+        assert_eq!(tokens("/* \n */ \"\"").unwrap(), [(Token::Text(""), 2)]);
     }
 }

@@ -1,7 +1,10 @@
 //! Makes a kernel that can run: calls are inlined, and variables get their addresses.
 
 use super::parser::{Extent, Function, Module};
-use super::{Instruction, Op, Operand, Place, PtxError};
+use super::{Instruction, Op, Operand, Place, PtxError, limits};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// A kernel ready to launch.
 #[derive(Clone, Debug)]
@@ -23,13 +26,15 @@ pub struct Kernel {
     /// `.maxntid`, or 0.
     pub max_threads: u32,
     /// Names of the source files of its locations.
-    pub files: std::collections::HashMap<u32, String>,
+    pub files: Arc<HashMap<u32, String>>,
 }
 
 struct Linker<'a> {
     module: &'a Module,
     globals: &'a [u64],
     code: Vec<Instruction>,
+    /// How many instructions there may be, so that the module's kernels stay inside its limit.
+    room: usize,
     registers: u32,
     frame: usize,
     shared: Vec<Extent>,
@@ -45,29 +50,48 @@ struct Base {
 }
 
 impl Module {
-    /// The kernels of the module; `globals` are the addresses of [`Module::variables`].
+    /// The kernels of the module; `globals` are the addresses of [`Module::variables`], as many and in their order.
+    ///
+    /// # Errors
+    /// Recursion, calls of what is not there or with other arguments, and more than [`limits`] allow after inlining.
     pub fn link(&self, globals: &[u64]) -> Result<Vec<Kernel>, PtxError> {
-        let kernels =
-            self.functions.iter().enumerate().filter(|(_, f)| f.as_ref().is_some_and(|f| f.is_kernel));
-        kernels.map(|(number, _)| self.link_kernel(number, globals)).collect()
+        let files = Arc::new(self.files.clone());
+        let mut room = limits::INSTRUCTIONS;
+        let mut kernels = Vec::new();
+        for (number, function) in self.functions.iter().enumerate() {
+            if let Some(function) = function.as_ref().filter(|function| function.is_kernel) {
+                let kernel = self.link_kernel(number, function, globals, room, files.clone())?;
+                room -= kernel.code.len();
+                kernels.push(kernel);
+            }
+        }
+        Ok(kernels)
     }
 
-    fn link_kernel(&self, number: usize, globals: &[u64]) -> Result<Kernel, PtxError> {
+    fn link_kernel(
+        &self,
+        number: usize,
+        function: &Function,
+        globals: &[u64],
+        room: usize,
+        files: Arc<HashMap<u32, String>>,
+    ) -> Result<Kernel, PtxError> {
         let mut linker = Linker {
             module: self,
             globals,
             code: Vec::new(),
+            room,
             registers: 0,
             frame: 0,
             shared: self.shared.clone(),
             active: Vec::new(),
         };
-        let function = self.functions[number].as_ref().expect("internal: a kernel has a body");
-        let base = linker.reserve(function);
+        let base = linker.reserve(function, function.line)?;
         linker.fill(number, function, base)?;
-        // 128 bytes are the most that any launch can count on.
+        // 128 bytes are what a launch can count on without saying so.
+        let align = self.dynamic_align.max(128);
         let dynamic_shared =
-            linker.shared.last().map_or(0, |last| (last.offset + last.size).next_multiple_of(128));
+            linker.shared.last().map_or(0, |last| (last.offset + last.size).next_multiple_of(align));
         for operand in linker.code.iter_mut().flat_map(|i| &mut i.operands) {
             visit(operand, &mut |operand| {
                 if let Operand::Symbol(Place::DynamicShared, offset) = operand {
@@ -84,7 +108,7 @@ impl Module {
             shared: linker.shared,
             dynamic_shared,
             max_threads: function.max_threads,
-            files: self.files.clone(),
+            files,
         })
     }
 }
@@ -100,7 +124,8 @@ fn visit(operand: &mut Operand, change: &mut impl FnMut(&mut Operand)) {
 }
 
 impl Linker<'_> {
-    fn reserve(&mut self, function: &Function) -> Base {
+    /// Registers and memory for one more copy of a function.
+    fn reserve(&mut self, function: &Function, line: u32) -> Result<Base, PtxError> {
         let base = Base {
             registers: self.registers,
             frame: self.frame.next_multiple_of(16),
@@ -110,7 +135,25 @@ impl Linker<'_> {
         self.frame = base.frame + function.frame;
         let moved = |extent: &Extent| Extent { offset: base.shared + extent.offset, ..*extent };
         self.shared.extend(function.shared.iter().map(moved));
-        base
+        let shared = self.shared.last().map_or(0, |last| last.offset + last.size);
+        limits::check(
+            self.registers as usize,
+            limits::REGISTERS,
+            "registers of a kernel, calls inlined",
+            line,
+        )?;
+        limits::check(self.frame, limits::LOCAL, "bytes of local memory of a kernel, calls inlined", line)?;
+        limits::check(shared, limits::SHARED, "bytes of shared memory of a kernel, calls inlined", line)?;
+        Ok(base)
+    }
+
+    fn push(&mut self, instruction: Instruction) -> Result<(), PtxError> {
+        const WHAT: &str = "instructions in the kernels of a module, calls inlined";
+        limits::check(self.code.len() + 1, self.room, WHAT, instruction.line).map_err(|_| {
+            PtxError::Limit { line: instruction.line, most: limits::INSTRUCTIONS, what: WHAT }
+        })?;
+        self.code.push(instruction);
+        Ok(())
     }
 
     /// Appends a copy of a function's code; returns jump to the end of the copy unless it is the kernel itself.
@@ -127,16 +170,18 @@ impl Linker<'_> {
             }
             instruction.operands.iter_mut().for_each(|operand| self.relocate(operand, base));
             match instruction.op {
-                Op::Call(callee) => self.call(callee, &instruction)?,
+                Op::Call(callee) => {
+                    self.call(callee, &instruction, base.frame..base.frame + function.frame)?;
+                }
                 Op::Branch(target) => {
                     jumps.push((self.code.len(), target));
-                    self.code.push(instruction);
+                    self.push(instruction)?;
                 }
                 Op::Exit if !is_kernel => {
                     jumps.push((self.code.len(), function.code.len()));
-                    self.code.push(instruction);
+                    self.push(instruction)?;
                 }
-                _ => self.code.push(instruction),
+                _ => self.push(instruction)?,
             }
         }
         starts.push(self.code.len());
@@ -147,46 +192,67 @@ impl Linker<'_> {
         Ok(())
     }
 
-    /// Arguments into the callee's frame, its code, results out of it. A guard jumps around all of it.
-    fn call(&mut self, callee: usize, call: &Instruction) -> Result<(), PtxError> {
-        let (Operand::Vector(results), Operand::Vector(arguments)) = (&call.operands[0], &call.operands[1])
-        else {
-            return Err(PtxError::Operands { line: call.line, opcode: call.opcode.clone() });
+    /// Arguments into the callee's frame, its code, results out of it. A guard jumps around all of it. Arguments and results
+    /// are variables of the caller, which has `frame`.
+    fn call(&mut self, callee: usize, call: &Instruction, frame: Range<usize>) -> Result<(), PtxError> {
+        let line = call.line;
+        let wrong = || PtxError::Operands { line, opcode: call.opcode.clone() };
+        let [Operand::Vector(results), Operand::Vector(arguments)] = &call.operands[..] else {
+            return Err(wrong());
         };
-        let skip = call.guard.map(|(predicate, negated)| {
-            self.code.push(Instruction {
-                guard: Some((predicate, !negated)),
-                op: Op::Nothing,
-                ..call.clone()
-            });
-            self.code.len() - 1
-        });
+        limits::check(self.active.len(), limits::CALLS, "calls inside each other", line)?;
         let Some(function) = &self.module.functions[callee] else {
-            let name = self.module.function_name(callee);
-            return Err(PtxError::Undeclared { line: call.line, name });
+            return Err(PtxError::Undeclared { line, name: self.module.function_name(callee) });
         };
         if self.active.contains(&callee) {
-            return Err(PtxError::Recursion { line: call.line, name: function.name.clone() });
+            return Err(PtxError::Recursion { line, name: function.name.clone() });
         }
-        if arguments.len() != function.params.len() || results.len() != function.results.len() {
-            return Err(PtxError::Operands { line: call.line, opcode: call.opcode.clone() });
+        if function.is_kernel
+            || arguments.len() != function.params.len()
+            || results.len() != function.results.len()
+        {
+            return Err(wrong());
         }
-        let base = self.reserve(function);
-        let place = |extent: &Extent| Operand::Immediate((base.frame + extent.offset) as u64);
-        let copy = |to: Operand, from: Operand, size| Instruction {
-            op: Op::CopyLocal(size),
-            operands: vec![to, from],
-            guard: None,
-            ..call.clone()
+        let part = |guard, op, operands| Instruction {
+            op,
+            operands,
+            guard,
+            line,
+            opcode: call.opcode.clone(),
+            location: call.location,
         };
-        for (argument, param) in arguments.iter().zip(&function.params) {
-            self.code.push(copy(place(param), argument.clone(), param.size));
+        let skip = self.code.len();
+        if let Some((predicate, negated)) = call.guard {
+            self.push(part(Some((predicate, !negated)), Op::Nothing, Vec::new()))?;
+        }
+        let base = self.reserve(function, line)?;
+        let copies = |outside: &[Operand], inside: &[Extent], inwards: bool| {
+            let copy = |(outside, inside): (&Operand, &Extent)| {
+                let Operand::Immediate(at) = *outside else { return Err(wrong()) };
+                let at = at as usize;
+                if at < frame.start || at + inside.size > frame.end {
+                    return Err(wrong());
+                }
+                let here = Operand::Immediate((base.frame + inside.offset) as u64);
+                let operands =
+                    if inwards { vec![here, outside.clone()] } else { vec![outside.clone(), here] };
+                Ok(part(None, Op::CopyLocal(inside.size), operands))
+            };
+            outside
+                .iter()
+                .zip(inside)
+                .filter(|(_, inside)| inside.size > 0)
+                .map(copy)
+                .collect::<Result<Vec<_>, _>>()
+        };
+        for copy in copies(arguments, &function.params, true)? {
+            self.push(copy)?;
         }
         self.fill(callee, function, base)?;
-        for (result, from) in results.iter().zip(&function.results) {
-            self.code.push(copy(result.clone(), place(from), from.size));
+        for copy in copies(results, &function.results, false)? {
+            self.push(copy)?;
         }
-        if let Some(skip) = skip {
+        if call.guard.is_some() {
             self.code[skip].op = Op::Branch(self.code.len());
         }
         Ok(())

@@ -3,9 +3,12 @@
 //! The reference is NVIDIA's "Parallel Thread Execution ISA", version 8.4. Anything that is not understood is an
 //! error when the module is loaded, never a guess when it runs.
 
+mod body;
 pub mod decode;
 pub mod lexer;
+pub mod limits;
 pub mod link;
+mod operands;
 pub mod parser;
 
 use crate::machine::alu::Lanewise;
@@ -14,7 +17,7 @@ use crate::machine::alu::Lanewise;
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone)]
 pub enum PtxError {
     /// The text does not have the shape of PTX here.
-    #[error("PTX line {line}: expected {expected}, found `{found}`")]
+    #[error("PTX line {line}: expected {expected}, found `{}`", shown(.found))]
     Syntax {
         /// Line of the PTX text, from 1.
         line: u32,
@@ -24,7 +27,7 @@ pub enum PtxError {
         found: String,
     },
     /// An instruction that the emulator does not know.
-    #[error("PTX line {line}: instruction `{opcode}` is not emulated")]
+    #[error("PTX line {line}: instruction `{}` is not emulated", shown(.opcode))]
     UnknownInstruction {
         /// Line of the PTX text, from 1.
         line: u32,
@@ -42,7 +45,7 @@ pub enum PtxError {
         modifier: String,
     },
     /// A register, variable, label or function that is declared nowhere.
-    #[error("PTX line {line}: `{name}` is not declared")]
+    #[error("PTX line {line}: `{}` is not declared", shown(.name))]
     Undeclared {
         /// Line of the PTX text, from 1.
         line: u32,
@@ -58,13 +61,45 @@ pub enum PtxError {
         opcode: String,
     },
     /// A function that calls itself; calls are inlined when the module is loaded.
-    #[error("PTX line {line}: `{name}` calls itself: recursion is not emulated")]
+    #[error("PTX line {line}: `{}` calls itself: recursion is not emulated", shown(.name))]
     Recursion {
         /// Line of the call.
         line: u32,
         /// The function.
         name: String,
     },
+    /// A name that means two things in one scope.
+    #[error("PTX line {line}: `{}` is declared twice", shown(.name))]
+    Twice {
+        /// Line of the second declaration.
+        line: u32,
+        /// The name.
+        name: String,
+    },
+    /// More than one of [`limits`] allows.
+    #[error("PTX line {line}: more than {most} {what}, which is the emulator's limit")]
+    Limit {
+        /// Line of the PTX text, from 1.
+        line: u32,
+        /// The limit.
+        most: usize,
+        /// Of what.
+        what: &'static str,
+    },
+}
+
+/// A piece of the text for a message: control characters escaped, cut where it is long.
+pub(crate) fn shown(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == MOST {
+            out.push_str("...");
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// The type suffix of an instruction or a declaration.

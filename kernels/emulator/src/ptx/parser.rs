@@ -1,8 +1,7 @@
-//! Modules, functions and declarations: everything of PTX except what single instructions mean (see `decode`).
+//! Modules and declarations. What stands inside functions is in `body`, what single instructions mean in `decode`.
 
-use super::decode::decode;
 use super::lexer::{Token, tokens};
-use super::{CARRY, Instruction, LaneMask, Location, Op, Operand, Place, PtxError, Special, Type};
+use super::{Instruction, Location, Place, PtxError, Type, limits, shown};
 use std::collections::HashMap;
 
 /// A variable of global or constant memory.
@@ -48,6 +47,8 @@ pub struct Function {
     pub shared: Vec<Extent>,
     /// `.maxntid`, or 0.
     pub max_threads: u32,
+    /// Line of the PTX text where it begins.
+    pub line: u32,
 }
 
 /// A parsed module.
@@ -59,59 +60,74 @@ pub struct Module {
     pub variables: Vec<Variable>,
     /// Shared variables of the module.
     pub shared: Vec<Extent>,
+    /// The alignment of dynamic shared memory, in bytes.
+    pub dynamic_align: usize,
     /// Functions by the number calls use; `None` where only declared.
     pub functions: Vec<Option<Function>>,
     names: HashMap<String, usize>,
-    symbols: HashMap<String, (Place, u64)>,
+    pub(super) symbols: HashMap<String, (Place, u64)>,
 }
 
 /// Free bytes kept between shared variables, so that an access past the end of one is not inside the next.
 const RED_ZONE: usize = 16;
 
-/// Puts a variable behind those that are there.
-pub(super) fn place(extents: &mut Vec<Extent>, size: usize, align: usize, gap: usize) -> usize {
-    let end = extents.last().map_or(0, |last| last.offset + last.size + gap);
-    let offset = end.next_multiple_of(align.max(1));
-    extents.push(Extent { offset, size });
-    offset
+/// Variables one behind the other in one memory.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    /// Free bytes between two.
+    gap: usize,
+    /// Bytes in all, and how an error calls them.
+    most: usize,
+    what: &'static str,
+}
+
+pub(super) const PARAMETERS: Layout =
+    Layout { gap: 0, most: limits::PARAMETERS, what: "bytes of parameters" };
+pub(super) const LOCAL: Layout = Layout { gap: 0, most: limits::LOCAL, what: "bytes of local memory" };
+const GLOBAL: Layout = Layout { gap: 0, most: limits::GLOBAL, what: "bytes of `.global` variables" };
+const CONST: Layout = Layout { gap: 0, most: limits::CONST, what: "bytes of `.const` variables" };
+pub(super) const SHARED: Layout =
+    Layout { gap: RED_ZONE, most: limits::SHARED, what: "bytes of shared memory" };
+
+impl Layout {
+    /// Puts a variable behind those that are there.
+    pub(super) fn place(self, extents: &mut Vec<Extent>, declared: &Declaration) -> Result<usize, PtxError> {
+        let end = extents.last().map_or(0, |last| last.offset + last.size + self.gap);
+        let (offset, size) = (end.next_multiple_of(declared.align), declared.size());
+        limits::check(offset + size, self.most, self.what, declared.line)?;
+        extents.push(Extent { offset, size });
+        Ok(offset)
+    }
 }
 
 /// A declaration such as `.param .align 16 .b8 name[24]`.
-struct Declaration {
-    name: String,
+pub(super) struct Declaration<'a> {
+    pub(super) name: &'a str,
     ty: Type,
-    align: usize,
+    pub(super) align: usize,
     /// Elements, or `None` for `name[]`.
     count: Option<usize>,
+    pub(super) line: u32,
 }
 
-impl Declaration {
-    fn size(&self) -> usize {
+impl Declaration<'_> {
+    pub(super) fn size(&self) -> usize {
         self.ty.size() * self.count.unwrap_or(0)
     }
 }
 
-struct Parser<'a> {
-    tokens: Vec<(Token<'a>, u32)>,
-    at: usize,
-    module: Module,
-}
-
-/// What is known inside a function's body.
-struct Body {
-    function: Function,
-    /// Names of registers and variables, innermost scope last.
-    scopes: Vec<HashMap<String, Operand>>,
-    frame: Vec<Extent>,
-    labels: HashMap<String, usize>,
-    jumps: Vec<(usize, String, u32)>,
-    location: Option<Location>,
+pub(super) struct Parser<'a> {
+    pub(super) tokens: Vec<(Token<'a>, u32)>,
+    pub(super) at: usize,
+    pub(super) module: Module,
+    /// Instructions so far.
+    pub(super) instructions: usize,
 }
 
 impl Module {
     /// Parses and decodes PTX text.
     pub fn parse(text: &str) -> Result<Module, PtxError> {
-        let mut parser = Parser { tokens: tokens(text)?, at: 0, module: Module::default() };
+        let mut parser = Parser { tokens: tokens(text)?, at: 0, module: Module::default(), instructions: 0 };
         parser.header()?;
         while parser.at < parser.tokens.len() {
             parser.top_level()?;
@@ -125,41 +141,52 @@ impl Module {
         found.map_or_else(String::new, |(name, _)| name.clone())
     }
 
-    fn function_number(&mut self, name: &str) -> usize {
+    pub(super) fn function_number(&mut self, name: &str, line: u32) -> Result<usize, PtxError> {
         if let Some(&number) = self.names.get(name) {
-            return number;
+            return Ok(number);
         }
+        limits::check(self.functions.len() + 1, limits::FUNCTIONS, "functions", line)?;
         self.functions.push(None);
         self.names.insert(name.to_string(), self.functions.len() - 1);
-        self.functions.len() - 1
+        Ok(self.functions.len() - 1)
+    }
+
+    fn declare(&mut self, name: &str, meaning: (Place, u64), line: u32) -> Result<(), PtxError> {
+        match self.symbols.insert(name.to_string(), meaning) {
+            // `extern .shared` may be said again for every kernel.
+            Some(before) if before != meaning || meaning.0 != Place::DynamicShared => {
+                Err(PtxError::Twice { line, name: name.into() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl<'a> Parser<'a> {
-    fn line(&self) -> u32 {
+    pub(super) fn line(&self) -> u32 {
         self.tokens.get(self.at).or(self.tokens.last()).map_or(0, |(_, line)| *line)
     }
 
-    fn peek(&self) -> Option<&Token<'a>> {
+    pub(super) fn peek(&self) -> Option<&Token<'a>> {
         self.tokens.get(self.at).map(|(token, _)| token)
     }
 
-    fn wrong<T>(&self, expected: &'static str) -> Result<T, PtxError> {
+    pub(super) fn wrong<T>(&self, expected: &'static str) -> Result<T, PtxError> {
         let found = self.peek().map_or("the end of the text".to_string(), ToString::to_string);
         Err(PtxError::Syntax { line: self.line(), expected, found })
     }
 
-    fn accept(&mut self, token: &Token) -> bool {
+    pub(super) fn accept(&mut self, token: &Token) -> bool {
         let same = self.peek() == Some(token);
         self.at += usize::from(same);
         same
     }
 
-    fn mark(&mut self, mark: char, expected: &'static str) -> Result<(), PtxError> {
+    pub(super) fn mark(&mut self, mark: char, expected: &'static str) -> Result<(), PtxError> {
         self.directive(&Token::Mark(mark), expected)
     }
 
-    fn word(&mut self) -> Result<&'a str, PtxError> {
+    pub(super) fn word(&mut self) -> Result<&'a str, PtxError> {
         match self.peek() {
             Some(&Token::Word(word)) => {
                 self.at += 1;
@@ -169,7 +196,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn number(&mut self) -> Result<u64, PtxError> {
+    pub(super) fn number(&mut self) -> Result<u64, PtxError> {
         let negative = self.accept(&Token::Mark('-'));
         match self.peek() {
             Some(&Token::Number(number)) => {
@@ -180,12 +207,35 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// A number that fits into 32 bits.
+    fn small(&mut self) -> Result<u32, PtxError> {
+        let at = self.at;
+        self.number()?.try_into().or_else(|_| {
+            self.at = at;
+            self.wrong("a number of 32 bits")
+        })
+    }
+
     /// What every module begins with; addresses have 64 bits.
     fn header(&mut self) -> Result<(), PtxError> {
         self.directive(&Token::Word(".version"), "`.version`")?;
-        self.number()?;
+        let known = |version: &str| {
+            let (major, minor) = version.split_once('.').unwrap_or_default();
+            matches!(major.parse(), Ok(1..=9)) && matches!(minor.parse(), Ok(0..=9))
+        };
+        match self.peek() {
+            Some(Token::Decimal(version)) if known(version) => self.at += 1,
+            _ => return self.wrong("a version of PTX from 1.0 to 9.9"),
+        }
         self.directive(&Token::Word(".target"), "`.target`")?;
-        self.word()?;
+        let known = |target: &str| {
+            let number = target.strip_prefix("sm_").map(|number| number.trim_end_matches(['a', 'f']));
+            number.is_some_and(|number| matches!(number.parse(), Ok(10..=999)))
+        };
+        match self.peek() {
+            Some(Token::Word(target)) if known(target) => self.at += 1,
+            _ => return self.wrong("a target such as `sm_80`"),
+        }
         while self.accept(&Token::Mark(',')) {
             self.word()?;
         }
@@ -215,17 +265,20 @@ impl<'a> Parser<'a> {
             kind @ (".entry" | ".func") => self.function(kind == ".entry"),
             space @ (".global" | ".const") => self.variable(space == ".const"),
             ".shared" => {
-                let declared = self.declaration()?;
+                let declared = self.declaration(SHARED)?;
                 self.mark(';', "`;`")?;
                 let place = match declared.count {
-                    None => (Place::DynamicShared, 0),
+                    None => {
+                        self.module.dynamic_align = self.module.dynamic_align.max(declared.align);
+                        (Place::DynamicShared, 0)
+                    }
                     Some(_) => {
-                        let at = place(&mut self.module.shared, declared.size(), declared.align, RED_ZONE);
-                        (Place::ModuleShared, at as u64)
+                        let count = self.module.shared.len() + 1;
+                        limits::check(count, limits::VARIABLES, "shared variables", declared.line)?;
+                        (Place::ModuleShared, SHARED.place(&mut self.module.shared, &declared)? as u64)
                     }
                 };
-                self.module.symbols.insert(declared.name, place);
-                Ok(())
+                self.module.declare(declared.name, place, declared.line)
             }
             _ => {
                 self.at -= 1;
@@ -235,20 +288,20 @@ impl<'a> Parser<'a> {
     }
 
     fn file(&mut self) -> Result<(), PtxError> {
-        let number = self.number()? as u32;
+        let number = self.small()?;
         let Some(&Token::Text(name)) = self.peek() else { return self.wrong("a file name") };
         self.at += 1;
         while self.accept(&Token::Mark(',')) {
             self.number()?; // time and size of the file
         }
         let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
-        self.module.files.insert(number, name.to_string());
+        self.module.files.insert(number, shown(name));
         Ok(())
     }
 
     /// `.loc FILE LINE COLUMN[, function_name LABEL[+N], inlined_at FILE LINE COLUMN]`
-    fn location(&mut self) -> Result<Location, PtxError> {
-        let (file, line, _) = (self.number()? as u32, self.number()? as u32, self.number()?);
+    pub(super) fn location(&mut self) -> Result<Location, PtxError> {
+        let (file, line, _) = (self.small()?, self.small()?, self.number()?);
         let mut location = Location { file, line, inlined_at: None };
         while self.accept(&Token::Mark(',')) {
             match self.word()? {
@@ -259,7 +312,7 @@ impl<'a> Parser<'a> {
                     }
                 }
                 "inlined_at" => {
-                    location.inlined_at = Some((self.number()? as u32, self.number()? as u32));
+                    location.inlined_at = Some((self.small()?, self.small()?));
                     self.number()?;
                 }
                 _ => return self.wrong("`function_name` or `inlined_at`"),
@@ -268,18 +321,22 @@ impl<'a> Parser<'a> {
         Ok(location)
     }
 
-    /// What follows `.param`, `.local`, `.shared`, `.global` or `.const`.
-    fn declaration(&mut self) -> Result<Declaration, PtxError> {
-        let (mut ty, mut align) = (None, 0);
+    /// What follows `.param`, `.local`, `.shared`, `.global` or `.const`; its size alone must fit into `layout`.
+    pub(super) fn declaration(&mut self, layout: Layout) -> Result<Declaration<'a>, PtxError> {
+        let (mut ty, mut align) = (None, None);
+        let line = self.line();
         let name = loop {
             match self.word()? {
-                ".align" => align = self.number()? as usize,
+                ".align" => align = Some(self.alignment()?),
                 ".ptr" | ".global" | ".shared" | ".const" | ".local" => {} // what a pointer parameter points to
                 suffix if suffix.starts_with('.') => match Type::parse(&suffix[1..]) {
                     Some(found) => ty = Some(found),
-                    None => return self.wrong("a type"),
+                    None => {
+                        self.at -= 1;
+                        return self.wrong("a type");
+                    }
                 },
-                name => break name.to_string(),
+                name => break name,
             }
         };
         let Some(ty) = ty else { return self.wrong("a type before the name") };
@@ -289,22 +346,36 @@ impl<'a> Parser<'a> {
                 count = None;
                 continue;
             }
-            let extent = self.number()? as usize;
-            count = count.map(|count| count * extent);
+            let extent = usize::try_from(self.number()?).unwrap_or(usize::MAX);
+            // Of `[0][N]` too, N must be a size that could be.
+            limits::check(extent, layout.most, layout.what, line)?;
+            count = count.map(|count: usize| count.saturating_mul(extent));
+            limits::check(count.unwrap_or(0).saturating_mul(ty.size()), layout.most, layout.what, line)?;
             self.mark(']', "`]`")?;
         }
-        Ok(Declaration { name, ty, align: if align == 0 { ty.size() } else { align }, count })
+        Ok(Declaration { name, ty, align: align.unwrap_or(ty.size()), count, line })
+    }
+
+    fn alignment(&mut self) -> Result<usize, PtxError> {
+        let at = self.at;
+        let align = usize::try_from(self.number()?).unwrap_or(usize::MAX);
+        if align.is_power_of_two() && align <= limits::ALIGNMENT {
+            return Ok(align);
+        }
+        self.at = at;
+        self.wrong("an alignment: a power of two up to 1024")
     }
 
     fn variable(&mut self, constant: bool) -> Result<(), PtxError> {
-        let declared = self.declaration()?;
+        let layout = if constant { CONST } else { GLOBAL };
+        let declared = self.declaration(layout)?;
         let mut data = Vec::new();
         if self.accept(&Token::Mark('=')) {
             let list = self.accept(&Token::Mark('{'));
             loop {
                 let value = self.number()?;
                 data.extend_from_slice(&value.to_le_bytes()[..declared.ty.size()]);
-                if !self.accept(&Token::Mark(',')) {
+                if !list || !self.accept(&Token::Mark(',')) {
                     break;
                 }
             }
@@ -312,15 +383,21 @@ impl<'a> Parser<'a> {
                 self.mark('}', "`}`")?;
             }
         }
+        if declared.count.is_some() && data.len() > declared.size() {
+            return self.wrong("no more values than the variable has elements");
+        }
         self.mark(';', "`;`")?;
         let size = declared.size().max(data.len());
-        let number = self.module.variables.len();
-        self.module.symbols.insert(declared.name.clone(), (Place::Global(number), 0));
-        self.module.variables.push(Variable { name: declared.name, data, size, constant });
-        Ok(())
+        let variables = &mut self.module.variables;
+        limits::check(variables.len() + 1, limits::VARIABLES, "variables", declared.line)?;
+        let before: usize = variables.iter().filter(|v| v.constant == constant).map(|v| v.size).sum();
+        limits::check(before + size, layout.most, layout.what, declared.line)?;
+        let number = variables.len();
+        variables.push(Variable { name: declared.name.to_string(), data, size, constant });
+        self.module.declare(declared.name, (Place::Global(number), 0), declared.line)
     }
 
-    fn parameters(&mut self) -> Result<Vec<Declaration>, PtxError> {
+    pub(super) fn parameters(&mut self) -> Result<Vec<Declaration<'a>>, PtxError> {
         let mut out = Vec::new();
         if !self.accept(&Token::Mark('(')) {
             return Ok(out);
@@ -330,290 +407,10 @@ impl<'a> Parser<'a> {
                 self.at -= 1;
                 return self.wrong("`.param`");
             }
-            out.push(self.declaration()?);
+            out.push(self.declaration(PARAMETERS)?);
+            limits::check(out.len(), limits::OPERANDS, "parameters of a function", self.line())?;
             self.accept(&Token::Mark(','));
         }
         Ok(out)
     }
-
-    fn function(&mut self, is_kernel: bool) -> Result<(), PtxError> {
-        let results = if is_kernel { Vec::new() } else { self.parameters()? };
-        let name = self.word()?.to_string();
-        let params = self.parameters()?;
-        let number = self.module.function_number(&name);
-        let mut body = Body {
-            function: Function { name, is_kernel, registers: CARRY + 1, ..Function::default() },
-            scopes: vec![HashMap::new()],
-            frame: Vec::new(),
-            labels: HashMap::new(),
-            jumps: Vec::new(),
-            location: None,
-        };
-        let mut space = Vec::new();
-        for param in &params {
-            let (extents, at) =
-                if is_kernel { (&mut space, Place::Param) } else { (&mut body.frame, Place::Local) };
-            let offset = place(extents, param.size(), param.align, 0);
-            body.function.params.push(Extent { offset, size: param.size() });
-            body.scopes[0].insert(param.name.clone(), Operand::Symbol(at, offset as u64));
-        }
-        for result in &results {
-            let offset = place(&mut body.frame, result.size(), result.align, 0);
-            body.function.results.push(Extent { offset, size: result.size() });
-            body.scopes[0].insert(result.name.clone(), Operand::Symbol(Place::Local, offset as u64));
-        }
-        while !self.accept(&Token::Mark('{')) {
-            if self.accept(&Token::Mark(';')) {
-                return Ok(()); // only declared
-            }
-            match self.word()? {
-                ".maxntid" => {
-                    let mut threads = self.number()? as u32;
-                    while self.accept(&Token::Mark(',')) {
-                        threads *= self.number()? as u32;
-                    }
-                    body.function.max_threads = threads;
-                }
-                ".minnctapersm" | ".maxnreg" | ".maxnctapersm" => drop(self.number()?),
-                ".noreturn" => {}
-                _ => {
-                    self.at -= 1;
-                    return self.wrong("`{` or a directive of a function");
-                }
-            }
-        }
-        while !body.scopes.is_empty() {
-            self.statement(&mut body)?;
-        }
-        for (instruction, label, line) in body.jumps {
-            let Some(&target) = body.labels.get(&label) else {
-                return Err(PtxError::Undeclared { line, name: label });
-            };
-            body.function.code[instruction].op = Op::Branch(target);
-        }
-        body.function.frame = body.frame.last().map_or(0, |last| last.offset + last.size);
-        self.module.functions[number] = Some(body.function);
-        Ok(())
-    }
-
-    fn statement(&mut self, body: &mut Body) -> Result<(), PtxError> {
-        if self.accept(&Token::Mark('{')) {
-            body.scopes.push(HashMap::new());
-            return Ok(());
-        }
-        if self.accept(&Token::Mark('}')) {
-            body.scopes.pop();
-            if body.scopes.is_empty() {
-                // Falling off the end is a return.
-                self.emit(body, "ret", None, Vec::new(), Op::Exit);
-            }
-            return Ok(());
-        }
-        if self.accept(&Token::Mark(';')) {
-            return Ok(());
-        }
-        if self.accept(&Token::Mark('@')) {
-            let negated = self.accept(&Token::Mark('!'));
-            let Operand::Register(predicate) = self.operand(body)? else { return self.wrong("a predicate") };
-            return self.instruction(body, Some((predicate, negated)));
-        }
-        match self.word()? {
-            ".loc" => body.location = Some(self.location()?),
-            ".pragma" => {
-                self.at += 1;
-                self.mark(';', "`;`")?;
-            }
-            ".reg" => self.registers(body)?,
-            space @ (".local" | ".param" | ".shared") => {
-                let declared = self.declaration()?;
-                self.mark(';', "`;`")?;
-                let (extents, at, gap) = match space {
-                    ".shared" => (&mut body.function.shared, Place::Shared, RED_ZONE),
-                    _ => (&mut body.frame, Place::Local, 0),
-                };
-                let offset = place(extents, declared.size(), declared.align, gap);
-                self.declare(body, declared.name, Operand::Symbol(at, offset as u64));
-            }
-            label if self.accept(&Token::Mark(':')) => {
-                body.labels.insert(label.to_string(), body.function.code.len());
-            }
-            _ => {
-                self.at -= 1;
-                self.instruction(body, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn declare(&self, body: &mut Body, name: String, operand: Operand) {
-        body.scopes.last_mut().expect("internal: a body has a scope").insert(name, operand);
-    }
-
-    /// `.reg .b32 %r<17>, %x;`
-    fn registers(&mut self, body: &mut Body) -> Result<(), PtxError> {
-        self.word()?;
-        loop {
-            let name = self.word()?;
-            let count = if self.accept(&Token::Mark('<')) {
-                let count = self.number()?;
-                self.mark('>', "`>`")?;
-                Some(count)
-            } else {
-                None
-            };
-            for i in 0..count.unwrap_or(1) {
-                let name = if count.is_some() { format!("{name}{i}") } else { name.to_string() };
-                let register = body.function.registers;
-                self.declare(body, name, Operand::Register(register));
-                body.function.registers += 1;
-            }
-            if !self.accept(&Token::Mark(',')) {
-                return self.mark(';', "`;`");
-            }
-        }
-    }
-
-    fn emit(
-        &self,
-        body: &mut Body,
-        opcode: &str,
-        guard: Option<(u32, bool)>,
-        operands: Vec<Operand>,
-        op: Op,
-    ) {
-        let (line, location) = (self.tokens[self.at - 1].1, body.location);
-        body.function.code.push(Instruction {
-            op,
-            operands,
-            guard,
-            line,
-            opcode: opcode.to_string(),
-            location,
-        });
-    }
-
-    fn instruction(&mut self, body: &mut Body, guard: Option<(u32, bool)>) -> Result<(), PtxError> {
-        let line = self.line();
-        let opcode = self.word()?;
-        match opcode {
-            "bra" | "bra.uni" => {
-                let label = self.word()?.to_string();
-                body.jumps.push((body.function.code.len(), label, line));
-                self.emit(body, opcode, guard, Vec::new(), Op::Nothing);
-                return self.mark(';', "`;`");
-            }
-            "call" | "call.uni" => return self.call(body, opcode, guard),
-            _ => {}
-        }
-        let mut operands = Vec::new();
-        while !self.accept(&Token::Mark(';')) {
-            operands.push(self.operand(body)?);
-            if self.accept(&Token::Mark('|')) {
-                // A second result: `setp.eq.s32 %p|%q, ...`.
-                let second = self.operand(body)?;
-                let first = operands.pop().expect("internal: just pushed");
-                operands.push(Operand::Vector(vec![first, second]));
-            }
-            if !self.accept(&Token::Mark(',')) && self.peek() != Some(&Token::Mark(';')) {
-                return self.wrong("`,` or `;`");
-            }
-        }
-        for (op, operands) in decode(opcode, operands, line)? {
-            self.emit(body, opcode, guard, operands, op);
-        }
-        Ok(())
-    }
-
-    /// `call (result), name, (arguments);`
-    fn call(&mut self, body: &mut Body, opcode: &str, guard: Option<(u32, bool)>) -> Result<(), PtxError> {
-        let list = |parser: &mut Self| {
-            let mut out = Vec::new();
-            if parser.accept(&Token::Mark('(')) {
-                while !parser.accept(&Token::Mark(')')) {
-                    out.push(parser.operand(body)?);
-                    parser.accept(&Token::Mark(','));
-                }
-                parser.accept(&Token::Mark(','));
-            }
-            Ok::<_, PtxError>(Operand::Vector(out))
-        };
-        let results = list(self)?;
-        let name = self.word()?;
-        if name.starts_with('%') {
-            self.at -= 1;
-            return self.wrong("the name of a function (calls through a pointer are not emulated)");
-        }
-        self.accept(&Token::Mark(','));
-        let arguments = list(self)?;
-        self.mark(';', "`;`")?;
-        let number = self.module.function_number(name);
-        self.emit(body, opcode, guard, vec![results, arguments], Op::Call(number));
-        Ok(())
-    }
-
-    fn operand(&mut self, body: &Body) -> Result<Operand, PtxError> {
-        if self.accept(&Token::Mark('{')) {
-            let mut parts = Vec::new();
-            while !self.accept(&Token::Mark('}')) {
-                parts.push(self.operand(body)?);
-                self.accept(&Token::Mark(','));
-            }
-            return Ok(Operand::Vector(parts));
-        }
-        if self.accept(&Token::Mark('[')) {
-            let base = Box::new(self.operand(body)?);
-            let offset = if self.accept(&Token::Mark('+')) || self.peek() == Some(&Token::Mark('-')) {
-                self.number()? as i64
-            } else {
-                0
-            };
-            self.mark(']', "`]`")?;
-            return Ok(Operand::Address { base, offset });
-        }
-        if matches!(self.peek(), Some(Token::Number(_) | Token::Mark('-'))) {
-            return Ok(Operand::Immediate(self.number()?));
-        }
-        let line = self.line();
-        let negated = self.accept(&Token::Mark('!'));
-        let name = self.word()?;
-        let found = body.scopes.iter().rev().find_map(|scope| scope.get(name)).cloned();
-        let operand = found
-            .or_else(|| self.module.symbols.get(name).map(|&(place, at)| Operand::Symbol(place, at)))
-            .or_else(|| special(name).map(Operand::Special))
-            .or_else(|| (name == "_").then_some(Operand::Sink))
-            .or_else(|| (name == "WARP_SZ").then_some(Operand::Immediate(32)));
-        match operand {
-            Some(_) if negated => {
-                Err(PtxError::Syntax { line, expected: "a plain operand", found: format!("!{name}") })
-            }
-            Some(operand) => Ok(operand),
-            None => Err(PtxError::Undeclared { line, name: name.to_string() }),
-        }
-    }
-}
-
-fn special(name: &str) -> Option<Special> {
-    let axis = |name: &str| ["x", "y", "z"].iter().position(|axis| *axis == name);
-    Some(match name.split_once('.') {
-        Some(("%tid", a)) => Special::ThreadIndex(axis(a)?),
-        Some(("%ntid", a)) => Special::BlockSize(axis(a)?),
-        Some(("%ctaid", a)) => Special::BlockIndex(axis(a)?),
-        Some(("%nctaid", a)) => Special::GridSize(axis(a)?),
-        Some(_) => return None,
-        None => match name {
-            "%laneid" => Special::Lane,
-            "%warpid" => Special::Warp,
-            "%nwarpid" => Special::Warps,
-            "%smid" => Special::Zero,
-            "%lanemask_eq" => Special::LaneMask(LaneMask::Equal),
-            "%lanemask_lt" => Special::LaneMask(LaneMask::Less),
-            "%lanemask_le" => Special::LaneMask(LaneMask::LessOrEqual),
-            "%lanemask_gt" => Special::LaneMask(LaneMask::Greater),
-            "%lanemask_ge" => Special::LaneMask(LaneMask::GreaterOrEqual),
-            "%clock" | "%clock64" | "%globaltimer" => Special::Clock,
-            "%dynamic_smem_size" => Special::DynamicShared,
-            "%total_smem_size" => Special::TotalShared,
-            _ => return None,
-        },
-    })
 }

@@ -1,0 +1,31 @@
+//! `model.safetensors`, or its index (an input that begins with `{"`) beside one healthy shard.
+#![no_main]
+
+use vitrine_bert::{WEIGHTS_FILE, Weights};
+use vitrine_fuzz::{file, message, optional_file, scratch, target};
+
+const SHARD: &[u8] = b"\x40\0\0\0\0\0\0\0{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}\0\0\0\0\0\0\x80\x3f";
+
+target!(|data| {
+    let is_index = data.starts_with(b"{\"");
+    optional_file(WEIGHTS_FILE, (!is_index).then_some(data));
+    optional_file("model.safetensors.index.json", is_index.then_some(data));
+    file("model-00001-of-00001.safetensors", SHARD);
+    let mut weights = match Weights::open(scratch()) {
+        Ok(weights) => weights,
+        Err(error) => return message(&error),
+    };
+    for (key, dims) in [
+        ("classifier.bias", &[2][..]),
+        ("classifier.weight", &[2, 4]),
+        ("bert.embeddings.LayerNorm.weight", &[4]),
+        ("bert.embeddings.word_embeddings.weight", &[8, 4]),
+    ] {
+        let has = weights.dims(key) == Some(dims);
+        match weights.take(key, dims, true) {
+            Ok(tensor) => assert!(!has || tensor.is_some()),
+            Err(error) => message(&error),
+        }
+    }
+    let _ = weights.finish();
+});
