@@ -10,11 +10,14 @@
 
 pub mod batching;
 mod columns;
+mod content;
 mod delimited;
 mod folder;
 mod jsonl;
 mod labels;
 mod parquet;
+mod parquet_limits;
+mod records;
 pub mod sampling;
 mod table;
 
@@ -25,7 +28,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Place, Result, TrainError};
+use crate::{Result, TrainError};
+use content::utf8;
 use table::{RawTable, Wanted};
 
 /// A text and the index of its class.
@@ -225,7 +229,7 @@ fn read_file(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
         Some("csv") => delimited::read(path, b',', wanted),
         Some("tsv") => delimited::read(path, b'\t', wanted),
         Some("jsonl" | "ndjson" | "json") => jsonl::read(path, wanted),
-        _ => Err(TrainError::UnknownFormat { path: path.to_owned() }),
+        _ => Err(content::not_data(path)),
     }
 }
 
@@ -244,21 +248,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// A whole file as text, without a byte order mark.
-fn read_text(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
-    let mut text = utf8(bytes, || Place::file(path))?;
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    Ok(text)
-}
-
-/// Bytes as text, or an error that names the first byte that is not.
-fn utf8(bytes: Vec<u8>, place: impl FnOnce() -> Place) -> Result<String> {
-    String::from_utf8(bytes)
-        .map_err(|error| TrainError::NotUtf8 { place: place(), offset: error.utf8_error().valid_up_to() })
-}
-
+#[cfg(test)]
+mod reader_tests;
 #[cfg(test)]
 mod tests;
