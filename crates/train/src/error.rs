@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The crate's result.
@@ -11,8 +12,8 @@ pub type Result<T> = std::result::Result<T, TrainError>;
 /// Where in the input something is: shown as `file`, `file:line` or `file, row n`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file.
-    pub path: PathBuf,
+    /// The file; the rows of a table share it.
+    pub path: Arc<Path>,
     /// The position inside it.
     pub position: Position,
 }
@@ -24,24 +25,29 @@ pub enum Position {
     File,
     /// A line of a text file.
     Line(u64),
-    /// A row of a table without lines (parquet).
+    /// A row of a table without lines (parquet, a JSON array).
     Row(u64),
 }
 
 impl Place {
     /// The file as a whole.
     pub fn file(path: &Path) -> Place {
-        Place { path: path.to_owned(), position: Position::File }
+        Place { path: path.into(), position: Position::File }
     }
 
     /// A line of a text file, counted from one.
     pub fn line(path: &Path, line: u64) -> Place {
-        Place { path: path.to_owned(), position: Position::Line(line) }
+        Place { path: path.into(), position: Position::Line(line) }
     }
 
     /// A row of a parquet file, counted from one.
     pub fn row(path: &Path, row: u64) -> Place {
-        Place { path: path.to_owned(), position: Position::Row(row) }
+        Place { path: path.into(), position: Position::Row(row) }
+    }
+
+    /// Another position in the same file.
+    pub(crate) fn at(&self, position: Position) -> Place {
+        Place { path: Arc::clone(&self.path), position }
     }
 }
 
@@ -57,6 +63,17 @@ impl fmt::Display for Place {
 }
 
 impl TrainError {
+    /// The line of a text file that a reader refused.
+    pub(crate) fn line(&self) -> Option<u64> {
+        let (TrainError::FieldCount { place, .. } | TrainError::Quoting { place, .. }) = self else {
+            return None;
+        };
+        match place.position {
+            Position::Line(line) => Some(line),
+            Position::File | Position::Row(_) => None,
+        }
+    }
+
     /// The tensor operation's error, if it was one, from whatever layer it came.
     pub fn tensor_error(&self) -> Option<&vitrine_tensor::Error> {
         use vitrine_autograd::AutogradError;
@@ -132,6 +149,16 @@ pub enum TrainError {
     HubName {
         /// The name.
         name: String,
+    },
+    /// A file whose content is of another kind than its name says, or of a kind that is not read.
+    #[error("{}: {found}; {advice}", path.display())]
+    OtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What to do.
+        advice: &'static str,
     },
     /// A folder in which no known layout holds the split that was asked for.
     #[error(
@@ -225,16 +252,19 @@ pub enum TrainError {
         data: String,
     },
     /// Text that is not UTF-8.
-    #[error("{place}: not UTF-8 at byte {offset}; convert the file to UTF-8")]
+    #[error(
+        "{place}: not UTF-8 at byte {offset}; convert the file to UTF-8, such as from Windows-1252: \
+         iconv -f WINDOWS-1252 -t UTF-8"
+    )]
     NotUtf8 {
-        /// The file, or the row of a parquet file.
+        /// The file, the line of a text file, or the row of a parquet file.
         place: Place,
         /// Offset of the first bad byte in the file, or in the row's text.
         offset: usize,
     },
     /// The text or the label column is not there.
     #[error(
-        "{place}: no {role} column {}; the columns are {}; choose one with --{role}-column",
+        "{place}: no {role} column {}; the columns are {}; choose one with --{role}-column{hint}",
         quoted(wanted),
         quoted(columns)
     )]
@@ -247,6 +277,23 @@ pub enum TrainError {
         wanted: Vec<String>,
         /// The names that exist.
         columns: Vec<String>,
+        /// What else may be wrong, or nothing.
+        hint: &'static str,
+    },
+    /// The text or the label column is there twice.
+    #[error(
+        "{place}: {count} columns are named `{}`; rename one, or choose another with --{role}-column",
+        shortened(column)
+    )]
+    DuplicateColumn {
+        /// The file, or its header line.
+        place: Place,
+        /// What the column is for: `text` or `label`.
+        role: &'static str,
+        /// The name.
+        column: String,
+        /// How many there are.
+        count: usize,
     },
     /// A column, or one of its values, has a type that cannot be used.
     #[error("{place}: column `{column}` must hold {expected}, found {got}")]
@@ -261,9 +308,7 @@ pub enum TrainError {
         got: String,
     },
     /// A line of a delimited file with more or fewer fields than its header.
-    #[error(
-        "{place}: {got} fields where the header has {expected}; quote fields that hold a delimiter or a quote"
-    )]
+    #[error("{place}: {got} fields where the header has {expected}; {advice}")]
     FieldCount {
         /// The line on which the record starts.
         place: Place,
@@ -271,22 +316,59 @@ pub enum TrainError {
         expected: u64,
         /// Fields in the record.
         got: u64,
+        /// What to do.
+        advice: &'static str,
     },
-    /// A line that is not a JSON object.
+    /// Quotes in a delimited file from which rows cannot be told.
+    #[error("{place}: {problem}")]
+    Quoting {
+        /// The line of the quote.
+        place: Place,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// Text that is not a JSON object.
     #[error("{place}: not a JSON object ({source}); expected one object per line")]
     Json {
-        /// The line.
+        /// The line or row.
         place: Place,
         /// What the parser says.
         source: serde_json::Error,
     },
-    /// The csv reader gave up for a reason other than the number of fields.
-    #[error("{place}: {source}")]
-    Csv {
+    /// JSON in which a row is no object.
+    #[error(
+        "{place}: {found}; expected one object a row, one a line or in an array \
+         (pandas: df.to_json(path, orient=\"records\", lines=True))"
+    )]
+    JsonLayout {
+        /// The line or row.
+        place: Place,
+        /// What is there.
+        found: String,
+    },
+    /// A file that unpacks to more than is read.
+    #[error(
+        "{place}: {what}; at most {limit} MiB are read from this file (the larger of 256 MiB and 100 times its size)"
+    )]
+    TooLarge {
         /// The file.
         place: Place,
-        /// What the reader says.
-        source: csv::Error,
+        /// What is too large.
+        what: &'static str,
+        /// The limit, in MiB.
+        limit: u64,
+    },
+    /// A parquet column that is compressed in a way that is not built in.
+    #[error(
+        "{}: compressed with {codec}, which is not built in; write it with zstd or snappy \
+         (pandas: pandas.read_parquet(path).to_parquet(new, compression=\"zstd\"))",
+        path.display()
+    )]
+    ParquetCodec {
+        /// The file.
+        path: PathBuf,
+        /// The codec's name.
+        codec: String,
     },
     /// A parquet file that is damaged, cut off, or uses a feature that is not built in.
     #[error("{place}: not a readable parquet file ({source}); fetch it again")]

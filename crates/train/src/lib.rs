@@ -13,7 +13,7 @@ pub mod schedule;
 mod tokenized;
 mod trainer;
 
-pub use error::{Place, Result, TrainError};
+pub use error::{Place, Position, Result, TrainError};
 pub use predict::{Prediction, predict};
 pub use tokenized::TokenizedDataset;
 pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};

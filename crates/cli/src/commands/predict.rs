@@ -44,7 +44,11 @@ pub fn run(arguments: &Predict) -> Outcome {
     };
     let given = match (&arguments.file, &arguments.texts[..]) {
         (Some(path), _) if path == Path::new("-") => None,
-        (Some(path), _) => Some(data::read_texts(path, &options)?),
+        (Some(path), _) => {
+            let (texts, remarks) = data::read_texts(path, &options)?;
+            remarks.iter().for_each(note);
+            Some(texts)
+        }
         (None, []) => None,
         (None, [only]) if only == "-" => None,
         (None, texts) => Some(texts.to_vec()),

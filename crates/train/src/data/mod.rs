@@ -12,11 +12,14 @@
 pub mod batching;
 pub mod classes;
 mod columns;
+mod content;
 mod delimited;
 mod folder;
 mod jsonl;
 mod labels;
 mod parquet;
+mod parquet_limits;
+mod records;
 pub mod sampling;
 mod table;
 mod texts;
@@ -29,7 +32,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Place, Result, TrainError, error::shortened};
+use crate::{Result, TrainError, error::shortened};
+use content::utf8;
 pub use labels::MAX_CLASSES;
 use labels::Resolved;
 use table::{RawTable, Wanted};
@@ -228,7 +232,7 @@ fn labelled_split(root: &Path, options: &LoadOptions, notes: &mut Vec<String>) -
 /// A file, the first of these splits of a folder that exists, or what a folder without splits holds.
 fn find(path: &Path, splits: &[&str], options: &LoadOptions, notes: &mut Vec<String>) -> Result<Resolved> {
     if !is_folder(path)? {
-        return load_files(path, &[path.to_owned()], options);
+        return load_files(path, &[path.to_owned()], options, notes);
     }
     for split in splits {
         if let Some(found) = load_split(path, split, options, notes)? {
@@ -246,7 +250,7 @@ fn find(path: &Path, splits: &[&str], options: &LoadOptions, notes: &mut Vec<Str
         }
         if let [only] = &files[..] {
             notes.push(format!("{}: no splits by name, so its one data file is read", path.display()));
-            return load_files(only, &files, options);
+            return load_files(only, &files, options, notes);
         }
     }
     let has_split = |entry: &&PathBuf| {
@@ -293,8 +297,8 @@ fn load_split(
         }
         match &files[..] {
             [] => {}
-            [only] => return load_files(only, &files, options).map(Some),
-            _ => return load_files(&inside, &files, options).map(Some),
+            [only] => return load_files(only, &files, options, notes).map(Some),
+            _ => return load_files(&inside, &files, options, notes).map(Some),
         }
     }
     Ok(None)
@@ -363,9 +367,15 @@ fn split_files(
 }
 
 /// Reads files that together are one data set.
-fn load_files(source: &Path, files: &[PathBuf], options: &LoadOptions) -> Result<Resolved> {
+fn load_files(
+    source: &Path,
+    files: &[PathBuf],
+    options: &LoadOptions,
+    notes: &mut Vec<String>,
+) -> Result<Resolved> {
     let wanted = options.wanted();
-    let tables = files.iter().map(|path| read_file(path, wanted)).collect::<Result<Vec<_>>>()?;
+    let mut tables = files.iter().map(|path| read_file(path, wanted)).collect::<Result<Vec<_>>>()?;
+    notes.extend(tables.iter_mut().flat_map(|table| std::mem::take(&mut table.notes)));
     let lacks = |table: &&RawTable| table.label_column.is_none() && !table.rows.is_empty();
     // All files without labels are a split without labels; one of several is a mistake.
     let Some(error) = tables.iter().find(lacks).map(|table| table.no_label_column(wanted)) else {
@@ -385,7 +395,7 @@ fn read_file(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
         Some("csv") => delimited::read(path, b',', wanted),
         Some("tsv") => delimited::read(path, b'\t', wanted),
         Some(_) => jsonl::read(path, wanted),
-        None => Err(TrainError::UnknownFormat { path: path.to_owned() }),
+        None => Err(content::not_data(path)),
     }
 }
 
@@ -425,21 +435,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// A whole file as text, without a byte order mark.
-fn read_text(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
-    let mut text = utf8(bytes, || Place::file(path))?;
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    Ok(text)
-}
-
-/// Bytes as text, or an error that names the first byte that is not.
-fn utf8(bytes: Vec<u8>, place: impl FnOnce() -> Place) -> Result<String> {
-    String::from_utf8(bytes)
-        .map_err(|error| TrainError::NotUtf8 { place: place(), offset: error.utf8_error().valid_up_to() })
-}
-
+#[cfg(test)]
+mod reader_tests;
 #[cfg(test)]
 mod tests;

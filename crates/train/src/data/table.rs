@@ -59,6 +59,8 @@ pub(super) struct RawTable {
     pub text_column: Option<String>,
     /// The column that the labels come from; without one every label is [`RawLabel::Missing`].
     pub label_column: Option<String>,
+    /// What the reader decided by the content, one line each, with the file's name: a user has to be told.
+    pub notes: Vec<String>,
 }
 
 impl RawTable {
@@ -71,6 +73,7 @@ impl RawTable {
             columns: Vec::new(),
             text_column: None,
             label_column: None,
+            notes: Vec::new(),
         }
     }
 

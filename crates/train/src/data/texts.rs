@@ -7,16 +7,24 @@ use serde_json::Value;
 
 use crate::{Place, Result, TrainError, error::shortened};
 
-use super::{LoadOptions, columns, format_of, read_file, read_text, table::Wanted};
+use super::{
+    LoadOptions, columns,
+    content::{read_text, utf8},
+    format_of, read_file,
+    table::Wanted,
+};
 
-/// The texts of a file, in order: those of a table's text column, or else a text a line, blank lines included.
+/// The texts of a file, in order, and remarks: those of a table's text column, or else a text a line, blank lines included.
 ///
 /// # Errors
 /// As [`load`](super::load); nothing is asked of labels.
-pub fn read_texts(path: &Path, options: &LoadOptions) -> Result<Vec<String>> {
+pub fn read_texts(path: &Path, options: &LoadOptions) -> Result<(Vec<String>, Vec<String>)> {
+    let mut notes = Vec::new();
     let texts: Vec<String> = if format_of(path).is_some() {
         let wanted = Wanted { labels: false, ..options.wanted() };
-        read_file(path, wanted)?.rows.into_iter().map(|row| row.text).collect()
+        let table = read_file(path, wanted)?;
+        notes = table.notes;
+        table.rows.into_iter().map(|row| row.text).collect()
     } else {
         let text = read_text(path)?;
         let mut lines = TextLines::new(text.as_bytes(), &path.display().to_string(), options);
@@ -24,7 +32,7 @@ pub fn read_texts(path: &Path, options: &LoadOptions) -> Result<Vec<String>> {
     };
     match texts.is_empty() {
         true => Err(TrainError::Empty { data: path.display().to_string() }),
-        false => Ok(texts),
+        false => Ok((texts, notes)),
     }
 }
 
@@ -68,7 +76,7 @@ impl<'a, R: Read> TextLines<'a, R> {
         for end in [b'\n', b'\r'] {
             bytes.pop_if(|byte| *byte == end);
         }
-        let text = super::utf8(bytes, || place.clone())?;
+        let text = utf8(bytes, || place.clone())?;
         if self.line == 1 {
             let text = text.trim_start_matches('\u{feff}');
             self.first(text, &place)?;
