@@ -72,6 +72,7 @@ pub(super) fn resolve(
     let examples = tables
         .into_iter()
         .flat_map(|table| table.rows)
+        // Every label that occurs has an entry.
         .map(|RawRow { text, label, .. }| Example { text, label: classes.index[&spelled(&label)] })
         .collect();
     let source = source.display().to_string();
@@ -165,28 +166,23 @@ fn declared(tables: &[RawTable], first: usize) -> Result<Classes> {
         return Err(TrainError::TooManyClasses { data, classes, column: tables[first].label_column.clone() });
     }
     let mut index = BTreeMap::new();
-    for table in tables {
-        let own: Vec<String> = match &table.class_names {
-            Some(own) => own.clone(),
-            None => distinct(std::slice::from_ref(table)).into_keys().collect(),
+    // A file's own names are matched too, whether they occur or not; its labels may be spelled in another way.
+    let sets = tables.iter().flat_map(|table| {
+        let occurring = distinct(std::slice::from_ref(table)).into_keys().collect();
+        table.class_names.clone().into_iter().chain([occurring]).map(move |set| (table, set))
+    });
+    for (table, set) in sets {
+        let misfit = |classes| TrainError::Classes {
+            data: table.path.display().to_string(),
+            classes,
+            owner: tables[first].path.display().to_string(),
+            known: names.clone(),
         };
-        let Some((map, _)) = align(&own, &names) else {
-            return Err(TrainError::Classes {
-                data: table.path.display().to_string(),
-                classes: own,
-                owner: tables[first].path.display().to_string(),
-                known: names,
-            });
-        };
-        for (name, class) in own.into_iter().zip(map) {
+        let Some((map, _)) = align(&set, &names) else { return Err(misfit(set)) };
+        for (name, class) in set.into_iter().zip(map) {
             // A label means the same in every file of a data set.
             if index.insert(name.clone(), class).is_some_and(|before| before != class) {
-                return Err(TrainError::Classes {
-                    data: table.path.display().to_string(),
-                    classes: vec![name],
-                    owner: tables[first].path.display().to_string(),
-                    known: names,
-                });
+                return Err(misfit(vec![name]));
             }
         }
     }
