@@ -150,16 +150,6 @@ pub enum TrainError {
         /// The name.
         name: String,
     },
-    /// A file whose content is of another kind than its name says, or of a kind that is not read.
-    #[error("{}: {found}; {advice}", path.display())]
-    OtherFormat {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        found: &'static str,
-        /// What to do.
-        advice: &'static str,
-    },
     /// A folder in which no known layout holds the split that was asked for.
     #[error(
         "{}: no `{split}` split (looked for {split}-*.parquet, {split}.csv, .tsv, .jsonl or .json, and class folders \
@@ -346,6 +336,16 @@ pub enum TrainError {
         /// What is there.
         found: String,
     },
+    /// A file whose content is of another kind than its name says, or of a kind that is not read.
+    #[error("{}: {found}; {advice}", path.display())]
+    OtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
     /// A file that unpacks to more than is read.
     #[error(
         "{place}: {what}; at most {limit} MiB are read from this file (the larger of 256 MiB and 100 times its size)"
@@ -358,19 +358,19 @@ pub enum TrainError {
         /// The limit, in MiB.
         limit: u64,
     },
-    /// A parquet column that is compressed in a way that is not built in.
+    /// A parquet column that is compressed or encoded in a way that is not built in.
     #[error(
-        "{}: compressed with {codec}, which is not built in; write it with zstd or snappy \
+        "{}: a column is {how}, which is not built in; write the file with other settings \
          (pandas: pandas.read_parquet(path).to_parquet(new, compression=\"zstd\"))",
         path.display()
     )]
-    ParquetCodec {
+    ParquetFeature {
         /// The file.
         path: PathBuf,
-        /// The codec's name.
-        codec: String,
+        /// How the column is written.
+        how: &'static str,
     },
-    /// A parquet file that is damaged, cut off, or uses a feature that is not built in.
+    /// A parquet file that is damaged or cut off.
     #[error("{place}: not a readable parquet file ({source}); fetch it again")]
     Parquet {
         /// The file.

@@ -225,7 +225,7 @@ fn scan(
         if let Some(label) = header.label {
             match record.breaks {
                 Some((line, _)) => {
-                    suspects.push((line, rows_inside(&record, header, label), own(&record, label)))
+                    suspects.push((line, rows_inside(&record, header, label), own(&record, label)));
                 }
                 None if !labels.contains(record.fields[label].trim()) => {
                     labels.insert(own(&record, label));

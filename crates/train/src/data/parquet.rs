@@ -139,6 +139,7 @@ enum Meaning {
 }
 
 /// A value; bytes of a decimal are big-endian.
+#[derive(Clone, Copy)]
 enum Cell<'a> {
     Null,
     Bool(bool),

@@ -127,7 +127,7 @@ pub(super) fn check_column(
     budget: &mut Budget,
 ) -> Result<()> {
     let damaged = |what: &str| damaged(path, what);
-    refuse_codec(path, column.compression())?;
+    refuse_features(path, column)?;
     if column.file_path().is_some() {
         return Err(damaged("a column stands in another file"));
     }
@@ -175,14 +175,17 @@ pub(super) fn check_column(
     Ok(())
 }
 
-fn refuse_codec(path: &Path, codec: Compression) -> Result<()> {
-    match codec {
-        Compression::BROTLI(_) | Compression::LZO => {
-            let name = if codec == Compression::LZO { "LZO" } else { "Brotli" };
-            Err(TrainError::ParquetCodec { path: path.to_owned(), codec: name.to_owned() })
+fn refuse_features(path: &Path, column: &ColumnChunkMetaData) -> Result<()> {
+    let how = match column.compression() {
+        Compression::BROTLI(_) => "compressed with Brotli",
+        Compression::LZO => "compressed with LZO",
+        // Its values grow from each other without bound, and its counts stand where they cannot be checked.
+        _ if column.encodings().any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY) => {
+            "encoded with DELTA_BYTE_ARRAY"
         }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    Err(TrainError::ParquetFeature { path: path.to_owned(), how })
 }
 
 /// What a page's header says.
@@ -345,8 +348,8 @@ impl CheckedPages {
         };
         let error = |what: &str| Err(ParquetError::General(what.to_owned()));
         match encoding {
-            // Its values grow from each other without bound, and there are two counts.
-            Encoding::DELTA_BYTE_ARRAY => error("its encoding DELTA_BYTE_ARRAY is not read"),
+            // The metadata names it where a file is not damaged: see `refuse_features`.
+            Encoding::DELTA_BYTE_ARRAY => error("a page has another encoding than its column"),
             Encoding::DELTA_LENGTH_BYTE_ARRAY | Encoding::DELTA_BINARY_PACKED => {
                 // Block size, blocks, and the count of values, for which the crate makes room.
                 let mut header = Thrift { bytes: body.unwrap_or_default(), lists: false, field: Vec::new() };
