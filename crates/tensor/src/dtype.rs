@@ -87,7 +87,7 @@ pub trait Float: Element {
     /// # Safety
     /// `pointer` is valid for reads of `L::LANES` elements.
     unsafe fn load_lanes<L: Lanes<Real = Self::Real>>(pointer: *const Self) -> L;
-    /// Writes `LANES` consecutive elements, rounding to nearest even; see [`Lanes::store_bf16`] for subnormal numbers.
+    /// Writes `LANES` consecutive elements, rounding to nearest even.
     ///
     /// # Safety
     /// `pointer` is valid for writes of `L::LANES` elements.

@@ -1,11 +1,12 @@
-//! Every row of [`cases`] on every path, each as a test of its own: `row/path`.
+//! Every row of [`cases`], each check a test of its own: what depends on the instruction set as `every_path/row/dtype/isa`.
 //!
-//! `cargo test -p vitrine-tensor --test op_cases -- layer_norm/3x17` runs the tests of one row.
+//! A new row is in the group `every_path` without further ado. What this machine lacks is listed as an ignored test, so that
+//! `.ci/every-path` and a reader see which paths a run left out. `cargo test -p vitrine-tensor --test op_cases -- layer_norm/3x17` runs the tests of one row.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::sync::Arc;
 use vitrine_tensor::cases::{self, Mismatch, OpCase, check_count, compare, largest, numbers_of};
-use vitrine_tensor::cpu::isa::{Isa, with_isa};
+use vitrine_tensor::cpu::isa::{Available, Isa, every_path, with_isa};
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::{DType, Device, Tensor};
 
@@ -19,25 +20,33 @@ fn main() {
     ];
     for case in cases::all() {
         let case = Arc::new(case);
-        let mut add = |path: String, isa: Isa, check: fn(&OpCase) -> Outcome| {
-            let (case, name) = (case.clone(), format!("{}/{path}", case.name()));
-            let run = move || with_isa(isa, || check(&case)).map_err(Failed::from)?.map_err(Failed::from);
-            trials.push(Trial::test(name, run));
+        let row = case.name();
+        let mut add = |name: String, isa: Available, check: fn(&OpCase) -> Outcome| {
+            let case = case.clone();
+            trials.push(Trial::test(name, move || with_isa(isa, || check(&case)).map_err(Failed::from)));
         };
         if case.backward.is_some() {
-            add("central_differences".into(), Isa::detect(), OpCase::check_gradients);
+            add(format!("{row}/central_differences"), Isa::detect(), OpCase::check_gradients);
         }
         if case.naive.is_some() {
-            add("textbook".into(), Isa::detect(), textbook);
+            add(format!("{row}/textbook"), Isa::detect(), textbook);
         }
-        add("threads".into(), Isa::detect(), threads);
-        for isa in Isa::available() {
-            add(format!("f32/{isa}"), isa, |case| case.check_f32(Device::Cpu));
+        add(format!("{row}/threads"), Isa::detect(), threads);
+        for isa in every_path() {
+            add(format!("every_path/{row}/f32/{isa}"), isa, |case| case.check_f32(Device::Cpu));
             if case.has_half() {
-                add(format!("bf16/{isa}"), isa, |case| case.check_half(DType::BF16, Device::Cpu));
-                add(format!("f16/{isa}"), isa, |case| case.check_half(DType::F16, Device::Cpu));
+                add(format!("every_path/{row}/bf16/{isa}"), isa, |case| {
+                    case.check_half(DType::BF16, Device::Cpu)
+                });
+                add(format!("every_path/{row}/f16/{isa}"), isa, |case| {
+                    case.check_half(DType::F16, Device::Cpu)
+                });
             }
         }
+    }
+    for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
+        let lacking = move || Err(format!("this machine lacks {isa}; .ci/every-path emulates it").into());
+        trials.push(Trial::test(format!("every_path/all/{isa}"), lacking).with_ignored_flag(true));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -2,7 +2,8 @@
 //! each view says, and casts round as their types do.
 
 use proptest::prelude::*;
-use vitrine_tensor::{DType, Tensor};
+use vitrine_tensor::cpu::isa::{every_path, with_isa};
+use vitrine_tensor::{DType, Element, Tensor};
 
 /// A tensor as its definition: a shape and the value at an index.
 #[derive(Clone)]
@@ -169,17 +170,19 @@ proptest! {
     }
 
     #[test]
-    fn casts_round_trip_where_the_wider_type_holds_the_narrower(bits in prop::collection::vec(any::<u16>(), 1..40)) {
+    fn casts_round_trip_where_the_wider_type_holds_the_narrower_on_every_path(bits in prop::collection::vec(any::<u16>(), 1..40)) {
         let bf16: Vec<half::bf16> = bits.iter().map(|&b| half::bf16::from_bits(b)).filter(|x| !x.is_nan()).collect();
         let f16: Vec<half::f16> = bits.iter().map(|&b| half::f16::from_bits(b)).filter(|x| !x.is_nan()).collect();
         let ids: Vec<u32> = bits.iter().map(|&b| u32::from(b) << 8 | 1).collect();
-        for wide in [DType::F32, DType::F64] {
-            let x = Tensor::from_slice(&bf16, &[bf16.len()]).unwrap();
-            let back = x.to_dtype(wide).unwrap().to_dtype(DType::BF16).unwrap();
-            prop_assert_eq!(back.as_slice::<half::bf16>().unwrap(), &bf16[..]);
-            let x = Tensor::from_slice(&f16, &[f16.len()]).unwrap();
-            let back = x.to_dtype(wide).unwrap().to_dtype(DType::F16).unwrap();
-            prop_assert_eq!(back.as_slice::<half::f16>().unwrap(), &f16[..]);
+        for (isa, wide) in every_path().into_iter().flat_map(|isa| [(isa, DType::F32), (isa, DType::F64)]) {
+            let there_and_back = |x: Tensor| {
+                let dtype = x.dtype();
+                with_isa(isa, || x.to_dtype(wide).unwrap().to_dtype(dtype).unwrap())
+            };
+            let back = there_and_back(Tensor::from_slice(&bf16, &[bf16.len()]).unwrap());
+            prop_assert_eq!(back.as_slice::<half::bf16>().unwrap(), &bf16[..], "{}", isa);
+            let back = there_and_back(Tensor::from_slice(&f16, &[f16.len()]).unwrap());
+            prop_assert_eq!(back.as_slice::<half::f16>().unwrap(), &f16[..], "{}", isa);
         }
         for wide in [DType::F32, DType::F64, DType::I64] {
             let x = Tensor::from_slice(&ids, &[ids.len()]).unwrap();
@@ -196,4 +199,87 @@ fn casts_round_to_nearest_even() {
     assert_eq!(values(DType::BF16), [1.0, 1.015_625, 65536.0, 0.0]);
     assert_eq!(values(DType::F16), [1.003_906_25, 1.011_718_75, f64::INFINITY, 0.0]);
     assert_eq!(values(DType::I64), [1.0, 1.0, 65520.0, 0.0]);
+}
+
+/// Casts `x` on every path, also from the third element on, and compares all bits.
+fn assert_cast<X: Element, Y: Element>(
+    x: &[X],
+    expected: &[Y],
+    bits: impl Fn(&Y) -> u32,
+    name: impl Fn(usize) -> String,
+) {
+    let whole = Tensor::from_slice(x, &[x.len()]).unwrap();
+    for (isa, start) in every_path().into_iter().flat_map(|isa| [(isa, 0), (isa, 3)]) {
+        // An odd length, so that the rest after the whole vectors is not empty.
+        let end = x.len() - 1 + start % 2;
+        let part = whole.narrow(0, start, end - start).unwrap();
+        let y = with_isa(isa, || part.to_dtype(Y::DTYPE)).unwrap();
+        for (i, (got, expected)) in y.as_slice::<Y>().unwrap().iter().zip(&expected[start..]).enumerate() {
+            let (got, expected) = (bits(got), bits(expected));
+            assert_eq!(got, expected, "{isa}: {} became {got:#x}, not {expected:#x}", name(start + i));
+        }
+    }
+}
+
+/// All 65,536 numbers of both half types, infinities and NaN with their bits.
+#[test]
+fn halves_become_singles_exactly_on_every_path() {
+    let name = |i| format!("half {i:#06x}");
+    let x: Vec<half::bf16> = (0..=u16::MAX).map(half::bf16::from_bits).collect();
+    let expected: Vec<f32> = (0..=u16::MAX).map(|bits| f32::from_bits(u32::from(bits) << 16)).collect();
+    assert_cast(&x, &expected, |y| y.to_bits(), name);
+
+    let single = |bits: u16| {
+        let (sign, exponent, mantissa) = (u32::from(bits >> 15) << 31, bits >> 10 & 31, bits & 1023);
+        let size = match exponent {
+            0 => f32::from(mantissa) * 2f32.powi(-24),
+            31 if mantissa == 0 => f32::INFINITY,
+            // NaN, a signalling one made quiet.
+            31 => f32::from_bits(0x7fc0_0000 | u32::from(mantissa) << 13),
+            _ => (1024.0 + f32::from(mantissa)) * 2f32.powi(i32::from(exponent) - 25),
+        };
+        f32::from_bits(sign | size.to_bits())
+    };
+    let x: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).collect();
+    let expected: Vec<f32> = (0..=u16::MAX).map(single).collect();
+    assert_cast(&x, &expected, |y| y.to_bits(), name);
+}
+
+/// Around every number of both half types and every tie between two, subnormal ones among them; overflow; NaN.
+#[test]
+fn singles_become_the_nearest_halves_on_every_path() {
+    // bfloat16 is the upper half of an F32, so all patterns of it are followed by all interesting lower halves.
+    let patterns: Vec<u32> = (0..=u16::MAX)
+        .flat_map(|upper| [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff].map(|lower| u32::from(upper) << 16 | lower))
+        .collect();
+    let nearest = |&bits: &u32| {
+        let rounded =
+            if f32::from_bits(bits).is_nan() { bits | 0x0040_0000 } else { bits + 0x7fff + (bits >> 16 & 1) };
+        half::bf16::from_bits((rounded >> 16) as u16)
+    };
+    let x: Vec<f32> = patterns.iter().map(|&bits| f32::from_bits(bits)).collect();
+    let expected: Vec<half::bf16> = patterns.iter().map(nearest).collect();
+    assert_cast(&x, &expected, |y| u32::from(y.to_bits()), |i| format!("{:#010x}", patterns[i]));
+
+    // binary16: each number, the tie above it, and an F32's last bit on either side of both.
+    let value = |bits: u32| match bits >> 10 {
+        0 => bits as f32 * 2f32.powi(-24),
+        // Infinity stands for the number that would follow.
+        exponent => (1024 + (bits & 1023)) as f32 * 2f32.powi(exponent as i32 - 25),
+    };
+    let mut pairs: Vec<(u32, u32)> = Vec::new();
+    for bits in 0..0x7c00u32 {
+        let (low, high) = (value(bits), value(bits + 1));
+        let tie = ((low + high) / 2.0).to_bits();
+        let even = bits + (bits & 1);
+        pairs.extend([(low.to_bits(), bits), (low.to_bits() + 1, bits), (tie - 1, bits), (tie, even)]);
+        pairs.extend([(tie + 1, bits + 1), (high.to_bits() - 1, bits + 1)]);
+    }
+    pairs.extend([(0x7f7f_ffff, 0x7c00), (0x7f80_0000, 0x7c00), (1, 0), (0x0080_0000, 0)]);
+    // NaN keeps its upper bits and becomes quiet.
+    pairs.extend((0..1024).map(|upper| (0x7f80_0001 | upper << 13, 0x7e00 | upper)));
+    pairs.extend(pairs.clone().into_iter().map(|(x, y)| (x | 1 << 31, y | 1 << 15)));
+    let x: Vec<f32> = pairs.iter().map(|&(x, _)| f32::from_bits(x)).collect();
+    let expected: Vec<half::f16> = pairs.iter().map(|&(_, y)| half::f16::from_bits(y as u16)).collect();
+    assert_cast(&x, &expected, |y| u32::from(y.to_bits()), |i| format!("{:#010x}", pairs[i].0));
 }

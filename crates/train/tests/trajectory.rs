@@ -6,6 +6,7 @@ use safetensors::tensor::{TensorView, serialize};
 use std::path::Path;
 use vitrine_autograd::{Randomness, Tape};
 use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch, Weights};
+use vitrine_tensor::cpu::isa::{every_path, with_isa};
 use vitrine_train::optimizer::AdamW;
 use vitrine_train::schedule::{Schedule, ScheduleKind};
 
@@ -14,6 +15,13 @@ const LR: f64 = 5e-5;
 const SCHEDULE: Schedule = Schedule { kind: ScheduleKind::Linear, total: 20, warmup: 5 };
 const WEIGHT_DECAY: f64 = 0.01;
 const MAX_GRAD_NORM: f64 = 1.0;
+
+/// `trajectory.safetensors`, a part of the program: so it also runs where there is no source tree.
+const GOLDEN: &[u8] = include_bytes!("../../bert/tests/goldens/trajectory.safetensors");
+
+fn golden() -> SafeTensors<'static> {
+    SafeTensors::deserialize(GOLDEN).unwrap()
+}
 
 fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
     let view = file.tensor(name).unwrap();
@@ -51,12 +59,10 @@ fn assert_close(name: &str, got: f64, expected: f32, tolerance: f64) {
     assert!((got - expected).abs() <= tolerance * expected.abs(), "{name}: got {got}, expected {expected}");
 }
 
-#[test]
-fn twenty_steps_equal_the_ones_of_pytorch() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bert/tests/goldens/trajectory.safetensors");
-    let bytes = std::fs::read(path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+/// Takes the first `count` steps, and compares each with PyTorch's.
+fn take_steps(count: usize) -> BertForSequenceClassification {
+    let file = golden();
+    let (_, header) = SafeTensors::read_metadata(GOLDEN).unwrap();
     let mut config =
         BertConfig::parse(&header.metadata().as_ref().unwrap()["config"], Path::new("golden")).unwrap();
     (config.hidden_dropout_prob, config.attention_probs_dropout_prob) = (0.0, 0.0);
@@ -65,7 +71,7 @@ fn twenty_steps_equal_the_ones_of_pytorch() {
     assert_eq!(losses.len(), SCHEDULE.total);
 
     let optimizer = AdamW::new(WEIGHT_DECAY, Some(MAX_GRAD_NORM));
-    for step in 0..SCHEDULE.total {
+    for step in 0..count {
         let batch = batch(&file, step, model.config());
         let tape = Tape::training(Randomness { seed: 0, step: step as u32, first_sequence: 0 });
         let loss = model.loss(&tape, &batch).unwrap();
@@ -78,7 +84,19 @@ fn twenty_steps_equal_the_ones_of_pytorch() {
         let norm = optimizer.step(model.parameters_mut(), &gradients, step, lr).unwrap().norm().unwrap();
         assert_close(&format!("gradient norm of step {step}"), norm, norms[step], 1e-4);
     }
+    model
+}
 
+#[test]
+fn three_steps_equal_the_ones_of_pytorch_on_every_path() {
+    for isa in every_path() {
+        with_isa(isa, || take_steps(3));
+    }
+}
+
+#[test]
+fn twenty_steps_equal_the_ones_of_pytorch() {
+    let (model, file) = (take_steps(SCHEDULE.total), golden());
     // A weight moves by at most 20 x 5e-5 in all, and by its gradient's sign where that is well above the rounding:
     // compare how far it moved.
     for (key, value) in model.parameters().parts().unwrap() {

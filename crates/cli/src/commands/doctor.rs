@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
 use vitrine_tensor::cpu::gemm;
-use vitrine_tensor::cpu::isa::{self, Isa};
+use vitrine_tensor::cpu::isa::{self, Available, Isa};
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::ops::linear::{Activation, linear};
 use vitrine_tensor::{DType, Device, Error, Tensor, cuda, random};
@@ -61,7 +61,7 @@ struct Gpu {
 /// Where a check computes.
 #[derive(Clone, Copy)]
 enum Place {
-    Cpu(Isa),
+    Cpu(Available),
     Cuda,
 }
 
@@ -206,8 +206,7 @@ fn check(place: Place, dtype: DType) -> Outcome<Check> {
     };
     let expected = run(DType::F64, Device::Cpu)?;
     let got = match place {
-        Place::Cpu(isa) => isa::with_isa(isa, || run(dtype, Device::Cpu))
-            .map_err(|error| Failure::Run(error.to_string()))??,
+        Place::Cpu(isa) => isa::with_isa(isa, || run(dtype, Device::Cpu))?,
         Place::Cuda => run(dtype, Device::Cuda(0))?,
     };
     let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));

@@ -16,7 +16,8 @@ use crate::output::{Failure, Outcome, bytes};
 use serde::Serialize;
 use std::path::Path;
 use vitrine_bert::{BertConfig, BertForSequenceClassification, CONFIG_FILE, StagedFiles};
-use vitrine_tensor::cpu::{isa, parallel};
+use vitrine_tensor::cpu::isa;
+use vitrine_tensor::cpu::parallel::{self, ThreadsError};
 use vitrine_tensor::{DType, Device, Error, cuda};
 use vitrine_train::TrainError;
 
@@ -26,12 +27,12 @@ pub fn run(command: Command) -> Outcome {
     cuda::own_products().map_err(|error| Failure::Usage(error.to_string()))?;
     match command {
         Command::Train(arguments) => train::run(&arguments),
-        Command::Init(arguments) => init::run(&arguments),
+        Command::Init(arguments) => start_threads(0).and_then(|()| init::run(&arguments)),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
-        Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Trace(arguments) => trace::run(&arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Inspect(arguments) => start_threads(0).and_then(|()| inspect::run(&arguments)),
+        Command::Trace(arguments) => start_threads(0).and_then(|()| trace::run(&arguments)),
+        Command::Doctor(arguments) => start_threads(0).and_then(|()| doctor::run(&arguments)),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),
         Command::Bench(Bench::Kernels(arguments)) => bench_kernels::run(&arguments),
     }
@@ -161,6 +162,14 @@ fn resolve_device(asked: &str) -> Outcome<(Device, String)> {
     Ok((Device::Cuda(ordinal), found.name))
 }
 
+/// Starts the pool of threads, 0 for one per core: before the first operation, which could not report that the system refuses.
+fn start_threads(count: usize) -> Outcome {
+    parallel::set_threads(count).map_err(|error| match error {
+        ThreadsError::AlreadyRunning { .. } => Failure::Usage(error.to_string()),
+        ThreadsError::Refused { .. } => Failure::Run(error.to_string()),
+    })
+}
+
 /// Resolves and applies `--dtype`, `--device` and `--threads`.
 pub fn resolve(compute: &Compute) -> Outcome<Resolved> {
     let isa = isa::Isa::current();
@@ -169,7 +178,7 @@ pub fn resolve(compute: &Compute) -> Outcome<Resolved> {
         DTypeChoice::Auto if device != Device::Cpu => {
             (DType::BF16, "auto: the device multiplies bfloat16 faster than f32")
         }
-        DTypeChoice::Auto => match isa {
+        DTypeChoice::Auto => match isa.isa() {
             isa::Isa::Amx | isa::Isa::Avx512Bf16 => {
                 (DType::BF16, "auto: this processor multiplies bfloat16 faster than f32")
             }
@@ -178,9 +187,7 @@ pub fn resolve(compute: &Compute) -> Outcome<Resolved> {
         DTypeChoice::F32 => (DType::F32, "as asked"),
         DTypeChoice::Bf16 => (DType::BF16, "as asked"),
     };
-    if let Some(threads) = compute.threads {
-        parallel::set_threads(usize::from(threads)).map_err(|error| Failure::Usage(error.to_string()))?;
-    }
+    start_threads(compute.threads.map_or(0, usize::from))?;
     Ok(Resolved {
         compute: dtype,
         place: device,

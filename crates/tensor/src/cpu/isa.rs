@@ -1,6 +1,7 @@
 //! Which instruction set the CPU kernels run on: detected, forced by `VITRINE_ISA`, or forced for a test.
 //!
-//! A kernel asks [`Isa::current`] once, on the thread that calls it, and hands the answer down to its workers.
+//! [`Isa`] is a name. [`Available`] is one whose instructions this machine has: only detection makes it, and only with it can
+//! safe code enter a kernel. An operation takes [`Isa::current`] once, on the thread that calls it, and passes it to its workers.
 
 use std::cell::Cell;
 use std::fmt;
@@ -43,14 +44,6 @@ impl Isa {
         }
     }
 
-    /// The instruction set whose products of reals it runs: those of bfloat16 are what the better ones add.
-    pub fn vectors(self) -> Isa {
-        match self {
-            Isa::Avx512Bf16 | Isa::Amx => Isa::Avx512,
-            other => other,
-        }
-    }
-
     /// Whether this build has kernels for it and this machine can run them.
     pub fn is_available(self) -> bool {
         match self {
@@ -81,20 +74,25 @@ impl Isa {
     }
 
     /// The instruction sets that this machine can run, in ascending order of preference; never empty.
-    pub fn available() -> Vec<Isa> {
-        Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    pub fn available() -> Vec<Available> {
+        Isa::ALL.into_iter().filter_map(Isa::if_available).collect()
+    }
+
+    /// The permission to run its kernels, if this machine can.
+    pub fn if_available(self) -> Option<Available> {
+        self.is_available().then_some(Available(self))
     }
 
     /// The best instruction set of this machine.
-    pub fn detect() -> Isa {
-        static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| Isa::available().into_iter().max().unwrap_or(Isa::Scalar))
+    pub fn detect() -> Available {
+        static BEST: OnceLock<Available> = OnceLock::new();
+        *BEST.get_or_init(|| Isa::available().into_iter().max().unwrap_or(Available::SCALAR))
     }
 
     /// The instruction set that kernels called from this thread use now: [`with_isa`]'s, else [`VARIABLE`]'s, else the
     /// best one. A [`VARIABLE`] that cannot be honoured counts as absent here: binaries refuse it with [`from_env`].
-    pub fn current() -> Isa {
-        static PROCESS: OnceLock<Isa> = OnceLock::new();
+    pub fn current() -> Available {
+        static PROCESS: OnceLock<Available> = OnceLock::new();
         FORCED.get().unwrap_or_else(|| *PROCESS.get_or_init(|| from_env().unwrap_or_else(|_| Isa::detect())))
     }
 }
@@ -105,15 +103,51 @@ impl fmt::Display for Isa {
     }
 }
 
-impl FromStr for Isa {
+/// An instruction set that this machine was found to have.
+///
+/// Its field is private to this file, where only [`Isa::if_available`] fills it after looking at the processor: what the
+/// `unsafe` blocks that enter kernels rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Available(Isa);
+
+impl Available {
+    /// Every machine has it.
+    pub const SCALAR: Available = Available(Isa::Scalar);
+
+    /// Which one.
+    pub fn isa(self) -> Isa {
+        self.0
+    }
+
+    /// As [`Isa::name`].
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// The instruction set whose products of reals it runs: those of bfloat16 are what the better ones add.
+    pub fn vectors(self) -> Available {
+        match self.0 {
+            // A machine has these only if it has AVX-512: see `Isa::is_available`.
+            Isa::Avx512Bf16 | Isa::Amx => Available(Isa::Avx512),
+            _ => self,
+        }
+    }
+}
+
+impl fmt::Display for Available {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Available {
     type Err = UnsupportedIsa;
 
     /// Parses a name and checks that this machine can run it.
     fn from_str(name: &str) -> Result<Self, UnsupportedIsa> {
         let known = Isa::ALL.into_iter().find(|isa| isa.name() == name);
         match known {
-            Some(isa) if isa.is_available() => Ok(isa),
-            Some(_) => Err(UnsupportedIsa::Unavailable { name: name.into() }),
+            Some(isa) => isa.if_available().ok_or_else(|| UnsupportedIsa::Unavailable { name: name.into() }),
             None => Err(UnsupportedIsa::Unknown { name: name.into() }),
         }
     }
@@ -146,33 +180,43 @@ fn available_names() -> String {
 ///
 /// # Errors
 /// [`UnsupportedIsa`] if the variable names something else than an instruction set of this machine.
-pub fn from_env() -> Result<Isa, UnsupportedIsa> {
+pub fn from_env() -> Result<Available, UnsupportedIsa> {
     match std::env::var_os(VARIABLE) {
         Some(name) if !name.is_empty() => name.to_string_lossy().parse(),
         _ => Ok(Isa::detect()),
     }
 }
 
+/// The paths that a test goes through: the instruction set that [`VARIABLE`] forces, else every one of this machine.
+///
+/// Tests that call it are in modules (or have names) with `every_path`, and are run on processors that the machine at hand
+/// is not by `.ci/every-path`.
+pub fn every_path() -> Vec<Available> {
+    match std::env::var_os(VARIABLE) {
+        Some(name) if !name.is_empty() => {
+            vec![
+                from_env()
+                    .unwrap_or_else(|error| panic!("a test was to run on one instruction set: {error}")),
+            ]
+        }
+        _ => Isa::available(),
+    }
+}
+
 thread_local! {
-    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+    static FORCED: Cell<Option<Available>> = const { Cell::new(None) };
 }
 
 /// Runs `body` with [`Isa::current`] answering `isa` on this thread: how tests and benches reach every path.
-///
-/// # Errors
-/// [`UnsupportedIsa::Unavailable`] if the machine lacks it; `body` is then not run.
-pub fn with_isa<R>(isa: Isa, body: impl FnOnce() -> R) -> Result<R, UnsupportedIsa> {
-    struct Restore(Option<Isa>);
+pub fn with_isa<R>(isa: Available, body: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Available>);
     impl Drop for Restore {
         fn drop(&mut self) {
             FORCED.set(self.0);
         }
     }
-    if !isa.is_available() {
-        return Err(UnsupportedIsa::Unavailable { name: isa.name().into() });
-    }
     let _restore = Restore(FORCED.replace(Some(isa)));
-    Ok(body())
+    body()
 }
 
 /// AMX: the processor announces it, and the kernel must be asked for its 8 KiB of registers a thread.
@@ -249,19 +293,19 @@ mod tests {
     #[test]
     fn names_that_cannot_be_honoured_are_refused() {
         for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
-            let error = isa.name().parse::<Isa>().unwrap_err().to_string();
+            let error = isa.name().parse::<Available>().unwrap_err().to_string();
             assert!(error.contains(isa.name()) && error.contains("not supported"), "{error}");
         }
-        let error = "sse9".parse::<Isa>().unwrap_err().to_string();
+        let error = "sse9".parse::<Available>().unwrap_err().to_string();
         assert!(error.contains("sse9") && error.contains("scalar"), "{error}");
     }
 
     #[test]
     fn forcing_is_scoped_and_survives_a_panic() {
         let before = Isa::current();
-        assert_eq!(with_isa(Isa::Scalar, Isa::current), Ok(Isa::Scalar));
+        assert_eq!(with_isa(Available::SCALAR, Isa::current), Available::SCALAR);
         assert_eq!(Isa::current(), before);
-        let panicked = std::panic::catch_unwind(|| with_isa(Isa::Scalar, || panic!("on purpose")));
+        let panicked = std::panic::catch_unwind(|| with_isa(Available::SCALAR, || panic!("on purpose")));
         assert!(panicked.is_err());
         assert_eq!(Isa::current(), before);
     }

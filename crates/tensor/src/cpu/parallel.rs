@@ -5,35 +5,78 @@
 //! work of a single piece never leaves it.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The pool of threads exists already: its size can no longer be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the thread pool is already running with {running} threads; set the number before the first operation"
-)]
-pub struct AlreadyRunning {
-    /// How many threads it has.
-    pub running: usize,
+/// The number of threads cannot be what was wanted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ThreadsError {
+    /// The pool exists already: its size can no longer be changed.
+    #[error(
+        "the thread pool is already running with {running} threads; set the number before the first operation"
+    )]
+    AlreadyRunning {
+        /// How many threads it has.
+        running: usize,
+    },
+    /// The system starts no more threads: a limit on processes or on memory, of the user or the container.
+    #[error(
+        "the system refused to start {threads} ({why}); use fewer (`--threads`), or raise the limit on processes \
+         (`ulimit -u`, or the container's)"
+    )]
+    Refused {
+        /// What there was to be: `1024 threads`, or `a thread for every core`.
+        threads: String,
+        /// What the system said.
+        why: String,
+    },
 }
 
-/// Sets the number of threads of the process, 0 for one per core, and makes the calling thread one of them.
+/// Starts the pool of the process, once. `None`: without the calling thread, one thread per core.
+fn start(count: Option<usize>) -> Result<(), ThreadsError> {
+    // Rayon lets a process try only once, and panics at the first use after a failure.
+    static STARTED: OnceLock<Result<(), ThreadsError>> = OnceLock::new();
+    let build = || {
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(count.unwrap_or(0));
+        let builder = if count.is_some() { builder.use_current_thread() } else { builder };
+        builder.build_global().map_err(|error| ThreadsError::Refused {
+            threads: count
+                .filter(|&count| count > 0)
+                .map_or("a thread for every core".into(), |count| format!("{count} threads")),
+            why: error.to_string(),
+        })
+    };
+    STARTED.get_or_init(build).clone()
+}
+
+/// Sets the number of threads of the process, 0 for one per core (or `RAYON_NUM_THREADS`), and makes the calling thread
+/// one of them.
 ///
-/// Optional: without it, the first parallel operation starts one thread per core (or `RAYON_NUM_THREADS`). A binary
-/// calls it on its main thread, which then hands work to the pool without waiting for another thread to wake up.
+/// Optional: without it, the first parallel operation starts one thread per core, and panics if the system refuses. A binary
+/// calls it on its main thread, which then gives work to the pool without waiting for another thread to wake up.
 ///
 /// # Errors
-/// [`AlreadyRunning`] if the pool exists with another number of threads.
-pub fn set_threads(count: usize) -> Result<(), AlreadyRunning> {
-    let built = rayon::ThreadPoolBuilder::new().num_threads(count).use_current_thread().build_global();
-    match built {
-        Err(_) if count != threads() => Err(AlreadyRunning { running: threads() }),
+/// [`ThreadsError::AlreadyRunning`] if the pool exists with another number of threads, [`ThreadsError::Refused`] if the
+/// system does not start them.
+pub fn set_threads(count: usize) -> Result<(), ThreadsError> {
+    if rayon::current_thread_index().is_none() {
+        start(Some(count))?;
+    }
+    match threads() {
+        running if count != 0 && count != running => Err(ThreadsError::AlreadyRunning { running }),
         _ => Ok(()),
     }
 }
 
 /// How many threads operations called from this thread run on.
+///
+/// # Panics
+/// If it has to start the pool, and the system refuses: see [`set_threads`].
 pub fn threads() -> usize {
+    if rayon::current_thread_index().is_none()
+        && let Err(error) = start(None)
+    {
+        panic!("{error}");
+    }
     rayon::current_num_threads()
 }
 

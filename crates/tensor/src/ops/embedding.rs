@@ -7,7 +7,7 @@
 
 use super::check;
 use super::layer_norm::{Add, LayerNormGradients, layer_norm, layer_norm_backward};
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::tensor::Rows;
@@ -77,7 +77,13 @@ pub fn embedding_backward(dy: &Tensor, ids: &[u32], vocabulary: usize) -> Result
 }
 
 /// For large tables: threads own table rows, which they zero and fill in one pass.
-fn sum_by_ids<E: Float>(isa: Isa, dy: Rows<'_, E>, ids: &[u32], vocabulary: usize, table: &mut [E::Real]) {
+fn sum_by_ids<E: Float>(
+    isa: Available,
+    dy: Rows<'_, E>,
+    ids: &[u32],
+    vocabulary: usize,
+    table: &mut [E::Real],
+) {
     let (starts, tokens) = group(ids, vocabulary);
     parallel::for_each_chunk_mut(table, TABLE_ROWS * dy.width, |piece, rows| {
         let first = piece * TABLE_ROWS;
@@ -110,7 +116,7 @@ fn group(ids: &[u32], vocabulary: usize) -> (Vec<u32>, Vec<u32>) {
 }
 
 /// For small tables: threads own tokens, and their partial tables are added in order.
-fn sum_by_tokens<E: Float>(isa: Isa, dy: Rows<'_, E>, ids: &[u32], table: &mut [E::Real]) {
+fn sum_by_tokens<E: Float>(isa: Available, dy: Rows<'_, E>, ids: &[u32], table: &mut [E::Real]) {
     let partial = |range: std::ops::Range<usize>| {
         let mut partial = vec![E::Real::default(); table.len()];
         let pairs = range.map(|token| (ids[token] as usize, token));

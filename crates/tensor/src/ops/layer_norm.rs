@@ -7,7 +7,7 @@
 //! Source: Ba, Kiros and Hinton, arXiv 1607.06450; `torch.nn.functional.layer_norm`.
 
 use super::check;
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes, Real};
 use crate::tensor::Rows;
@@ -273,7 +273,7 @@ impl<R: Real> Partials<R> {
     }
 
     /// Adds the blocks up, first to last, in parallel over columns.
-    pub(super) fn sum(self, isa: Isa) -> Result<(Tensor, Tensor)> {
+    pub(super) fn sum(self, isa: Available) -> Result<(Tensor, Tensor)> {
         const COLUMNS: usize = 256;
         let partials = self.sums.as_slice::<R>()?;
         let width = self.width;

@@ -5,7 +5,7 @@
 
 use super::check;
 use super::elementwise::scale;
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::{DType, Device, Error, Float, Result, Rows, Tensor, cuda, for_float};
@@ -189,7 +189,7 @@ fn reduced(x: &Tensor, dim: usize, keepdim: bool) -> Vec<usize> {
 }
 
 /// The sum of a slice: in lanes over pieces, and of the pieces in f64.
-fn total<E: Float>(isa: Isa, x: &[E]) -> f64 {
+fn total<E: Float>(isa: Available, x: &[E]) -> f64 {
     let piece = |range: std::ops::Range<usize>| simd::run(isa, Total(&x[range])).to_f64();
     parallel::map_reduce(x.len(), PIECE, piece, |a, b| a + b).unwrap_or(0.0)
 }

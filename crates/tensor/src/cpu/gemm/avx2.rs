@@ -4,7 +4,6 @@
 //! is 12 multiply-adds for 8 loads.
 
 use super::kernel::{MicroKernel, Tile, select_tile};
-use crate::cpu::isa::Isa;
 use crate::cpu::simd;
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -12,7 +11,6 @@ use std::hint::black_box;
 pub struct Avx2;
 
 impl MicroKernel for Avx2 {
-    const ISA: Isa = Isa::Avx2;
     const ROWS: usize = 6;
     const LANES: usize = 8;
     const VECTORS: usize = 2;

@@ -5,7 +5,6 @@
 //! nor one with two of each (Sapphire Rapids) waits for its loads. 8 and 48 divide all of BERT's sizes.
 
 use super::kernel::{MicroKernel, Tile, select_tile};
-use crate::cpu::isa::Isa;
 use crate::cpu::simd;
 use std::arch::x86_64::*;
 use std::hint::black_box;
@@ -13,7 +12,6 @@ use std::hint::black_box;
 pub struct Avx512;
 
 impl MicroKernel for Avx512 {
-    const ISA: Isa = Isa::Avx512;
     const ROWS: usize = 8;
     const LANES: usize = 16;
     const VECTORS: usize = 3;

@@ -1,7 +1,5 @@
 //! What a micro-kernel is: the innermost loop of the matrix product, one implementation per instruction set.
 
-use crate::cpu::isa::Isa;
-
 /// The operands of one tile of C. All strides are in elements.
 pub struct Tile {
     /// Length of the inner products (0 gives zeros).
@@ -30,8 +28,6 @@ pub struct Tile {
 /// The blocking and packing around it follow from these numbers alone. A is read by broadcasting single elements, so it
 /// may have any strides; B is read as vectors, so ragged edges are padded with zeros by packing.
 pub trait MicroKernel {
-    /// The instruction set that the machine must have.
-    const ISA: Isa;
     /// Most rows of a tile. A tile with fewer costs proportionally less.
     const ROWS: usize;
     /// Elements in a vector.
@@ -46,13 +42,13 @@ pub trait MicroKernel {
     /// Computes a tile of `rows` rows (1 to `ROWS`) and `vectors * LANES` columns (1 to `VECTORS` vectors).
     ///
     /// # Safety
-    /// The machine has [`ISA`](Self::ISA); all elements that `tile` names are valid, those of C exclusively.
+    /// The machine has the kernel's instruction set; all elements that `tile` names are valid, those of C exclusively.
     unsafe fn tile(rows: usize, vectors: usize, tile: &Tile);
 
     /// Copies the 8 x 8 block whose columns are contiguous and `stride` apart into rows `out_stride` apart.
     ///
     /// # Safety
-    /// The machine has [`ISA`](Self::ISA); all elements of both blocks are valid, those of `out` exclusively.
+    /// The machine has the kernel's instruction set; all elements of both blocks are valid, those of `out` exclusively.
     unsafe fn transpose_8x8(source: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
         for row in 0..8 {
             for column in 0..8 {
@@ -69,7 +65,7 @@ pub trait MicroKernel {
     /// depends on all of them. It is `2 * LANES * CHAINS * iterations` FLOPs.
     ///
     /// # Safety
-    /// The machine has [`ISA`](Self::ISA).
+    /// The machine has the kernel's instruction set.
     unsafe fn multiply_add(iterations: u64) -> f32;
 }
 

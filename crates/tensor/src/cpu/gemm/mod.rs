@@ -10,14 +10,14 @@
 //! `kernel.rs` says what a micro-kernel is; there is a file for each instruction set.
 
 mod bf16;
+#[cfg(test)]
+mod every_path;
 mod kernel;
 mod matrix;
 mod naive;
 mod pack;
 mod peak;
 mod scalar;
-#[cfg(test)]
-mod tests;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -33,16 +33,16 @@ pub use naive::naive;
 pub use pack::PackedB;
 pub use peak::peak_gflops;
 
-use super::isa::Isa;
+use super::isa::{Available, Isa};
 use super::parallel;
 use kernel::{MicroKernel, Tile};
 use pack::{LeftPanels, RightPanels, Scratch, depth_blocks, pack_b, pack_panels, padded};
 use std::ops::Range;
 
-/// Evaluates `$body` with the type `$K` being the micro-kernel of `$isa`.
+/// Evaluates `$body` with the type `$K` being the micro-kernel of `$isa`, an `Available`: so the machine has what `$K` needs.
 macro_rules! with_kernel {
     ($isa:expr, $K:ident => $body:expr) => {
-        match $isa.vectors() {
+        match $isa.vectors().isa() {
             #[cfg(target_arch = "x86_64")]
             $crate::cpu::isa::Isa::Avx512 => {
                 type $K = $crate::cpu::gemm::avx512::Avx512;
@@ -147,7 +147,8 @@ pub fn gemm<'a>(
         Rhs::Matrix(_) => Isa::current(),
     };
     let parallel = c.rows() * c.columns() * a.columns() >= PARALLEL_WORK;
-    with_kernel!(isa, K => Product::<K>::run(a, b, &c, accumulate, epilogue, parallel));
+    // SAFETY: `isa` is available, and K is its kernel.
+    with_kernel!(isa, K => unsafe { Product::<K>::run(a, b, &c, accumulate, epilogue, parallel) });
 }
 
 /// [`gemm`] on the calling thread alone, for callers that run many small products in parallel. `isa` is resolved once
@@ -157,7 +158,7 @@ pub fn gemm<'a>(
 /// If the shapes or the instruction sets do not fit.
 #[expect(clippy::needless_pass_by_value, reason = "an output is an exclusive borrow: it is used up")]
 pub fn gemm_sequential<'a>(
-    isa: Isa,
+    isa: Available,
     a: MatrixRef<'_>,
     b: impl Into<Rhs<'a>>,
     c: MatrixMut<'_>,
@@ -167,7 +168,8 @@ pub fn gemm_sequential<'a>(
     if let Rhs::Packed(b) = b {
         assert_eq!(b.isa(), isa.vectors(), "internal: gemm: B is packed for another instruction set");
     }
-    with_kernel!(isa, K => Product::<K>::run(a, b, &c, accumulate, None, false));
+    // SAFETY: as in `gemm`.
+    with_kernel!(isa, K => unsafe { Product::<K>::run(a, b, &c, accumulate, None, false) });
 }
 
 fn check_shapes(a: (usize, usize), b: (usize, usize), c: (usize, usize)) {
@@ -209,7 +211,10 @@ struct Product<'a, K> {
 
 impl<'a, K: MicroKernel> Product<'a, K> {
     /// Checks the shapes, packs B if several blocks of rows will use it, and runs the tasks.
-    fn run(
+    ///
+    /// # Safety
+    /// The machine has the instruction set of `K`.
+    unsafe fn run(
         a: MatrixRef<'a>,
         b: Rhs<'a>,
         c: &'a MatrixMut<'a>,
@@ -218,7 +223,6 @@ impl<'a, K: MicroKernel> Product<'a, K> {
         parallel: bool,
     ) {
         check_shapes((a.rows(), a.columns()), b.shape(), (c.rows(), c.columns()));
-        assert!(K::ISA.is_available(), "internal: gemm: this machine lacks {}", K::ISA);
         let (rows, columns, k) = (c.rows(), c.columns(), a.columns());
         let product = Product::<K> { a, c, accumulate, epilogue, kernel: std::marker::PhantomData };
         match b {
@@ -336,7 +340,7 @@ impl<'a, K: MicroKernel> Product<'a, K> {
                     }
                 };
                 let accumulate = self.accumulate || depth_index > 0;
-                // SAFETY: the kernel's instruction set is available (checked in `run`); A holds these rows and B the
+                // SAFETY: the machine has the kernel's instruction set (`run`'s contract); A holds these rows and B the
                 // padded panel for all of the depth; the block of C belongs to this task alone.
                 unsafe { self.panel(rows.clone(), panel, depth.len(), a, right, accumulate) };
             }

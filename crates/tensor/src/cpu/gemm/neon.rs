@@ -3,14 +3,12 @@
 //! 24 accumulators, 3 vectors of B and an element of A fill 28 of the 32 registers.
 
 use super::kernel::{MicroKernel, Tile, select_tile};
-use crate::cpu::isa::Isa;
 use std::arch::aarch64::*;
 use std::hint::black_box;
 
 pub struct Neon;
 
 impl MicroKernel for Neon {
-    const ISA: Isa = Isa::Neon;
     const ROWS: usize = 8;
     const LANES: usize = 4;
     const VECTORS: usize = 3;

@@ -3,7 +3,7 @@
 use super::kernel::MicroKernel;
 use super::matrix::MatrixRef;
 use super::with_kernel;
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::cpu::memory::Block;
 use crate::cpu::parallel;
 use std::cell::RefCell;
@@ -77,7 +77,7 @@ impl Drop for Scratch {
 /// B `[K, N]` is cut into blocks of rows, and each block into panels of the micro-kernel's width, stored row by row;
 /// the last panel is padded with zeros to whole vectors. It is as large as B, and belongs to one instruction set.
 pub struct PackedB {
-    isa: Isa,
+    isa: Available,
     rows: usize,
     columns: usize,
     data: Scratch,
@@ -90,7 +90,7 @@ impl PackedB {
     }
 
     /// Packs `b` `[K, N]` for `isa`.
-    pub(super) fn for_isa(isa: Isa, b: MatrixRef<'_>) -> Self {
+    pub(super) fn for_isa(isa: Available, b: MatrixRef<'_>) -> Self {
         with_kernel!(isa, K => {
             let mut data = Scratch::from_pool(b.rows() * padded::<K>(b.columns()));
             pack_b::<K>(b, data.floats_mut());
@@ -99,7 +99,7 @@ impl PackedB {
     }
 
     /// The instruction set whose kernels read it, one of vectors.
-    pub fn isa(&self) -> Isa {
+    pub fn isa(&self) -> Available {
         self.isa
     }
 

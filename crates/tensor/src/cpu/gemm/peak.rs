@@ -13,7 +13,7 @@ pub fn peak_gflops(threads: usize) -> f64 {
     const ITERATIONS: u64 = 200_000;
     let (flops, run): (usize, fn() -> f32) = with_kernel!(Isa::current(), K => (
         2 * K::LANES * K::CHAINS,
-        // SAFETY: `Isa::current` is available.
+        // SAFETY: `Isa::current` is available, and K is its kernel.
         || unsafe { K::multiply_add(black_box(ITERATIONS)) },
     ));
     best_rate(threads, flops as f64 * ITERATIONS as f64, &run)

@@ -1,13 +1,11 @@
 //! The portable micro-kernel: 4 rows x 2 "vectors" of 4 columns, left to the compiler's vectoriser.
 
 use super::kernel::{MicroKernel, Tile, select_tile};
-use crate::cpu::isa::Isa;
 use std::hint::black_box;
 
 pub struct Scalar;
 
 impl MicroKernel for Scalar {
-    const ISA: Isa = Isa::Scalar;
     const ROWS: usize = 4;
     const LANES: usize = 4;
     const VECTORS: usize = 2;

@@ -5,8 +5,9 @@ use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// Sixteen f32. With `BF16` the processor rounds to bfloat16 itself, in one instruction of ten, and takes numbers below
-/// 2^-126 for zero as it does so. Only [`enter`] and [`enter_bf16`] make code with this type run, so the processor has the
+/// Sixteen f32. With `BF16` the processor rounds to bfloat16 itself, in one instruction of ten. It takes numbers below 2^-126
+/// for zero as it does so: vectors that hold one are rounded as without `BF16`, except where the result goes to a product that
+/// would take it for zero, too. Only [`enter`] and [`enter_bf16`] make code with this type run, so the processor has the
 /// instructions.
 #[derive(Clone, Copy)]
 pub struct Avx512<const BF16: bool>(__m512);
@@ -28,6 +29,9 @@ pub unsafe fn enter<K: Kernel<f32>>(kernel: K) -> K::Output {
 pub unsafe fn enter_bf16<K: Kernel<f32>>(kernel: K) -> K::Output {
     kernel.run::<Avx512<true>>()
 }
+
+/// The class of `vfpclassps`.
+const SUBNORMAL: i32 = 1 << 5;
 
 /// 0, 16, 1, 17 and so on: what interleaves the halves of a vector of 16-bit elements.
 static PAIRED: [u16; 32] = {
@@ -109,7 +113,8 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     #[inline(always)]
     unsafe fn store_bf16(self, pointer: *mut bf16) {
         unsafe {
-            let halves = if BF16 {
+            // A number that is not subnormal does not become one by rounding.
+            let halves = if BF16 && _mm512_fpclass_ps_mask::<SUBNORMAL>(self.0) == 0 {
                 std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0))
             } else {
                 _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.rounded_bits()))

@@ -14,7 +14,7 @@ mod math;
 mod neon;
 mod scalar;
 
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::{Element, Float};
 use half::{bf16, f16};
 pub use scalar::Scalar;
@@ -51,7 +51,7 @@ pub trait Lanes:
     /// `pointer` is valid for writes of `LANES` elements; no alignment is needed.
     unsafe fn store_real(self, pointer: *mut Self::Real);
 
-    /// As [`Lanes::load_real`], from bfloat16.
+    /// As [`Lanes::load_real`], from bfloat16: its bits, and zeros below them, also for NaN.
     ///
     /// # Safety
     /// As [`Lanes::load_real`].
@@ -61,7 +61,7 @@ pub trait Lanes:
         unsafe { load_converted(pointer) }
     }
 
-    /// As [`Lanes::store_real`], to bfloat16, rounding to nearest even. AVX-512-BF16 stores subnormal numbers as zeros.
+    /// As [`Lanes::store_real`], to bfloat16, rounding to nearest even; NaN becomes quiet and keeps its upper bits.
     ///
     /// # Safety
     /// As [`Lanes::store_real`].
@@ -111,6 +111,9 @@ pub trait Lanes:
 
     /// Writes `LANES` pairs of bfloat16, of which these are the first (low bits) and the second halves, rounded as
     /// [`Lanes::store_bf16`] rounds: the inverse of [`Lanes::load_bf16_pairs`].
+    ///
+    /// For the operands of products only: AVX-512-BF16 writes numbers below 2^-126 as zeros, for which its products, and
+    /// those of AMX, take them anyway. See `gemm_bf16` for what that changes.
     ///
     /// # Safety
     /// `pointer` is valid for writes of `LANES` pairs.
@@ -265,20 +268,20 @@ pub trait Kernel<R: Real> {
 /// f32 or f64: what kernels compute in.
 pub trait Real: Float<Real = Self> + PartialOrd + Sized {
     /// Runs a kernel with the lanes of an instruction set.
-    fn dispatch<K: Kernel<Self>>(isa: Isa, kernel: K) -> K::Output;
+    fn dispatch<K: Kernel<Self>>(isa: Available, kernel: K) -> K::Output;
 }
 
 impl Real for f64 {
     /// The reference has one path.
-    fn dispatch<K: Kernel<f64>>(_: Isa, kernel: K) -> K::Output {
+    fn dispatch<K: Kernel<f64>>(_: Available, kernel: K) -> K::Output {
         kernel.run::<Scalar<f64>>()
     }
 }
 
 impl Real for f32 {
-    fn dispatch<K: Kernel<f32>>(isa: Isa, kernel: K) -> K::Output {
-        match isa {
-            // SAFETY: an `Isa` is only ever made after the processor was found to have it.
+    fn dispatch<K: Kernel<f32>>(isa: Available, kernel: K) -> K::Output {
+        match isa.isa() {
+            // SAFETY: an `Available` is only made after the processor was found to have it.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 | Isa::Amx => unsafe { avx512::enter_bf16(kernel) },
             // SAFETY: as above.
@@ -297,7 +300,7 @@ impl Real for f32 {
 
 /// Runs a kernel with the lanes of `isa`. Take `isa` from [`Isa::current`] once per operation, on the calling thread.
 #[inline]
-pub fn run<R: Real, K: Kernel<R>>(isa: Isa, kernel: K) -> K::Output {
+pub fn run<R: Real, K: Kernel<R>>(isa: Available, kernel: K) -> K::Output {
     R::dispatch(isa, kernel)
 }
 
@@ -503,8 +506,9 @@ fn first_lanes<L: Lanes>(lanes: L, count: usize) -> L {
 }
 
 #[cfg(test)]
-mod tests {
+mod every_path {
     use super::*;
+    use crate::cpu::isa::{Isa, every_path};
 
     struct Pairs<'a>([&'a [f32; MAX_LANES]; 2], &'a mut [u32; MAX_LANES]);
     impl Kernel<f32> for Pairs<'_> {
@@ -544,9 +548,9 @@ mod tests {
             f32::MIN_POSITIVE,
         ];
         let second: [f32; MAX_LANES] = std::array::from_fn(|i| first[MAX_LANES - 1 - i]);
-        for isa in Isa::available() {
-            // The processor's own conversion takes subnormal numbers for zeros.
-            let flushes = matches!(isa, Isa::Avx512Bf16 | Isa::Amx);
+        for isa in every_path() {
+            // The one conversion that takes subnormal numbers for zeros: its documentation says why it may.
+            let flushes = matches!(isa.isa(), Isa::Avx512Bf16 | Isa::Amx);
             let bits = |x: f32| {
                 let x = if flushes && x.abs() < f32::MIN_POSITIVE { 0.0_f32.copysign(x) } else { x };
                 u32::from(bf16::from_f32(x).to_bits())
@@ -585,7 +589,7 @@ mod tests {
     fn draws_are_compared_without_a_sign() {
         let draws: [u16; MAX_LANES] =
             [0, 1, 2, 6553, 6554, 6555, 32766, 32767, 32768, 32769, 40000, 58981, 58982, 65533, 65534, 65535];
-        for isa in Isa::available() {
+        for isa in every_path() {
             for threshold in [0, 1, 6554, 32767, 32768, 32769, 65535] {
                 let mut out = [0.5; MAX_LANES];
                 run(isa, Below(&draws, threshold, &mut out));

@@ -1,6 +1,7 @@
 //! One lane: the portable path in f32, and the specification in f64.
 
 use super::Lanes;
+use half::bf16;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// One real as a vector of one lane.
@@ -82,7 +83,14 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, {});
+scalar!(f32, {
+    #[inline(always)]
+    unsafe fn load_bf16(pointer: *const bf16) -> Self {
+        // SAFETY: the caller's promise.
+        let bits = unsafe { pointer.read_unaligned() }.to_bits();
+        Scalar(f32::from_bits(u32::from(bits) << 16))
+    }
+});
 scalar!(f64, {
     #[inline(always)]
     fn exp(self) -> Self {

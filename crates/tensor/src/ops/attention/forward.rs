@@ -6,7 +6,7 @@ use super::product::Product;
 use super::scores::{Block, KEYS, OnlineSoftmax, log_sum_exp};
 use crate::Float;
 use crate::cpu::gemm::MatrixMut;
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::Available;
 use crate::cpu::simd::{Real, run};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -105,7 +105,7 @@ pub(super) fn forward<E: Float>(
 
 /// `scores = a k^T` for `count` packed rows `a` and the keys `block` of transposed panels.
 pub(super) fn score_block<R: Real>(
-    isa: Isa,
+    isa: Available,
     a: &[R],
     a_stride: usize,
     count: usize,

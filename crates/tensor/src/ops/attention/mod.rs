@@ -17,18 +17,18 @@
 //! Mirrors `BertSelfAttention` of Hugging Face's `modeling_bert.py`; dropout acts on the normalised probabilities.
 
 mod backward;
+#[cfg(test)]
+mod every_path;
 mod forward;
 mod pack;
 mod pairs;
 mod probabilities;
 mod product;
 mod scores;
-#[cfg(test)]
-mod tests;
 
 use super::check;
 use crate::cpu::gemm::MatrixMut;
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::cpu::{parallel, simd};
 use crate::{DType, Device, Dropout, Error, Float, Offsets, Result, Rows, Tensor, cuda, for_float};
 use backward::Gradients;
@@ -196,7 +196,7 @@ struct Problem<'a, E> {
     offsets: &'a Offsets,
     queries: Queries,
     dropout: Option<Dropout>,
-    isa: Isa,
+    isa: Available,
 }
 
 impl<'a, E: Float> Problem<'a, E> {

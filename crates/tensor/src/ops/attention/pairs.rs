@@ -12,7 +12,7 @@ use super::scores::{
     Block, KEYS, OnlineSoftmax, ProbabilityGradients, WHOLE, divide, log_sum_exp, score_gradients,
 };
 use crate::cpu::gemm::{self, MatrixMut, MatrixRef, PANEL, PairProduct, STEP};
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::Available;
 use crate::cpu::memory;
 use crate::cpu::simd::{Kernel, Lanes, run};
 use half::bf16;
@@ -66,7 +66,7 @@ fn halves(reals: &[f32]) -> &[bf16] {
 
 /// `scores = left right^T` for rows of the head, and keys or values as panels from key `first_key` on.
 fn score_block(
-    isa: Isa,
+    isa: Available,
     left: MatrixRef<'_, bf16>,
     panels: &[u32],
     first_key: usize,

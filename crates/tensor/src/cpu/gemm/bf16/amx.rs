@@ -8,7 +8,7 @@
 
 use super::kernel::{PairKernel, Tile};
 use super::{PANEL, STEP};
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::Available;
 use std::arch::asm;
 
 pub struct Amx;
@@ -62,7 +62,7 @@ impl PairKernel for Amx {
         unsafe { FULL.load() }
     }
 
-    unsafe fn tile(_: Isa, rows: usize, tile: &Tile) {
+    unsafe fn tile(_: Available, rows: usize, tile: &Tile) {
         // SAFETY: passed on from the caller.
         unsafe {
             if rows == Self::ROWS {

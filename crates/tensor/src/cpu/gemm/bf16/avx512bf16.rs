@@ -6,7 +6,7 @@
 use super::PANEL;
 use super::kernel::{PairKernel, Tile};
 use crate::cpu::gemm::kernel::select_tile;
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::Available;
 use std::arch::x86_64::*;
 
 pub struct Avx512Bf16;
@@ -20,7 +20,7 @@ impl PairKernel for Avx512Bf16 {
     const BLOCK_ROWS: usize = 192;
     const BLOCK_COLUMNS: usize = 384;
 
-    unsafe fn tile(_: Isa, rows: usize, tile: &Tile) {
+    unsafe fn tile(_: Available, rows: usize, tile: &Tile) {
         // SAFETY: passed on from the caller.
         unsafe { select_tile!(compute(tile), rows = rows, [1 2 3 4 5 6 7 8 9 10 11 12]) }
     }

@@ -1,6 +1,6 @@
 //! What a kernel of the bfloat16 product is: one tile of C, one implementation per instruction set.
 
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::Available;
 use half::bf16;
 
 /// The operands of one tile of C: some rows and [`PANEL`](super::PANEL) columns.
@@ -39,9 +39,9 @@ pub trait PairKernel {
     /// Computes a tile of `rows` rows (1 to `ROWS`) between [`begin`](Self::begin) and [`end`](Self::end).
     ///
     /// # Safety
-    /// The machine has `isa`, and it is one of the kernel's; all elements that `tile` names are valid, those of C
+    /// The machine has the kernel's instruction set; all elements that `tile` names are valid, those of C
     /// exclusively.
-    unsafe fn tile(isa: Isa, rows: usize, tile: &Tile);
+    unsafe fn tile(isa: Available, rows: usize, tile: &Tile);
 
     /// Undoes [`begin`](Self::begin).
     ///

@@ -9,10 +9,10 @@
 //! cache, and finished rows of it are handed to a [`Sink`]: so a bias, an activation, the rounding to bfloat16 or the
 //! sum with an f32 gradient costs no pass over memory of its own.
 
+#[cfg(test)]
+mod every_path;
 mod kernel;
 mod pack;
-#[cfg(test)]
-mod tests;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod tiles;
 mod widen;
@@ -26,7 +26,7 @@ pub use pack::PackedPairs;
 pub(crate) use pack::{copy_rows, pack_pairs, pairs_len};
 
 use super::{MatrixRef, Scratch};
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::cpu::parallel;
 use half::bf16;
 use kernel::{PairKernel, Tile};
@@ -47,10 +47,10 @@ const STRIP_COLUMNS: usize = 3 * PANEL;
 /// Takes finished sums: called as `sink(row, first_column, sums)`, exactly once for every element of C, from any thread.
 pub type Sink<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 
-/// Evaluates `$body` with the type `$K` being the kernel of `$isa`.
+/// Evaluates `$body` with the type `$K` being the kernel of `$isa`, an `Available`: so the machine has what `$K` needs.
 macro_rules! with_kernel {
     ($isa:expr, $K:ident => $body:expr) => {
-        match $isa {
+        match $isa.isa() {
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => {
                 type $K = amx::Amx;
@@ -74,15 +74,24 @@ macro_rules! with_kernel {
 /// A may have any strides; rows that are contiguous are read in place if K is a multiple of 32, other forms of A are
 /// copied. The order of the sums depends on the shape and the instruction set, not on the number of threads.
 ///
+/// AVX-512-BF16 and AMX take subnormal numbers, |x| < 2^-126, for zeros: in A, in B, and in sums that they would round to one
+/// (Intel SDM, `VDPBF16PS` and `TDPBF16PS`). Beside the roundings of f32, an element of C is therefore off by at most
+/// 2^-126 times the sum over k of (|a| + |b| + 2): each product loses at most 2^-126 of its other factor, and each of the two
+/// steps that add it at most 2^-126. Other instruction sets keep subnormal numbers.
+///
 /// # Panics
 /// If the shapes do not fit: callers check their operands first.
 pub fn gemm_bf16(a: MatrixRef<'_, bf16>, b: &PackedPairs, sink: Sink<'_>) {
     let isa = Isa::current();
-    with_kernel!(isa, K => multiply::<K>(isa, a, b, sink));
+    // SAFETY: `isa` is available, and K is its kernel.
+    with_kernel!(isa, K => unsafe { multiply::<K>(isa, a, b, sink) });
 }
 
 /// [`gemm_bf16`] on the kernel `K` and the vectors of `isa`.
-fn multiply<K: PairKernel>(isa: Isa, a: MatrixRef<'_, bf16>, b: &PackedPairs, sink: Sink<'_>) {
+///
+/// # Safety
+/// The machine has the instruction set of `K`, or (in a test) answers for it.
+unsafe fn multiply<K: PairKernel>(isa: Available, a: MatrixRef<'_, bf16>, b: &PackedPairs, sink: Sink<'_>) {
     assert_eq!(a.columns(), b.rows(), "internal: gemm_bf16: the inner dimensions differ");
     let copied;
     let a = match LeftRows::in_place(a) {
@@ -92,12 +101,14 @@ fn multiply<K: PairKernel>(isa: Isa, a: MatrixRef<'_, bf16>, b: &PackedPairs, si
             copied.as_left()
         }
     };
-    Product::<K> { isa, a, b, sink, kernel: std::marker::PhantomData }.run();
+    let product = Product::<K> { isa, a, b, sink, kernel: std::marker::PhantomData };
+    // SAFETY: passed on from the caller.
+    unsafe { product.run() }
 }
 
 /// One product on the kernel `K`.
 struct Product<'a, K> {
-    isa: Isa,
+    isa: Available,
     a: LeftRows<'a>,
     b: &'a PackedPairs,
     sink: Sink<'a>,
@@ -105,7 +116,9 @@ struct Product<'a, K> {
 }
 
 impl<K: PairKernel> Product<'_, K> {
-    fn run(&self) {
+    /// # Safety
+    /// As [`multiply`].
+    unsafe fn run(&self) {
         let (rows, columns) = (self.a.rows, self.b.columns());
         if rows == 0 || columns == 0 {
             return;
@@ -137,7 +150,7 @@ impl<K: PairKernel> Product<'_, K> {
         if depth == 0 {
             sums.fill(0.0);
         }
-        // SAFETY: `Isa::current` is available, and is this kernel's or better.
+        // SAFETY: the machine has the kernel's instruction set (`run`'s contract).
         unsafe { K::begin() };
         for start in (0..depth).step_by(step) {
             let depth = start..depth.min(start + step);
@@ -192,7 +205,7 @@ impl PairProduct<'_> {
     ///
     /// # Panics
     /// If an operand is too small.
-    pub(crate) fn run(self, isa: Isa) {
+    pub(crate) fn run(self, isa: Available) {
         let rows = self.a.rows();
         if rows == 0 || self.columns == 0 {
             return;
@@ -203,7 +216,7 @@ impl PairProduct<'_> {
         assert!(last_panel + self.depth / 2 * PANEL <= self.b.len(), "internal: B is too small");
         assert!((rows - 1) * self.c_row_stride + self.columns <= self.c.len(), "internal: C is too small");
         with_kernel!(isa, K => {
-            // SAFETY: `isa` is available, as its owner has checked; the operands are large enough, as checked above.
+            // SAFETY: `isa` is available, and K is its kernel; the operands are large enough, as checked above.
             unsafe {
                 K::begin();
                 for column in (0..self.columns).step_by(PANEL) {
@@ -247,7 +260,7 @@ pub fn peak_gflops_bf16(threads: usize) -> f64 {
                 c_row_stride: PANEL,
                 accumulate: false,
             };
-            // SAFETY: `Isa::current` is available; the operands are as large as the tile says.
+            // SAFETY: `isa` is available, and K is its kernel; the operands are as large as the tile says.
             unsafe {
                 K::begin();
                 (0..REPEATS).for_each(|_| K::tile(isa, K::ROWS, &tile));

@@ -2,7 +2,7 @@
 
 use super::super::matrix::MatrixRef;
 use super::{PANEL, STEP};
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::cpu::memory::Block;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
@@ -85,7 +85,7 @@ pub(crate) const fn pairs_len(rows: usize, columns: usize) -> usize {
 }
 
 /// Packs `b` into the [`pairs_len`] words that `out` starts with, on the calling thread.
-pub(crate) fn pack_pairs(isa: Isa, b: MatrixRef<'_, bf16>, out: &mut [u32]) {
+pub(crate) fn pack_pairs(isa: Available, b: MatrixRef<'_, bf16>, out: &mut [u32]) {
     let out = &mut out[..pairs_len(b.rows(), b.columns())];
     if !out.is_empty() {
         simd::run(isa, PackPanels { b, out, panel_len: pairs_len(b.rows(), 1) });
@@ -94,7 +94,7 @@ pub(crate) fn pack_pairs(isa: Isa, b: MatrixRef<'_, bf16>, out: &mut [u32]) {
 
 /// Copies at most [`TASK_ROWS`] rows of `a` into rows of `row_stride` elements, a multiple of [`STEP`], padded with zeros;
 /// on the calling thread.
-pub(crate) fn copy_rows(isa: Isa, a: MatrixRef<'_, bf16>, out: &mut [bf16], row_stride: usize) {
+pub(crate) fn copy_rows(isa: Available, a: MatrixRef<'_, bf16>, out: &mut [bf16], row_stride: usize) {
     assert!(a.rows() <= TASK_ROWS && row_stride.is_multiple_of(STEP) && a.columns() <= row_stride);
     simd::run(isa, CopyRows { a, out: &mut out[..a.rows() * row_stride], row_stride });
 }
@@ -241,7 +241,7 @@ pub(super) struct PackedRows {
 
 impl PackedRows {
     /// Copies `a`, which may have any strides, on all threads.
-    pub(super) fn new(isa: Isa, a: MatrixRef<'_, bf16>) -> Self {
+    pub(super) fn new(isa: Available, a: MatrixRef<'_, bf16>) -> Self {
         let (rows, columns) = (a.rows(), a.columns());
         // An odd number of cache lines, so that the rows of a tile do not share the few places of one set.
         let row_stride = columns.next_multiple_of(STEP);

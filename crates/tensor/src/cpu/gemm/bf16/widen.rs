@@ -5,7 +5,7 @@
 
 use super::PANEL;
 use super::kernel::{PairKernel, Tile};
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::Available;
 use crate::cpu::simd::{self, Kernel, Lanes};
 
 pub struct Widen;
@@ -15,7 +15,7 @@ impl PairKernel for Widen {
     const BLOCK_ROWS: usize = 192;
     const BLOCK_COLUMNS: usize = 384;
 
-    unsafe fn tile(isa: Isa, rows: usize, tile: &Tile) {
+    unsafe fn tile(isa: Available, rows: usize, tile: &Tile) {
         simd::run(isa, WidenedTile { rows, tile });
     }
 }

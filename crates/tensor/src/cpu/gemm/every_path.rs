@@ -1,7 +1,7 @@
-//! Every instruction set of the machine against the f64 specification.
+//! Products on every path against the f64 specification.
 
 use super::*;
-use crate::cpu::isa::with_isa;
+use crate::cpu::isa::{every_path, with_isa};
 use crate::cpu::parallel::with_threads;
 use proptest::prelude::*;
 
@@ -62,7 +62,7 @@ fn view<T>(data: &[T], rows: usize, columns: usize, transposed: bool, gap: usize
 }
 
 /// Runs `case` on `isa` with `threads` threads and returns all of C's memory, gaps included.
-fn run(case: Case, isa: Isa, threads: usize) -> Vec<f32> {
+fn run(case: Case, isa: Available, threads: usize) -> Vec<f32> {
     let Case { m, k, n, gap, .. } = case;
     let a = values((m + gap) * (k + gap), 1);
     let b = values((k + gap) * (n + gap), 2);
@@ -81,9 +81,8 @@ fn run(case: Case, isa: Isa, threads: usize) -> Vec<f32> {
                 let epilogue = add_bias(&bias);
                 gemm(a, rhs, out, case.accumulate, case.bias.then_some(&epilogue as Epilogue<'_>));
             }
-        })
-    })
-    .unwrap();
+        });
+    });
     c
 }
 
@@ -117,7 +116,7 @@ fn check_everywhere(case: Case) {
     let terms = (k + 3) as f64 * f64::from(f32::EPSILON) / 2.0;
     let bound = terms / (1.0 - terms);
     let untouched = values(m * (n + gap), 3);
-    for isa in Isa::available() {
+    for isa in every_path() {
         for (i, &got) in run(case, isa, 1).iter().enumerate() {
             if i % (n + gap).max(1) >= n {
                 assert_eq!(got, untouched[i], "{case:?} on {isa}: wrote between the rows, at {i}");
@@ -147,15 +146,16 @@ fn small_and_ragged_shapes() {
 #[test]
 fn several_blocks_in_every_dimension() {
     // More rows than a block, more columns than a strip or a packed part, and one block to several parts of the depth.
+    // Few elements where a dimension need not be long: an emulated processor computes these, too.
     const SHAPES: [(usize, usize, usize); 9] = [
         (37, 101, 53),
-        (129, 383, 97),
-        (131, 385, 769),
-        (260, 1030, 50),
-        (128, 513, 193),
-        (1, 1025, 800),
+        (129, 383, 17),
+        (131, 7, 769),
+        (260, 130, 50),
+        (16, 513, 97),
+        (1, 1025, 200),
         (129, 1, 9),
-        (129, 4099, 9),
+        (129, 2050, 3),
         (129, 5, 1550),
     ];
     for (m, k, n) in SHAPES {
@@ -190,7 +190,7 @@ fn strides_of_zero_broadcast() {
 
 #[test]
 fn overwriting_ignores_what_c_held() {
-    for isa in Isa::available() {
+    for isa in every_path() {
         let (a, b) = (values(9 * 5, 1), values(5 * 50, 2));
         let mut c = [f32::NAN; 9 * 50];
         gemm_sequential(
@@ -206,7 +206,7 @@ fn overwriting_ignores_what_c_held() {
 
 #[test]
 fn nan_and_infinity_reach_their_rows_and_columns_only() {
-    for isa in Isa::available() {
+    for isa in every_path() {
         let (m, k, n) = (9, 20, 50);
         let (mut a, mut b) = (values(m * k, 1), values(k * n, 2));
         a[3 * k + 7] = f32::NAN;
@@ -244,21 +244,27 @@ fn the_epilogue_sees_every_element_once() {
 #[test]
 fn a_packed_matrix_remembers_its_instruction_set() {
     let b = values(30 * 50, 2);
-    let packed = with_isa(Isa::Scalar, || PackedB::new(MatrixRef::new(&b, 30, 50))).unwrap();
-    assert_eq!((packed.isa(), packed.rows(), packed.columns()), (Isa::Scalar, 30, 50));
+    let packed = with_isa(Available::SCALAR, || PackedB::new(MatrixRef::new(&b, 30, 50)));
+    assert_eq!((packed.isa(), packed.rows(), packed.columns()), (Available::SCALAR, 30, 50));
     assert!(packed.bytes() >= 30 * 50 * 4);
     let a = values(4 * 30, 1);
     let (mut c, mut scalar) = (vec![0.0; 200], vec![0.0; 200]);
     gemm(MatrixRef::new(&a, 4, 30), &packed, MatrixMut::new(&mut c, 4, 50), false, None);
     let b = MatrixRef::new(&b, 30, 50);
-    gemm_sequential(Isa::Scalar, MatrixRef::new(&a, 4, 30), b, MatrixMut::new(&mut scalar, 4, 50), false);
+    gemm_sequential(
+        Available::SCALAR,
+        MatrixRef::new(&a, 4, 30),
+        b,
+        MatrixMut::new(&mut scalar, 4, 50),
+        false,
+    );
     assert_eq!(c, scalar);
 }
 
 #[test]
 fn the_peak_is_positive() {
-    for isa in Isa::available() {
-        let peak = with_isa(isa, || peak_gflops(1)).unwrap();
+    for isa in every_path() {
+        let peak = with_isa(isa, || peak_gflops(1));
         assert!(peak.is_finite() && peak > 0.1, "{isa}: {peak}");
     }
 }
@@ -287,7 +293,7 @@ proptest! {
 
     #[test]
     fn any_product_matches_the_specification(
-        (m, k, n) in (0..150usize, 0..600usize, 0..200usize),
+        (m, k, n) in (0..150usize, 0..300usize, 0..60usize),
         (a_transposed, b_transposed, packed) in any::<(bool, bool, bool)>(),
         (accumulate, bias, sequential) in any::<(bool, bool, bool)>(),
         gap in 0..4usize,
@@ -297,11 +303,11 @@ proptest! {
 
     #[test]
     fn results_do_not_depend_on_the_number_of_threads(
-        (m, k, n) in (1..400usize, 1..600usize, 1..400usize),
+        (m, k, n) in (1..200usize, 1..600usize, 1..200usize),
         (a_transposed, b_transposed, packed, accumulate) in any::<(bool, bool, bool, bool)>(),
     ) {
         let case = Case { a_transposed, b_transposed, packed, accumulate, ..Case::new(m, k, n) };
-        for isa in Isa::available() {
+        for isa in every_path() {
             let one = run(case, isa, 1);
             for threads in [2, 3] {
                 let more = run(case, isa, threads);

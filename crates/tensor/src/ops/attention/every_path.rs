@@ -1,7 +1,7 @@
 //! Attention against an explicit softmax, central differences, and itself on other paths.
 
 use super::*;
-use crate::cpu::isa::with_isa;
+use crate::cpu::isa::{every_path, with_isa};
 use crate::random;
 
 /// One problem, with its inputs in f64.
@@ -195,20 +195,19 @@ fn reference_equals_the_explicit_softmax() {
 }
 
 #[test]
-fn every_instruction_set_equals_the_explicit_softmax() {
-    for isa in Isa::available() {
+fn single_precision_equals_the_explicit_softmax() {
+    for isa in every_path() {
         with_isa(isa, || {
             for queries in [Queries::All, Queries::First] {
                 for dropout in [None, Some(dropout(0.25))] {
                     Case::new(&BOUNDARIES, 2, 32, queries, dropout).check(DType::F32, 4e-6);
-                    Case::new(&[277, 3], 1, 64, queries, dropout).check(DType::F32, 4e-6);
+                    Case::new(&[150, 3], 1, 64, queries, dropout).check(DType::F32, 4e-6);
                     for head_size in [1, 5, 24, 72, 80] {
                         Case::new(&[1, 18, 0, 50], 2, head_size, queries, dropout).check(DType::F32, 4e-6);
                     }
                 }
             }
-        })
-        .unwrap();
+        });
     }
 }
 
@@ -225,17 +224,16 @@ fn half_precision_is_as_exact_as_its_inputs() {
             rounded.check(dtype, tolerance);
         }
     };
-    for isa in Isa::available() {
+    for isa in every_path() {
         with_isa(isa, || {
             check(&[17, 70], 2, 40, Queries::All, Some(0.1));
             // Several blocks of queries and of keys, with ragged ends.
             for queries in [Queries::All, Queries::First] {
                 check(&BOUNDARIES, 2, 32, queries, Some(0.1));
-                check(&[97, 1, 0, 277, 513], 1, 64, queries, None);
-                check(&[95, 258], 2, 64, queries, Some(0.25));
+                check(&[97, 1, 0, 258], 1, 32, queries, None);
+                check(&[95], 2, 64, queries, Some(0.25));
             }
-        })
-        .unwrap();
+        });
     }
 }
 
