@@ -138,7 +138,6 @@ fn saved_folders_give_the_same_ids() {
         let again =
             Tokenizer::from_dir(saved.path()).unwrap_or_else(|error| panic!("{}: {error}", case.name));
         assert!(again.notes().is_empty(), "{}: {:?}", case.name, again.notes());
-        assert!(again.files(64).iter().all(|(name, text)| files[*name] == *text), "{}", case.name);
         let bare = tokenizers::Tokenizer::from_file(saved.path().join("tokenizer.json")).unwrap();
         assert!(bare.get_truncation().is_none() && bare.get_padding().is_none());
         for (text, ids) in goldens.texts.iter().zip(&case.ids) {
