@@ -119,7 +119,7 @@ impl Tokenizer {
             inner = build(&effective.description)?;
         }
         let unk = &effective.description["model"]["unk_token"];
-        if !unk.as_str().is_some_and(|unk| effective.description["model"]["vocab"].get(unk).is_some()) {
+        if unk.as_str().is_none_or(|unk| effective.description["model"]["vocab"].get(unk).is_none()) {
             return Err(describe::lacks(&origin, &[unk.as_str().unwrap_or("[UNK]")]));
         }
         let (cls, sep) =
@@ -187,7 +187,7 @@ impl Tokenizer {
         }
         let wanted = self.limit.map_or(max_length, |limit| limit.min(max_length)) - 2;
         let fail = |source| BertError::Tokenizer { path: "tokenizer".into(), source };
-        let (mut ids, mut offsets) = (vec![self.cls], vec![0..0]);
+        let (mut ids, mut offsets) = (vec![self.cls], Vec::from([const { 0..0 }]));
         let mut truncated = false;
         let mut read = || -> Result<()> {
             let mut append = |text: &str, place: &dyn Fn(Range<usize>) -> Range<usize>| -> Result<bool> {
