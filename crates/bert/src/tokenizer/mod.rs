@@ -203,6 +203,7 @@ impl Tokenizer {
                     for part in Pieces::new(cutter, text, piece, limit) {
                         let part = part.map_err(|_| BertError::TextTooLong { bytes: text.len(), limit })?;
                         let is_enough = match part {
+                            Piece::Text(range) if cutter.is_blank(&text[range.clone()]) => false,
                             Piece::Text(range) => {
                                 let first = range.start;
                                 append(&text[range], &|range| range.start + first..range.end + first)?

@@ -141,6 +141,8 @@ pub(super) struct Cutter {
     strips: bool,
     /// Bytes of the longest added token.
     longest: usize,
+    /// Whether some added token is only white space.
+    has_blank: bool,
     rstrip_ends: HashSet<char>,
     single_starts: HashSet<char>,
     single_ends: HashSet<char>,
@@ -161,6 +163,7 @@ impl Cutter {
             normal_firsts: HashSet::new(),
             strips: tokenizer.get_added_tokens_decoder().values().any(|token| token.lstrip || token.rstrip),
             longest: 0,
+            has_blank: false,
             rstrip_ends: HashSet::new(),
             single_starts: HashSet::new(),
             single_ends: HashSet::new(),
@@ -193,8 +196,14 @@ impl Cutter {
             };
             cutter.words &= !within_words;
             cutter.longest = cutter.longest.max(content.len());
+            cutter.has_blank |= chars.iter().all(|c| c.is_whitespace());
         }
         Some(cutter)
+    }
+
+    /// Whether a piece certainly has no tokens.
+    pub fn is_blank(&self, piece: &str) -> bool {
+        !self.has_blank && piece.chars().all(char::is_whitespace)
     }
 
     fn normalize(&self, text: &str) -> String {
