@@ -117,6 +117,29 @@ pub enum BertError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A setting of the tokenizer has another type than it should, or a value that this implementation does not follow.
+    #[error("{path}: {field} = {got} is not supported; expected {expected}")]
+    TokenizerSetting {
+        /// The file.
+        path: String,
+        /// The setting.
+        field: String,
+        /// What is supported.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+    /// A long text cannot be tokenized piece by piece.
+    #[error(
+        "a text has {} MB that can only be tokenized at once, and the limit is {} MB; cut it before",
+        bytes / 1_000_000, limit / 1_000_000
+    )]
+    TextTooLong {
+        /// At least so many bytes.
+        bytes: usize,
+        /// The most bytes that are tokenized at once.
+        limit: usize,
+    },
     /// The tokenizer's files do not describe a BERT tokenizer.
     #[error("{path}: {source}")]
     Tokenizer {

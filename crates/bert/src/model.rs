@@ -217,7 +217,8 @@ impl BertForSequenceClassification {
             return Err(BertError::NoClassifier { folder: folder.to_owned() });
         }
         let (model, report) = Self::from_weights(config, weights, None)?;
-        Ok(Loaded { model, tokenizer, notes: notes(&report) })
+        let notes = [tokenizer.notes(), &notes(&report)].concat();
+        Ok(Loaded { model, tokenizer, notes })
     }
 
     /// A model folder to be fine-tuned on these classes. A new head has these; a trained one must have as many, and gets
@@ -241,7 +242,8 @@ impl BertForSequenceClassification {
             && config.named_labels().is_some();
         let config = if keep_names { config } else { config.with_labels(label_names) };
         let (model, report) = Self::from_weights(config, weights, Some(seed))?;
-        Ok(Loaded { model, tokenizer, notes: notes(&report) })
+        let notes = [tokenizer.notes(), &notes(&report)].concat();
+        Ok(Loaded { model, tokenizer, notes })
     }
 
     /// Gives the classes these names, and remembers the columns of the data that it is trained on.
@@ -409,7 +411,7 @@ fn load_any_now(folder: &Path) -> Result<AnyModel> {
 
 /// The folder's tokenizer, whose ids must exist in the model.
 fn tokenizer(folder: &Path, config: &BertConfig) -> Result<Tokenizer> {
-    let tokenizer = Tokenizer::from_dir(folder)?;
+    let tokenizer = Tokenizer::from_dir(folder)?.for_positions(config.max_position_embeddings);
     let size = tokenizer.vocabulary_size();
     if size <= config.vocab_size {
         return Ok(tokenizer);

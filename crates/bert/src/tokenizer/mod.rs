@@ -1,0 +1,284 @@
+//! [`Tokenizer`]: text to token ids, as `transformers`' `BertTokenizer` does it.
+//!
+//! The algorithm (BertNormalizer, whitespace and punctuation splitting, WordPiece) is the `tokenizers` crate's. Here is decided
+//! what it is built from: `read` finds the files of a folder, `describe` makes of them the one `tokenizer.json` that does what
+//! they say together, `save` writes that. `pieces` cuts long texts.
+
+mod describe;
+mod pieces;
+mod read;
+mod save;
+
+use crate::panics::caught;
+use crate::{BertError, Result};
+use describe::Effective;
+use pieces::{Cutter, Piece, Pieces};
+use read::Sources;
+use serde_json::Value;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use vitrine_tensor::cpu::parallel;
+
+/// The tokenizer in one file.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// Settings that `transformers` reads beside it.
+pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+/// The vocabulary, a token a line.
+pub const VOCABULARY_FILE: &str = "vocab.txt";
+/// Names of the special tokens, for older versions of `transformers`.
+pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+
+/// `[CLS]`, one token, `[SEP]`: no shorter limit makes sense.
+pub const MIN_LENGTH: usize = 3;
+
+/// Texts tokenized by one piece of parallel work.
+const TEXTS: usize = 16;
+
+/// A tokenized text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// `[CLS] text [SEP]`.
+    pub ids: Vec<u32>,
+    /// For each id the bytes of the text that it stands for; empty for the two added tokens.
+    pub offsets: Vec<Range<usize>>,
+    /// Whether the text was longer than the limit and its end was cut off.
+    pub truncated: bool,
+}
+
+/// A BERT tokenizer, and the files that describe it.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    cls: u32,
+    sep: u32,
+    cutter: Option<Cutter>,
+    /// The longest text in tokens, if the checkpoint has a limit below the model's.
+    limit: Option<usize>,
+    saved: Arc<save::Saved>,
+    notes: Vec<String>,
+}
+
+impl Tokenizer {
+    /// Reads a model folder: `tokenizer.json`, `vocab.txt`, `tokenizer_config.json`, `special_tokens_map.json` and
+    /// `added_tokens.json`, and of `config.json` the `tokenizer_class`. They count as in `transformers`.
+    ///
+    /// # Errors
+    /// `NoTokenizer`; `Io`; `Json`; `LfsPointer`; `TokenizerSetting` for a setting that has another type or is not followed
+    /// here; `Tokenizer` when a file is there but is not a BERT tokenizer: never a fallback.
+    pub fn from_dir(folder: &Path) -> Result<Self> {
+        Self::new(Sources::from_dir(folder)?.effective()?)
+    }
+
+    /// As [`Tokenizer::from_dir`] for a folder; else one file, a `tokenizer.json` (told by its extension) or a vocabulary.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`].
+    pub fn from_path(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Self::from_dir(path);
+        }
+        Self::new(Sources::from_file(path)?.effective()?)
+    }
+
+    /// A lower-casing tokenizer from the text of a `vocab.txt`.
+    ///
+    /// # Errors
+    /// `Tokenizer` when a special token is missing.
+    pub fn from_vocabulary(vocabulary: &str) -> Result<Self> {
+        let vocabulary = Some(("vocabulary".to_owned(), vocabulary.to_owned()));
+        Self::new(Sources { vocabulary, ..Sources::default() }.effective()?)
+    }
+
+    fn new(mut effective: Effective) -> Result<Self> {
+        let origin = effective.origin.clone();
+        let fail = |message: String| BertError::Tokenizer { path: origin.clone(), source: message.into() };
+        let build = |description: &Value| {
+            let text = description.to_string();
+            let built = caught(|| tokenizers::Tokenizer::from_bytes(&text))
+                .map_err(|panicked| fail(stopped(&panicked)))?;
+            built.map_err(|error| fail(without_place(&error.to_string())))
+        };
+        if let Some(unused) = &effective.unused {
+            build(unused)?;
+        }
+        effective.description["added_tokens"] =
+            effective.added.0.iter().map(|token| token.to_json(0)).collect();
+        let mut inner = build(&effective.description)?;
+        let ids = effective.ids(&inner)?;
+        let mut added: Vec<Value> =
+            effective.added.0.iter().zip(&ids).map(|(token, id)| token.to_json(*id)).collect();
+        added.sort_by_key(|token| token["id"].as_u64());
+        effective.description["added_tokens"] = added.into();
+        if effective.without_ids
+            && let Some(tokens) = effective.description["post_processor"]["special_tokens"].as_object_mut()
+        {
+            for (name, token) in tokens {
+                token["ids"] = serde_json::json!([inner.token_to_id(name)]);
+            }
+            inner = build(&effective.description)?;
+        }
+        let unk = &effective.description["model"]["unk_token"];
+        if unk.as_str().is_none_or(|unk| effective.description["model"]["vocab"].get(unk).is_none()) {
+            return Err(describe::lacks(&origin, &[unk.as_str().unwrap_or("[UNK]")]));
+        }
+        let (cls, sep) =
+            caught(|| ends(&inner)).map_err(|panicked| fail(stopped(&panicked)))?.map_err(fail)?;
+        let cutter = caught(|| Cutter::new(&inner, &effective.description))
+            .map_err(|panicked| fail(stopped(&panicked)))?;
+        let notes = std::mem::take(&mut effective.notes);
+        let saved = Arc::new(save::Saved::new(effective, &inner, cls, sep));
+        Ok(Tokenizer { inner, cls, sep, cutter, limit: None, saved, notes })
+    }
+
+    /// What a user should know about how the files were read, a line each; usually nothing.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The same tokenizer for a model of so many positions. If the checkpoint has a lower limit (`model_max_length`), texts are
+    /// cut there, as by `transformers` where it cuts texts at all, and a note says so.
+    #[must_use]
+    pub fn for_positions(mut self, positions: usize) -> Self {
+        if let Some(limit) = self.saved.max_length.filter(|&limit| limit < positions) {
+            self.limit = Some(limit);
+            self.notes.push(format!(
+                "{TOKENIZER_CONFIG_FILE}: texts are cut at model_max_length, {limit} tokens; the model has {positions} positions"
+            ));
+        }
+        self
+    }
+
+    /// The number of ids: one more than the largest.
+    pub fn vocabulary_size(&self) -> usize {
+        self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
+    }
+
+    /// The token of an id.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of a token.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Ids of `[CLS] text [SEP]`, the text cut to `max_length - 2` tokens. A literal "`[SEP]`" in the text is that token,
+    /// as in `transformers`. Of a long text no more is read than these tokens need.
+    ///
+    /// # Errors
+    /// `MaxLength` below [`MIN_LENGTH`]; `TextTooLong` for a text of megabytes without a word boundary whose words are
+    /// looked through for added tokens, or under a tokenizer that has to see all of a text; `Tokenizer` when the tokenizer's
+    /// own parts do not fit together.
+    pub fn encode(&self, text: &str, max_length: usize) -> Result<Encoding> {
+        self.encode_in_pieces(text, max_length, pieces::PIECE, pieces::LIMIT)
+    }
+
+    fn encode_in_pieces(
+        &self,
+        text: &str,
+        max_length: usize,
+        piece: usize,
+        limit: usize,
+    ) -> Result<Encoding> {
+        if max_length < MIN_LENGTH {
+            return Err(BertError::MaxLength { min: MIN_LENGTH, max: usize::MAX, got: max_length });
+        }
+        let wanted = self.limit.map_or(max_length, |limit| limit.min(max_length)) - 2;
+        let fail = |source| BertError::Tokenizer { path: "tokenizer".into(), source };
+        let (mut ids, mut offsets) = (vec![self.cls], Vec::from([const { 0..0 }]));
+        let mut truncated = false;
+        let mut read = || -> Result<()> {
+            let mut append = |text: &str, place: &dyn Fn(Range<usize>) -> Range<usize>| -> Result<bool> {
+                let content = self.inner.encode(text, false).map_err(fail)?;
+                let kept = content.len().min(wanted + 1 - ids.len());
+                truncated |= kept < content.len();
+                ids.extend_from_slice(&content.get_ids()[..kept]);
+                offsets.extend(content.get_offsets()[..kept].iter().map(|&(start, end)| place(start..end)));
+                Ok(truncated)
+            };
+            match &self.cutter {
+                Some(cutter) if text.len() > piece => {
+                    for part in Pieces::new(cutter, text, piece, limit) {
+                        let part = part.map_err(|_| BertError::TextTooLong { bytes: text.len(), limit })?;
+                        let is_enough = match part {
+                            Piece::Text(range) if cutter.is_blank(&text[range.clone()]) => false,
+                            Piece::Text(range) => {
+                                let first = range.start;
+                                append(&text[range], &|range| range.start + first..range.end + first)?
+                            }
+                            Piece::Word(word) => append(&word.text, &|range| word.in_text(&range))?,
+                        };
+                        if is_enough {
+                            break;
+                        }
+                    }
+                }
+                None if text.len() > limit => {
+                    return Err(BertError::TextTooLong { bytes: text.len(), limit });
+                }
+                _ => {
+                    append(text, &|range| range)?;
+                }
+            }
+            Ok(())
+        };
+        caught(&mut read).map_err(|panicked| fail(stopped(&panicked).into()))??;
+        ids.push(self.sep);
+        offsets.push(0..0);
+        Ok(Encoding { ids, offsets, truncated })
+    }
+
+    /// [`Tokenizer::encode`] of many texts, on all threads.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_batch<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        max_length: usize,
+    ) -> Result<Vec<Encoding>> {
+        let pieces = parallel::map(texts.chunks(TEXTS), |_, piece| {
+            piece.iter().map(|text| self.encode(text.as_ref(), max_length)).collect::<Result<Vec<_>>>()
+        });
+        Ok(pieces.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    }
+}
+
+/// What is said of a panic inside the `tokenizers` crate.
+fn stopped(panicked: &crate::panics::Panicked) -> String {
+    format!("the tokenizers library stopped on it ({})", read::shorten(&panicked.0))
+}
+
+/// A message of the `tokenizers` crate. Where in the JSON something was means nothing: it is not the file's.
+fn without_place(message: &str) -> String {
+    message.split(" at line ").next().unwrap_or(message).to_owned()
+}
+
+/// The ids around a text, `[CLS]` and `[SEP]`; what is wrong if other things are done to a text.
+fn ends(inner: &tokenizers::Tokenizer) -> std::result::Result<(u32, u32), String> {
+    let encode = |text: &str, special| inner.encode(text, special).map_err(|error| error.to_string());
+    let empty = encode("", true)?;
+    let &[cls, sep] = empty.get_ids() else {
+        let got = empty.get_tokens().join(" ");
+        return Err(format!("post_processor: an empty text must give [CLS] [SEP], got \"{got}\""));
+    };
+    for (token, id) in empty.get_tokens().iter().zip([cls, sep]) {
+        if inner.token_to_id(token) != Some(id) {
+            let own = inner.token_to_id(token).map_or("none".to_owned(), |id| id.to_string());
+            return Err(format!(
+                "post_processor: {token} has the id {id} there, and {own} in the vocabulary"
+            ));
+        }
+    }
+    let (bare, whole) = (encode("a", false)?, encode("a", true)?);
+    let expected: Vec<u32> = [&[cls], bare.get_ids(), &[sep]].concat();
+    if whole.get_ids() != expected || whole.get_type_ids().iter().any(|&id| id != 0) {
+        return Err("post_processor: a text must become [CLS] text [SEP], of token type 0".into());
+    }
+    Ok((cls, sep))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! The files of a tokenizer as they are in a folder, and their settings with the types that they must have.
+
+use super::{SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE};
+use crate::{BertError, CONFIG_FILE, Result, refuse_lfs_pointer};
+use serde_json::{Map, Value};
+use std::io::{Error, ErrorKind, Read};
+use std::path::Path;
+
+/// Tokens that were added to a vocabulary, as old versions of `transformers` write them.
+pub(super) const ADDED_TOKENS_FILE: &str = "added_tokens.json";
+
+/// The most bytes of a file that is read as a tokenizer's: twenty times the largest vocabulary of a BERT.
+const MOST_BYTES: u64 = 1 << 26;
+
+/// A JSON object, and the file that it came from.
+#[derive(Clone, Default)]
+pub(super) struct Object {
+    pub origin: String,
+    pub map: Map<String, Value>,
+}
+
+/// What a folder says about its tokenizer.
+#[derive(Default)]
+pub(super) struct Sources {
+    /// `tokenizer.json`.
+    pub tokenizer: Option<Object>,
+    /// `vocab.txt`.
+    pub vocabulary: Option<(String, String)>,
+    /// `tokenizer_config.json`.
+    pub config: Option<Object>,
+    /// `special_tokens_map.json`.
+    pub special: Option<Object>,
+    /// `added_tokens.json`.
+    pub added: Option<Object>,
+    /// `tokenizer_class` of `config.json`.
+    pub class: Option<String>,
+}
+
+impl Sources {
+    pub fn from_dir(folder: &Path) -> Result<Self> {
+        let object =
+            |name: &str| read(&folder.join(name))?.map(|text| parse(&text, &folder.join(name))).transpose();
+        let sources = Sources {
+            tokenizer: object(TOKENIZER_FILE)?,
+            vocabulary: read(&folder.join(VOCABULARY_FILE))?
+                .map(|text| (folder.join(VOCABULARY_FILE).display().to_string(), text)),
+            config: object(TOKENIZER_CONFIG_FILE)?,
+            special: object(SPECIAL_TOKENS_FILE)?,
+            added: object(ADDED_TOKENS_FILE)?,
+            // What is wrong with a config.json is said by those who need it.
+            class: object(CONFIG_FILE)
+                .ok()
+                .flatten()
+                .and_then(|config| Some(config.map.get("tokenizer_class")?.as_str()?.to_owned())),
+        };
+        if sources.tokenizer.is_none() && sources.vocabulary.is_none() {
+            return Err(BertError::NoTokenizer { folder: folder.to_owned() });
+        }
+        Ok(sources)
+    }
+
+    /// One file, a `tokenizer.json` (told by its extension) or a vocabulary.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let missing = || BertError::Io { path: path.to_owned(), source: ErrorKind::NotFound.into() };
+        let text = read(path)?.ok_or_else(missing)?;
+        if path.extension().is_some_and(|extension| extension == "json") {
+            return Ok(Sources { tokenizer: Some(parse(&text, path)?), ..Sources::default() });
+        }
+        Ok(Sources { vocabulary: Some((path.display().to_string(), text)), ..Sources::default() })
+    }
+}
+
+/// The text of a file; none if there is no such file.
+fn read(path: &Path) -> Result<Option<String>> {
+    let read = || {
+        let mut bytes = Vec::new();
+        // A pipe would be waited for, and a device has no end.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(Error::new(ErrorKind::InvalidInput, "not a file"));
+        }
+        std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_BYTES {
+            let message =
+                format!("larger than {} MiB, the most that is read as a tokenizer's file", MOST_BYTES >> 20);
+            return Err(Error::new(ErrorKind::FileTooLarge, message));
+        }
+        Ok(bytes)
+    };
+    let io = |source| BertError::Io { path: path.to_owned(), source };
+    let bytes = match read() {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io(source)),
+    };
+    refuse_lfs_pointer(path, &bytes)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let message = format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to());
+        io(Error::new(ErrorKind::InvalidData, message))
+    })?;
+    // The byte order mark of a Windows editor is no part of the first token.
+    Ok(Some(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned)))
+}
+
+fn parse(text: &str, path: &Path) -> Result<Object> {
+    let map =
+        serde_json::from_str(text).map_err(|source| BertError::Json { path: path.to_owned(), source })?;
+    Ok(Object { origin: path.display().to_string(), map })
+}
+
+impl Object {
+    pub fn refuse(&self, field: impl Into<String>, expected: impl Into<String>) -> BertError {
+        let field = field.into();
+        let got =
+            self.map.get(&field).map_or_else(|| "nothing".to_owned(), |value| shorten(&value.to_string()));
+        BertError::TokenizerSetting { path: self.origin.clone(), field, expected: expected.into(), got }
+    }
+
+    /// A setting that is true or false.
+    pub fn flag(&self, field: &str) -> Result<Option<bool>> {
+        match self.map.get(field) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.refuse(field, "true or false")),
+        }
+    }
+
+    /// A setting that is a string, or nothing.
+    pub fn string(&self, field: &str) -> Result<Option<&str>> {
+        match self.map.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(value)) => Ok(Some(value)),
+            Some(_) => Err(self.refuse(field, "a string")),
+        }
+    }
+}
+
+/// The beginning of what a file says, for a message.
+pub(super) fn shorten(text: &str) -> String {
+    const MOST: usize = 60;
+    let mut shown: String = text.chars().take(MOST).filter(|c| !c.is_control()).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push_str("..");
+    }
+    shown
+}
