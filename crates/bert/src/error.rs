@@ -17,6 +17,15 @@ pub enum BertError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// In the place of a file, the pointer that a clone without Git LFS leaves there.
+    #[error(
+        "{}: this is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository, or download the file again",
+        path.display()
+    )]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
     /// A JSON file does not parse, or a field has another type than it should.
     #[error("{}: {source}", path.display())]
     Json {

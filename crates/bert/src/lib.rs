@@ -13,7 +13,9 @@ mod encoder;
 mod error;
 mod files;
 mod heads;
+mod lfs;
 mod model;
+pub mod panics;
 mod parameters;
 mod pass;
 mod save;
@@ -26,6 +28,7 @@ pub use cost::Cost;
 pub use encoder::{Encoded, Observe};
 pub use error::{BertError, Result};
 pub use files::{StagedFiles, write_atomically};
+pub use lfs::{lfs_pointer, refuse_lfs_pointer};
 pub use model::{
     AnyModel, BertForMaskedLm, BertForSequenceClassification, BertModel, Classified, Loaded, load_any,
 };
