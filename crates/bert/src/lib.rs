@@ -6,13 +6,17 @@
 
 mod attention;
 mod batch;
+mod checkpoint;
 mod config;
 mod cost;
 mod embeddings;
 mod encoder;
 mod error;
 mod files;
+mod folder;
 mod heads;
+mod keys;
+mod labels;
 mod lfs;
 mod model;
 pub mod panics;
@@ -23,14 +27,15 @@ mod tokenizer;
 pub mod weights;
 
 pub use batch::TokenBatch;
+pub use checkpoint::{AnyModel, Checkpoint, Head, Loaded, load_any};
 pub use config::{BertConfig, CONFIG_FILE};
 pub use cost::Cost;
 pub use encoder::{Encoded, Observe};
 pub use error::{BertError, Result};
 pub use files::{StagedFiles, write_atomically};
+pub use folder::{check_model_folder, looks_like_hub_name, read_text};
+pub use keys::KeyReport;
 pub use lfs::{lfs_pointer, refuse_lfs_pointer};
-pub use model::{
-    AnyModel, BertForMaskedLm, BertForSequenceClassification, BertModel, Classified, Loaded, load_any,
-};
+pub use model::{BertForMaskedLm, BertForSequenceClassification, BertModel, Classified};
 pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer};
-pub use weights::{KeyReport, WEIGHTS_FILE, Weights};
+pub use weights::{WEIGHTS_FILE, Weights};

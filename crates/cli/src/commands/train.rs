@@ -12,7 +12,9 @@ use std::fs;
 use std::io::{ErrorKind, LineWriter};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use vitrine_bert::{BertConfig, BertError, BertForSequenceClassification, StagedFiles, Tokenizer};
+use vitrine_bert::{
+    BertConfig, BertError, BertForSequenceClassification, Checkpoint, Head, StagedFiles, Tokenizer,
+};
 use vitrine_tensor::Error;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::{self, Dataset, LoadOptions, Splits};
@@ -382,7 +384,12 @@ fn model(
         let note = "no --model and --data: a small BERT from scratch on the embedded corpus".into();
         return Ok((model, tokenizer, vec![note]));
     };
-    let loaded = BertForSequenceClassification::from_pretrained(folder, &rows.label_names, seed)?;
+    let checkpoint = Checkpoint::open(folder)?;
+    // A trained head keeps names of its own.
+    let own = checkpoint.classes()?.filter(|own| own.len() == rows.label_names.len());
+    let own = own.filter(|_| checkpoint.config().named_labels().is_some());
+    let names = own.as_ref().unwrap_or(&rows.label_names);
+    let loaded = checkpoint.classifier(Head::KeepOrNew { names, seed })?;
     Ok((loaded.model, loaded.tokenizer, loaded.notes))
 }
 
