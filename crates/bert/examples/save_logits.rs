@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use vitrine_autograd::Tape;
-use vitrine_bert::{BertForSequenceClassification, TokenBatch, write_atomically};
+use vitrine_bert::{Checkpoint, Head, TokenBatch, write_atomically};
 
 const TEXTS: [&str; 4] =
     ["This movie was absolutely fantastic!", "Not bad.", "Café naïve, 我喜欢 [SEP] film 👍", ""];
@@ -13,7 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, model, output] = arguments.as_slice() else { return Err("usage: MODEL_DIR OUTPUT_DIR".into()) };
     let names = ["negative", "positive"].map(str::to_owned);
-    let loaded = BertForSequenceClassification::from_pretrained(Path::new(model), &names, 42)?;
+    let loaded =
+        Checkpoint::open(Path::new(model))?.classifier(Head::KeepOrNew { names: &names, seed: 42 })?;
     let tokenizer = &loaded.tokenizer;
     loaded.model.save(Path::new(output), tokenizer)?;
     let mut cases = Vec::new();

@@ -1,8 +1,12 @@
 //! [`BertConfig`]: the `config.json` of a BERT, with Hugging Face's field names.
 //!
 //! Mirrors `transformers/models/bert/configuration_bert.py`. Fields that are not listed here are kept and written back,
-//! after a check that none of them changes the mathematics.
+//! after a check that none of them changes the mathematics. `null` is an absent field. What is not used is not checked: a
+//! classifier's settings where there is none, dropout where nothing is trained, and fields that only other programs read.
 
+use crate::folder::read_text;
+use crate::keys::printable;
+use crate::labels::{labels, numbered_labels};
 use crate::{BertError, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,8 +18,7 @@ use vitrine_tensor::ops::linear::Activation;
 pub const CONFIG_FILE: &str = "config.json";
 
 /// Sizes and settings of a BERT. Missing fields have the defaults of `transformers`, which are bert-base's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BertConfig {
     /// Always "bert".
     pub model_type: String,
@@ -43,8 +46,6 @@ pub struct BertConfig {
     pub initializer_range: f64,
     /// What LayerNorm adds to the variance.
     pub layer_norm_eps: f64,
-    /// The id of `[PAD]`, which this implementation never uses; kept for the files it writes.
-    pub pad_token_id: Option<u32>,
     /// Dropout before the classifier; null means `hidden_dropout_prob`.
     pub classifier_dropout: Option<f64>,
     /// Names of the classes by index, 0 to the number of labels - 1.
@@ -70,17 +71,11 @@ impl Default for BertConfig {
             type_vocab_size: 2,
             initializer_range: 0.02,
             layer_norm_eps: 1e-12,
-            pad_token_id: Some(0),
             classifier_dropout: None,
             id2label: numbered_labels(2),
             extra: Map::new(),
         }
     }
-}
-
-/// `LABEL_0`, `LABEL_1`, ...: the names that `transformers` gives to unnamed classes.
-fn numbered_labels(count: usize) -> BTreeMap<usize, String> {
-    (0..count).map(|i| (i, format!("LABEL_{i}"))).collect()
 }
 
 impl BertConfig {
@@ -103,11 +98,9 @@ impl BertConfig {
     /// Reads and checks a `config.json`.
     ///
     /// # Errors
-    /// `Io`, `Json` with line and column, `Config` as [`BertConfig::check`].
+    /// As [`read_text`]; `Json` with line and column; `Config` as [`BertConfig::check`].
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| BertError::Io { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        Self::parse(&read_text(path, MAX_BYTES)?, path)
     }
 
     /// Reads and checks the text of a `config.json`; `origin` is named in errors.
@@ -115,22 +108,51 @@ impl BertConfig {
     /// # Errors
     /// As [`BertConfig::from_file`].
     pub fn parse(text: &str, origin: &Path) -> Result<Self> {
-        let json = |source| BertError::Json { path: origin.to_owned(), source };
-        let extra: Map<String, Value> = serde_json::from_str(text).map_err(json)?;
-        let mut config: BertConfig = serde_json::from_str(text).map_err(json)?;
-        // Configs of old give only the number of labels.
-        if let (None, Some(count)) = (extra.get("id2label"), extra.get("num_labels").and_then(Value::as_u64))
-        {
-            config.id2label = numbered_labels(usize::try_from(count).unwrap_or(0).min(MAX_LABELS + 1));
+        let fields: Map<String, Value> = serde_json::from_str(text)
+            .map_err(|source| BertError::Json { path: origin.to_owned(), source })?;
+        if let (Some(error), None) = (fields.get("error"), fields.get("hidden_size")) {
+            let why = format!("this is the answer of a server whose download failed: {}", shown(error));
+            return Err(BertError::Unusable { path: origin.to_owned(), why });
         }
-        config.extra = extra;
-        match config.check() {
-            Ok(()) => Ok(config),
-            Err(BertError::Config { field, expected, got, .. }) => {
-                Err(BertError::Config { origin: origin.display().to_string(), field, expected, got })
-            }
-            Err(error) => Err(error),
-        }
+        let read = || {
+            let config = BertConfig::from_fields(fields)?;
+            config.check()?;
+            Ok(config)
+        };
+        read().map_err(|error| at(origin, error))
+    }
+
+    fn from_fields(fields: Map<String, Value>) -> Result<Self> {
+        let default = BertConfig::default();
+        let size = |field, default| used(&fields, field, default, "a whole number");
+        let text = |field, default| used(&fields, field, default, "a text");
+        // What only training uses is checked there; until then a value of another type is no number.
+        let training = |field, default| match present(&fields, field) {
+            None => default,
+            Some(value) => value.as_f64().unwrap_or(f64::NAN),
+        };
+        Ok(BertConfig {
+            model_type: text("model_type", default.model_type)?,
+            vocab_size: size("vocab_size", default.vocab_size)?,
+            hidden_size: size("hidden_size", default.hidden_size)?,
+            num_hidden_layers: size("num_hidden_layers", default.num_hidden_layers)?,
+            num_attention_heads: size("num_attention_heads", default.num_attention_heads)?,
+            intermediate_size: size("intermediate_size", default.intermediate_size)?,
+            hidden_act: text("hidden_act", default.hidden_act)?,
+            hidden_dropout_prob: training("hidden_dropout_prob", default.hidden_dropout_prob),
+            attention_probs_dropout_prob: training(
+                "attention_probs_dropout_prob",
+                default.attention_probs_dropout_prob,
+            ),
+            max_position_embeddings: size("max_position_embeddings", default.max_position_embeddings)?,
+            type_vocab_size: size("type_vocab_size", default.type_vocab_size)?,
+            initializer_range: training("initializer_range", default.initializer_range),
+            layer_norm_eps: used(&fields, "layer_norm_eps", default.layer_norm_eps, "a number")?,
+            classifier_dropout: present(&fields, "classifier_dropout")
+                .map(|_| training("classifier_dropout", f64::NAN)),
+            id2label: labels(&fields),
+            extra: fields,
+        })
     }
 
     /// The file's text: the fields here over whatever else the original file had.
@@ -142,6 +164,8 @@ impl BertConfig {
         if let Ok(Value::Object(fields)) = serde_json::to_value(self) {
             map.extend(fields);
         }
+        // Nothing here uses it; `transformers` makes its embedding with it.
+        map.entry("pad_token_id").or_insert(0.into());
         let ids = self.id2label.iter().map(|(&id, label)| (label.clone(), Value::from(id)));
         map.insert("label2id".into(), Value::Object(ids.collect()));
         // Weights are written in F32 whatever they were read from; both spellings of the field are in use.
@@ -168,9 +192,10 @@ impl BertConfig {
         (self.id2label != numbered_labels(self.num_labels())).then(|| self.label_names())
     }
 
-    /// The same model with these classes.
+    /// The same model with these classes, of which each text has one.
     pub fn with_labels(mut self, names: &[String]) -> Self {
         self.id2label = names.iter().cloned().enumerate().collect();
+        self.extra.shift_remove("problem_type");
         self
     }
 
@@ -198,16 +223,29 @@ impl BertConfig {
                 origin: ORIGIN.into(),
                 field: "hidden_act",
                 expected: "gelu, gelu_new, gelu_pytorch_tanh, relu or tanh".into(),
-                got: other.into(),
+                got: printable(other),
             }),
         }
     }
 
-    /// Refuses, by name, sizes that make no sense and settings that change the mathematics.
+    /// Refuses, by name, sizes that make no sense and settings that change the mathematics of the encoder.
     ///
     /// # Errors
     /// `Config`.
     pub fn check(&self) -> Result<()> {
+        require("model_type", self.model_type == "bert", || "bert".into(), printable(&self.model_type))?;
+        if let (None, Some(Value::Array(names))) =
+            (present(&self.extra, "model_type"), self.extra.get("architectures"))
+        {
+            let is_bert = |name: &Value| name.as_str().is_none_or(|name| name.starts_with("Bert"));
+            let got = self.extra.get("architectures").map(shown).unwrap_or_default();
+            require(
+                "architectures",
+                names.iter().all(is_bert),
+                || "a Bert, as there is no model_type".into(),
+                got,
+            )?;
+        }
         for (field, got, most) in [
             ("vocab_size", self.vocab_size, 1 << 24),
             ("hidden_size", self.hidden_size, 1 << 16),
@@ -222,49 +260,125 @@ impl BertConfig {
         let divides = self.hidden_size.is_multiple_of(self.num_attention_heads);
         let expected = || format!("a divisor of hidden_size ({})", self.hidden_size);
         require("num_attention_heads", divides, expected, self.num_attention_heads)?;
-        for (field, got) in [
-            ("hidden_dropout_prob", self.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
-            ("classifier_dropout", self.classifier_dropout()),
-        ] {
-            require(field, (0.0..1.0).contains(&got), || "at least 0 and below 1".into(), got)?;
-        }
-        for (field, got) in
-            [("layer_norm_eps", self.layer_norm_eps), ("initializer_range", self.initializer_range)]
-        {
-            require(field, (0.0..=1.0).contains(&got), || "0 to 1".into(), got)?;
-        }
-        let labels = self.num_labels();
-        require("num_labels", (2..=MAX_LABELS).contains(&labels), || format!("2 to {MAX_LABELS}"), labels)?;
-        let numbered = self.id2label.keys().copied().eq(0..labels);
-        require("id2label", numbered, || "keys 0, 1, 2, ...".into(), format!("{:?}", self.id2label))?;
-        require("model_type", self.model_type == "bert", || "bert".into(), &self.model_type)?;
+        let fits = (0.0..=1.0).contains(&self.layer_norm_eps);
+        require("layer_norm_eps", fits, || "0 to 1".into(), self.layer_norm_eps)?;
         self.activation()?;
         for (field, supported) in [
             ("position_embedding_type", Value::from("absolute")),
             ("is_decoder", false.into()),
             ("add_cross_attention", false.into()),
             ("is_encoder_decoder", false.into()),
-            ("problem_type", "single_label_classification".into()),
             ("pruned_heads", Map::new().into()),
             ("quantization_config", Value::Null),
-            ("tie_word_embeddings", true.into()),
         ] {
-            let got = self.extra.get(field).unwrap_or(&Value::Null);
-            let fits = got.is_null() || *got == supported;
-            require(field, fits, || supported.to_string(), got)?;
+            self.require_setting(field, &supported)?;
         }
         Ok(())
     }
+
+    /// Refuses, by name, what a trained classifier of texts cannot have.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn check_classifier(&self) -> Result<()> {
+        let labels = self.num_labels();
+        require("num_labels", (2..=MAX_LABELS).contains(&labels), || LABELS.into(), labels)?;
+        let numbered = self.id2label.keys().copied().eq(0..labels);
+        let got = || shown(self.extra.get("id2label").unwrap_or(&Value::Null));
+        require("id2label", numbered, || "names under the keys 0, 1, 2, ...".into(), got())?;
+        self.require_setting("problem_type", &"single_label_classification".into())
+    }
+
+    /// Refuses, by name, what a masked language model cannot have.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub(crate) fn check_masked_lm(&self) -> Result<()> {
+        self.require_setting("tie_word_embeddings", &true.into())
+    }
+
+    /// Refuses, by name, what only training uses: dropout, and the spread of new weights.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn check_training(&self) -> Result<()> {
+        let got = |field: &str, number: f64| match present(&self.extra, field) {
+            Some(value) if number.is_nan() => shown(value),
+            _ => number.to_string(),
+        };
+        for (field, number) in [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+            ("classifier_dropout", self.classifier_dropout()),
+        ] {
+            let expected = || "at least 0 and below 1".into();
+            require(field, (0.0..1.0).contains(&number), expected, got(field, number))?;
+        }
+        let (field, number) = ("initializer_range", self.initializer_range);
+        require(field, (0.0..=1.0).contains(&number), || "0 to 1".into(), got(field, number))
+    }
+
+    pub(crate) fn require_setting(&self, field: &'static str, supported: &Value) -> Result<()> {
+        let Some(got) = present(&self.extra, field) else { return Ok(()) };
+        require(field, got == supported, || supported.to_string(), shown(got))
+    }
 }
 
+/// The most bytes of a `config.json`; one with 65,536 names of classes takes about 4 MiB.
+const MAX_BYTES: u64 = 16 << 20;
 /// The most encoder layers: dropout sites are 16-bit numbers, four to a layer.
 const MAX_LAYERS: usize = 4096;
-const MAX_LABELS: usize = 1 << 16;
+/// The most classes.
+pub(crate) const MAX_LABELS: usize = 1 << 16;
+/// What the number of classes must be.
+pub(crate) const LABELS: &str = "2 to 65536 (1 is a regression)";
+/// Characters of a field's value that are shown.
+const MAX_SHOWN: usize = 80;
 /// What errors call a config that is in no file.
 const ORIGIN: &str = "config";
 
-fn require(
+/// A field that is there and not null.
+pub(crate) fn present<'a>(fields: &'a Map<String, Value>, field: &str) -> Option<&'a Value> {
+    fields.get(field).filter(|value| !value.is_null())
+}
+
+/// A field that the computation uses.
+fn used<'a, T: Deserialize<'a>>(
+    fields: &'a Map<String, Value>,
+    field: &'static str,
+    default: T,
+    expected: &str,
+) -> Result<T> {
+    let Some(value) = present(fields, field) else { return Ok(default) };
+    match T::deserialize(value) {
+        Ok(read) => Ok(read),
+        Err(_) => {
+            let (origin, expected, got) = (ORIGIN.into(), expected.into(), shown(value));
+            Err(BertError::Config { origin, field, expected, got })
+        }
+    }
+}
+
+/// A field's value for a message, not too long.
+pub(crate) fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => printable(&text[..end]) + "..",
+        None => printable(&text),
+    }
+}
+
+/// The same error about a config that is in a file.
+pub(crate) fn at(path: &Path, error: BertError) -> BertError {
+    match error {
+        BertError::Config { field, expected, got, .. } => {
+            BertError::Config { origin: path.display().to_string(), field, expected, got }
+        }
+        other => other,
+    }
+}
+
+pub(crate) fn require(
     field: &'static str,
     fits: bool,
     expected: impl FnOnce() -> String,
@@ -309,21 +423,22 @@ mod tests {
             ("position_embedding_type", r#""relative_key""#),
             ("is_decoder", "true"),
             ("add_cross_attention", "true"),
-            ("problem_type", r#""regression""#),
             ("pruned_heads", r#"{"0": [1]}"#),
-            ("tie_word_embeddings", "false"),
+            ("quantization_config", r#"{"bits": 4}"#),
             ("hidden_act", r#""swish""#),
+            ("hidden_act", "7"),
             ("model_type", r#""roberta""#),
+            ("architectures", r#"["RobertaModel"]"#),
             ("num_attention_heads", "5"),
             ("num_attention_heads", "0"),
             ("hidden_size", "0"),
+            ("hidden_size", "64.0"),
+            ("hidden_size", "\n\n\"wide\""),
             ("vocab_size", "99999999999"),
+            ("vocab_size", "-1"),
             ("num_hidden_layers", "100000"),
-            ("num_labels", "1"),
-            ("id2label", r#"{"1": "a", "2": "b"}"#),
-            ("hidden_dropout_prob", "1.0"),
-            ("classifier_dropout", "-0.5"),
             ("layer_norm_eps", "-1e-12"),
+            ("layer_norm_eps", r#""small""#),
         ] {
             let message = parse(&format!("{{\"{field}\": {value}}}")).unwrap_err().to_string();
             assert!(message.contains(field) && !message.contains('\n'), "{field}: {message}");
@@ -331,9 +446,108 @@ mod tests {
         }
     }
 
+    /// What a bare encoder, or one that is not trained, has no use for.
     #[test]
-    fn a_field_of_another_type_is_located() {
-        let message = parse("{\n  \"hidden_size\": \"wide\"\n}").unwrap_err().to_string();
-        assert!(message.contains("config.json") && message.contains("line 2"), "{message}");
+    fn what_is_not_used_is_checked_only_where_it_is() {
+        for (field, value) in [
+            ("problem_type", r#""regression""#),
+            ("num_labels", "1"),
+            ("num_labels", "99999999999999999999"),
+            ("id2label", r#"{"1": "a", "2": "b"}"#),
+            ("id2label", r#"{"zero": "a", "one": "b"}"#),
+            ("id2label", r#"["a", "b"]"#),
+            ("id2label", "{}"),
+        ] {
+            let config = parse(&format!("{{\"{field}\": {value}}}")).unwrap();
+            let message = config.check_classifier().unwrap_err().to_string();
+            assert!(message.contains(field) || message.contains("num_labels"), "{field}: {message}");
+            config.with_labels(&["a", "b"].map(str::to_owned)).check_classifier().unwrap();
+        }
+        for (field, value) in [
+            ("hidden_dropout_prob", "1.0"),
+            ("attention_probs_dropout_prob", r#""low""#),
+            ("classifier_dropout", "-0.5"),
+            ("classifier_dropout", "[]"),
+            ("initializer_range", r#""0.02""#),
+        ] {
+            let config = parse(&format!("{{\"{field}\": {value}}}")).unwrap();
+            config.check_classifier().unwrap();
+            let message = config.check_training().unwrap_err().to_string();
+            assert!(message.contains(&format!("{field} = {}", value.trim_end_matches(".0"))), "{message}");
+        }
+        let config = parse(r#"{"tie_word_embeddings": false}"#).unwrap();
+        config.check_classifier().unwrap();
+        assert!(config.check_masked_lm().is_err());
+        for unused in
+            ["pad_token_id", "use_cache", "torch_dtype", "bos_token_id", "gradient_checkpointing", "label2id"]
+        {
+            for value in ["-1", "null", "\"x\"", "[]"] {
+                parse(&format!("{{\"{unused}\": {value}}}")).unwrap().check_classifier().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let mut fields = serde_json::to_value(BertConfig::default()).unwrap();
+        for value in fields.as_object_mut().unwrap().values_mut() {
+            *value = Value::Null;
+        }
+        for more in ["problem_type", "architectures", "label2id", "num_labels", "pruned_heads", "is_decoder"]
+        {
+            fields[more] = Value::Null;
+        }
+        let mut config = parse(&fields.to_string()).unwrap();
+        config.check_classifier().unwrap();
+        config.check_training().unwrap();
+        config.extra.clear();
+        assert_eq!(config, BertConfig::default());
+    }
+
+    #[test]
+    fn the_classes_are_those_that_fit_the_weights() {
+        for (text, rows, expected) in [
+            ("{}", 3, Some(["LABEL_0", "LABEL_2"])),
+            (r#"{"num_labels": 3}"#, 3, Some(["LABEL_0", "LABEL_2"])),
+            (r#"{"num_labels": 3}"#, 2, None),
+            (r#"{"id2label": {"0": "n", "1": "p"}}"#, 2, Some(["n", "p"])),
+            (r#"{"id2label": {"1": "p", "0": "n"}}"#, 2, Some(["n", "p"])),
+            (r#"{"id2label": {"0": "n", "1": "p"}}"#, 3, None),
+            (r#"{"id2label": {"0": "n", "1": "p"}, "num_labels": 3}"#, 2, Some(["n", "p"])),
+            (r#"{"id2label": {"0": "n", "1": "p"}, "num_labels": 3}"#, 3, Some(["LABEL_0", "LABEL_2"])),
+            (r#"{"id2label": {"0": 1, "1": 2}}"#, 2, Some(["1", "2"])),
+            (r#"{"label2id": {"p": 1, "n": 0}}"#, 2, Some(["n", "p"])),
+            (r#"{"label2id": {"p": 1, "n": 1}}"#, 2, Some(["LABEL_0", "LABEL_1"])),
+            (r#"{"id2label": {"0": "n", "2": "p"}}"#, 2, None),
+            (r#"{"problem_type": "regression"}"#, 2, None),
+            ("{}", 1, None),
+            ("{}", 1 << 40, None),
+        ] {
+            let classes = parse(text).unwrap().classes(rows);
+            let ends =
+                classes.as_ref().ok().map(|names| [names[0].as_str(), names[names.len() - 1].as_str()]);
+            assert_eq!(ends, expected, "{text} with {rows} rows: {classes:?}");
+        }
+        let notes = |text: &str| parse(text).unwrap().notes();
+        let swapped = r#"{"id2label": {"0": "n", "1": "p"}, "label2id": {"p": 0, "n": 1}}"#;
+        assert!(notes(swapped)[0].contains("number \"n\" differently; id2label counts"));
+        assert!(
+            notes(r#"{"id2label": {"0": "n", "1": "p"}, "num_labels": 3}"#)[0].contains("num_labels is 3")
+        );
+        assert!(
+            notes(r#"{"id2label": {"0": "n", "1": "p"}, "label2id": {"p": 1, "n": 0}, "num_labels": 2}"#)
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn what_is_no_config_is_said() {
+        let message = parse(r#"{"error": "Repository not found"}"#).unwrap_err().to_string();
+        assert!(message.contains("download failed: \"Repository not found\""), "{message}");
+        let long = format!(r#"{{"hidden_size": "{}\u001b[31m"}}"#, "x".repeat(1000));
+        let message = parse(&long).unwrap_err().to_string();
+        assert!(message.len() < 250 && !message.contains('\u{1b}'), "{message}");
+        let message = parse("{\n  \"hidden_size\": 64,\n}").unwrap_err().to_string();
+        assert!(message.contains("config.json") && message.contains("line 3"), "{message}");
     }
 }

@@ -27,12 +27,13 @@ pub struct Cost {
 impl BertConfig {
     /// The cost of one batch of sequences with these lengths, in tokens.
     pub fn cost(&self, lengths: &[usize]) -> Cost {
+        // Sizes that no machine has must not wrap: they are compared with its memory.
         let [c, i, l, h] =
             [self.hidden_size, self.intermediate_size, self.num_hidden_layers, self.num_attention_heads]
-                .map(|size| size as u64);
-        let tokens: u64 = lengths.iter().map(|&s| s as u64).sum();
-        let squares: u64 = lengths.iter().map(|&s| (s as u64).pow(2)).sum();
-        let sequences = lengths.len() as u64;
+                .map(|size| size as u128);
+        let tokens: u128 = lengths.iter().map(|&s| s as u128).sum();
+        let squares: u128 = lengths.iter().map(|&s| (s as u128).pow(2)).sum();
+        let sequences = lengths.len() as u128;
         let layer_weights = 4 * c * c + 2 * c * i;
         let encoder_weights = l * layer_weights;
         let forward_flops = 2 * encoder_weights * tokens + 4 * l * c * squares;
@@ -47,15 +48,23 @@ impl BertConfig {
         let embeddings = tokens * (c + 2);
         let head = sequences * 3 * c;
         let elements = embeddings + (l - 1) * tokens * row + last + head;
+        let [encoder_weights, forward_flops, training_flops] =
+            [encoder_weights, forward_flops, 3 * forward_flops].map(saturated);
+        let [executed_forward_flops, executed_training_flops, activation_bytes] =
+            [executed, 3 * executed, 4 * elements].map(saturated);
         Cost {
             encoder_weights,
             forward_flops,
-            training_flops: 3 * forward_flops,
-            executed_forward_flops: executed,
-            executed_training_flops: 3 * executed,
-            activation_bytes: 4 * elements,
+            training_flops,
+            executed_forward_flops,
+            executed_training_flops,
+            activation_bytes,
         }
     }
+}
+
+fn saturated(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -75,5 +84,20 @@ mod tests {
     fn one_token_a_sequence_spares_nothing() {
         let cost = BertConfig::bert_mini().cost(&[1; 7]);
         assert_eq!(cost.executed_forward_flops, cost.forward_flops);
+    }
+
+    #[test]
+    fn the_largest_sizes_saturate() {
+        let largest = BertConfig {
+            hidden_size: 1 << 16,
+            intermediate_size: 1 << 18,
+            num_hidden_layers: 4096,
+            num_attention_heads: 1 << 16,
+            max_position_embeddings: 1 << 16,
+            ..BertConfig::default()
+        };
+        let cost = largest.cost(&[1 << 16; 256]);
+        assert_eq!(cost.forward_flops, u64::MAX);
+        assert!(cost.activation_bytes > 1 << 50 && cost.activation_bytes < u64::MAX);
     }
 }

@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+use crate::keys::listed;
 use safetensors::SafeTensorError;
 use std::path::PathBuf;
 
@@ -54,22 +55,45 @@ pub enum BertError {
         /// Its value.
         got: String,
     },
+    /// A file or folder is something else than what is expected in its place.
+    #[error("{}: {why}", path.display())]
+    Unusable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is, and what to do.
+        why: String,
+    },
     /// A folder holds no weights that can be read.
     #[error("{}: no model.safetensors{hint}", folder.display())]
     NoWeights {
         /// The folder.
         folder: PathBuf,
-        /// What to do about it.
-        hint: &'static str,
+        /// What is there instead, and what to do about it; or nothing.
+        hint: String,
     },
     /// A model folder has no classifier where a trained one is needed.
     #[error(
-        "{0}: no classifier in it, the weights end with the encoder; train one: vitrine train --model {0} --data ..",
+        "{0}: no classifier in it, only an encoder{others}; train one: vitrine train --model {0} --data ..",
         folder.display()
     )]
     NoClassifier {
         /// The folder.
         folder: PathBuf,
+        /// What is in the file beside the encoder; or nothing.
+        others: String,
+    },
+    /// A trained classifier has another number of classes than are wanted.
+    #[error(
+        "{}: its classifier has {} classes ({}), and the data has {} ({})",
+        folder.display(), has.len(), listed(has), wanted.len(), listed(wanted)
+    )]
+    Classes {
+        /// The model folder.
+        folder: PathBuf,
+        /// The names of the classifier's classes, in order.
+        has: Vec<String>,
+        /// The names of the classes that are wanted.
+        wanted: Vec<String>,
     },
     /// A weight file is damaged: its header contradicts itself or the file's length.
     #[error("{}: not a complete safetensors file ({} bytes): {source}", path.display(), len)]
@@ -82,7 +106,7 @@ pub enum BertError {
         source: SafeTensorError,
     },
     /// A weight is stored in a type that is not a weight's.
-    #[error("{}: {key} is stored as {dtype}; expected F32, F16 or BF16", path.display())]
+    #[error("{}: {key} is stored as {dtype}; a quantised or integer type; expected F32, F16, BF16 or F64", path.display())]
     WeightDType {
         /// The file.
         path: PathBuf,
@@ -104,12 +128,12 @@ pub enum BertError {
         value: f64,
     },
     /// The keys in the file are not those of the model.
-    #[error("{}: the weights do not fit the config\n{report}", path.display())]
+    #[error("{}: the weights do not fit config.json\n{report}", path.display())]
     Weights {
         /// The file.
         path: PathBuf,
         /// Missing, mis-shaped and unexpected keys.
-        report: crate::weights::KeyReport,
+        report: crate::KeyReport,
     },
     /// A folder holds no tokenizer.
     #[error("{}: neither tokenizer.json nor vocab.txt", folder.display())]

@@ -6,6 +6,7 @@
 
 mod attention;
 mod batch;
+mod checkpoint;
 mod config;
 mod cost;
 mod data_columns;
@@ -13,7 +14,10 @@ mod embeddings;
 mod encoder;
 mod error;
 mod files;
+mod folder;
 mod heads;
+mod keys;
+mod labels;
 mod lfs;
 mod model;
 pub mod panics;
@@ -24,15 +28,16 @@ mod tokenizer;
 pub mod weights;
 
 pub use batch::TokenBatch;
+pub use checkpoint::{AnyModel, Checkpoint, Head, Loaded, load_any};
 pub use config::{BertConfig, CONFIG_FILE};
 pub use cost::Cost;
 pub use data_columns::DataColumns;
 pub use encoder::{Encoded, Observe};
 pub use error::{BertError, FolderProblem, Result};
 pub use files::{StagedFiles, write_atomically};
+pub use folder::{check_model_folder, looks_like_hub_name, read_text};
+pub use keys::KeyReport;
 pub use lfs::{lfs_pointer, refuse_lfs_pointer};
-pub use model::{
-    AnyModel, BertForMaskedLm, BertForSequenceClassification, BertModel, Classified, Loaded, load_any,
-};
+pub use model::{BertForMaskedLm, BertForSequenceClassification, BertModel, Classified};
 pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer};
-pub use weights::{KeyReport, WEIGHTS_FILE, Weights};
+pub use weights::{WEIGHTS_FILE, Weights};

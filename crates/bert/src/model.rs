@@ -6,8 +6,8 @@ use crate::heads::{ClassificationHead, MaskedLmHead};
 use crate::parameters::Builder;
 use crate::pass::Pass;
 use crate::{
-    BertConfig, BertError, CONFIG_FILE, DataColumns, KeyReport, Result, StagedFiles, TokenBatch, Tokenizer,
-    Weights, files, save,
+    BertConfig, BertError, Checkpoint, DataColumns, Head, KeyReport, Loaded, Result, StagedFiles, TokenBatch,
+    Tokenizer, Weights, save,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -131,22 +131,13 @@ pub struct Classified<'t> {
     pub encoded: Encoded<'t>,
 }
 
-/// A model read from a folder, and what a user should know about it.
-pub struct Loaded<M> {
-    /// The model.
-    pub model: M,
-    /// Its tokenizer, whose ids all exist in the model.
-    pub tokenizer: Tokenizer,
-    /// New and unused parameters, a line each kind; empty when everything fits.
-    pub notes: Vec<String>,
-}
-
 impl BertModel {
     /// New weights, a function of the seed.
     ///
     /// # Errors
     /// `Config`; tensor errors.
     pub fn random(config: BertConfig, seed: u64) -> Result<Self> {
+        config.check_training()?;
         let builder = Builder::random(seed, config.initializer_range);
         Ok(Self::build(config, builder)?.0)
     }
@@ -182,6 +173,8 @@ impl BertForSequenceClassification {
     /// # Errors
     /// `Config`; tensor errors.
     pub fn random(config: BertConfig, seed: u64) -> Result<Self> {
+        config.check_classifier()?;
+        config.check_training()?;
         let builder = Builder::random(seed, config.initializer_range);
         Ok(Self::build(config, builder, true)?.0)
     }
@@ -195,55 +188,27 @@ impl BertForSequenceClassification {
         weights: Weights,
         new_head_seed: Option<u64>,
     ) -> Result<(Self, KeyReport)> {
+        config.check_classifier()?;
         let builder = Builder::from_weights(weights, new_head_seed.unwrap_or(0), config.initializer_range);
         Self::build(config, builder, new_head_seed.is_some())
     }
 
-    /// A trained classifier, from a model folder.
+    /// A trained classifier, from a model folder: [`Checkpoint::classifier`] with [`Head::Keep`].
     ///
     /// # Errors
-    /// Those of reading each file; `NoClassifier`.
+    /// Those of [`Checkpoint::open`] and [`Checkpoint::classifier`].
     pub fn load(folder: &Path) -> Result<Loaded<Self>> {
-        let (mut loaded, finished) = files::read_whole(folder, || Self::load_now(folder))?;
-        loaded.notes.extend(finished);
-        Ok(loaded)
+        Self::load_with(folder, Head::Keep)
     }
 
-    fn load_now(folder: &Path) -> Result<Loaded<Self>> {
-        let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
-        let tokenizer = tokenizer(folder, &config)?;
-        let weights = Weights::open(folder)?;
-        if !weights.contains("classifier.weight") {
-            return Err(BertError::NoClassifier { folder: folder.to_owned() });
-        }
-        let (model, report) = Self::from_weights(config, weights, None)?;
-        let notes = [tokenizer.notes(), &notes(&report)].concat();
-        Ok(Loaded { model, tokenizer, notes })
-    }
-
-    /// A model folder to be fine-tuned on these classes. A new head has these; a trained one must have as many, and gets
-    /// their names unless it has names of its own.
+    /// As [`load`](Self::load), with this head.
     ///
     /// # Errors
-    /// Those of reading each file; `Weights` when a trained head has another number of classes.
-    pub fn from_pretrained(folder: &Path, label_names: &[String], seed: u64) -> Result<Loaded<Self>> {
-        let read = || Self::from_pretrained_now(folder, label_names, seed);
-        let (mut loaded, finished) = files::read_whole(folder, read)?;
+    /// Those of [`Checkpoint::open`] and [`Checkpoint::classifier`].
+    pub fn load_with(folder: &Path, head: Head) -> Result<Loaded<Self>> {
+        let (mut loaded, finished) = Checkpoint::read(folder, |checkpoint| checkpoint.classifier(head))?;
         loaded.notes.extend(finished);
         Ok(loaded)
-    }
-
-    fn from_pretrained_now(folder: &Path, label_names: &[String], seed: u64) -> Result<Loaded<Self>> {
-        let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
-        let tokenizer = tokenizer(folder, &config)?;
-        let weights = Weights::open(folder)?;
-        let keep_names = weights.contains("classifier.weight")
-            && config.num_labels() == label_names.len()
-            && config.named_labels().is_some();
-        let config = if keep_names { config } else { config.with_labels(label_names) };
-        let (model, report) = Self::from_weights(config, weights, Some(seed))?;
-        let notes = [tokenizer.notes(), &notes(&report)].concat();
-        Ok(Loaded { model, tokenizer, notes })
     }
 
     /// Gives the classes these names, and remembers the columns of the data that it is trained on.
@@ -312,6 +277,7 @@ impl BertForMaskedLm {
     /// # Errors
     /// `Config`; tensor errors.
     pub fn random(config: BertConfig, seed: u64) -> Result<Self> {
+        config.check_training()?;
         let builder = Builder::random(seed, config.initializer_range);
         Ok(Self::build(config, builder)?.0)
     }
@@ -327,6 +293,7 @@ impl BertForMaskedLm {
 
     fn build(config: BertConfig, mut builder: Builder) -> Result<(Self, KeyReport)> {
         config.check()?;
+        config.check_masked_lm()?;
         let encoder = Encoder::new(&mut builder, &config)?;
         let head = MaskedLmHead::new(&mut builder, &config, encoder.embeddings.word)?;
         let (parameters, report) = builder.finish()?;
@@ -360,67 +327,6 @@ impl BertForMaskedLm {
     }
 }
 
-/// Any BERT folder, as the model that its weights are for: what `vitrine inspect` looks at.
-pub struct AnyModel {
-    config: BertConfig,
-    parameters: ParameterStore,
-    notes: Vec<String>,
-}
-
-impl AnyModel {
-    /// The sizes and settings.
-    pub fn config(&self) -> &BertConfig {
-        &self.config
-    }
-
-    /// The parameters.
-    pub fn parameters(&self) -> &ParameterStore {
-        &self.parameters
-    }
-
-    /// As [`Loaded::notes`].
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-}
-
-/// Reads a folder as a classifier, a masked language model or a bare encoder, whichever its weights are.
-///
-/// # Errors
-/// Those of reading each file.
-pub fn load_any(folder: &Path) -> Result<AnyModel> {
-    let (mut model, finished) = files::read_whole(folder, || load_any_now(folder))?;
-    model.notes.extend(finished);
-    Ok(model)
-}
-
-fn load_any_now(folder: &Path) -> Result<AnyModel> {
-    let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
-    let weights = Weights::open(folder)?;
-    if weights.contains("classifier.weight") {
-        let (model, report) = BertForSequenceClassification::from_weights(config, weights, None)?;
-        return Ok(AnyModel { config: model.config, parameters: model.parameters, notes: notes(&report) });
-    }
-    if weights.contains("cls.predictions.bias") {
-        let (model, report) = BertForMaskedLm::from_weights(config, weights)?;
-        return Ok(AnyModel { config: model.config, parameters: model.parameters, notes: notes(&report) });
-    }
-    let (model, report) = BertModel::from_weights(config, weights)?;
-    Ok(AnyModel { config: model.config, parameters: model.parameters, notes: notes(&report) })
-}
-
-/// The folder's tokenizer, whose ids must exist in the model.
-fn tokenizer(folder: &Path, config: &BertConfig) -> Result<Tokenizer> {
-    let tokenizer = Tokenizer::from_dir(folder)?.for_positions(config.max_position_embeddings);
-    let size = tokenizer.vocabulary_size();
-    if size <= config.vocab_size {
-        return Ok(tokenizer);
-    }
-    let expected = format!("at least the tokenizer's {size} tokens");
-    let origin = folder.join(CONFIG_FILE).display().to_string();
-    Err(BertError::Config { origin, field: "vocab_size", expected, got: config.vocab_size.to_string() })
-}
-
 fn no_labels() -> BertError {
     BertError::Batch {
         sequence: 0,
@@ -428,17 +334,4 @@ fn no_labels() -> BertError {
         expected: "there, to compute a loss".into(),
         got: "none".into(),
     }
-}
-
-/// What a user should know about a checkpoint that fits.
-fn notes(report: &KeyReport) -> Vec<String> {
-    [("new, to be trained", &report.new), ("in the file, of no use to this model", &report.unexpected)]
-        .into_iter()
-        .filter(|(_, keys)| !keys.is_empty())
-        .map(|(what, keys)| {
-            let shown = keys[..keys.len().min(8)].join(", ");
-            let others = if keys.len() > 8 { format!(" and {} more", keys.len() - 8) } else { String::new() };
-            format!("{what}: {shown}{others}")
-        })
-        .collect()
 }

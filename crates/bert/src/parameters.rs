@@ -1,10 +1,9 @@
 //! [`Builder`]: parameters from a checkpoint, or anew from a seed. The model's structs are built once, by the same code, for
-//! both.
+//! both, and before any parameter has its memory: sizes that do not fit the checkpoint cost nothing.
 
 use crate::{KeyReport, Result, Weights};
 use vitrine_autograd::{Parameter, ParameterId, ParameterStore, Part};
-use vitrine_tensor::ops::movement::cat;
-use vitrine_tensor::{Tensor, random};
+use vitrine_tensor::{DType, Device, Tensor, random};
 
 /// What a new parameter starts with.
 #[derive(Clone, Copy)]
@@ -27,13 +26,23 @@ pub(crate) struct LayerNorm {
     pub eps: f64,
 }
 
+/// A parameter that has its number and no memory yet.
+struct Planned {
+    id: ParameterId,
+    /// A key for each part, and whether the checkpoint has it.
+    parts: Vec<(String, bool)>,
+    /// The shape of a part; parts lie one below the other.
+    dims: Vec<usize>,
+    init: Init,
+}
+
 /// Collects the parameters of a model under construction.
 pub(crate) struct Builder {
     weights: Option<Weights>,
     seed: u64,
     std: f64,
     store: ParameterStore,
-    report: KeyReport,
+    planned: Vec<Planned>,
 }
 
 impl Builder {
@@ -44,7 +53,7 @@ impl Builder {
             seed,
             std: initializer_range,
             store: ParameterStore::default(),
-            report: KeyReport::default(),
+            planned: Vec::new(),
         }
     }
 
@@ -93,45 +102,59 @@ impl Builder {
         init: Init,
         may_be_new: bool,
     ) -> Result<ParameterId> {
-        let mut values = Vec::with_capacity(keys.len());
+        let mut parts = Vec::with_capacity(keys.len());
         for key in keys {
             let key = key.as_ref();
             let stored = match &mut self.weights {
-                Some(weights) => weights.take(key, dims, may_be_new)?,
-                None => None,
+                Some(weights) => weights.expect(key, dims, may_be_new)?,
+                None => false,
             };
-            values.push(match stored {
-                Some(tensor) => tensor,
-                None => self.fresh(key, dims, init)?,
-            });
+            parts.push((key.to_owned(), stored));
         }
-        let value = match <[Tensor; 1]>::try_from(values) {
-            Ok([only]) => only,
-            Err(values) => cat(&values.iter().collect::<Vec<_>>(), 0)?,
-        };
-        let parts = keys.iter().map(|key| Part { key: key.as_ref().into(), rows: dims[0] }).collect();
-        // Biases and LayerNorm parameters are vectors, and they alone do not decay.
-        Ok(self.store.add(Parameter::new(parts, value, dims.len() > 1)?))
+        // `finish` puts the parameter in the place of this empty one.
+        let empty = Tensor::empty(&[0], DType::F32, Device::Cpu)?;
+        let id = self.store.add(Parameter::new(Vec::new(), empty, false)?);
+        self.planned.push(Planned { id, parts, dims: dims.to_vec(), init });
+        Ok(id)
     }
 
-    fn fresh(&self, key: &str, dims: &[usize], init: Init) -> Result<Tensor> {
-        let numel = dims.iter().product();
-        let values = match init {
-            Init::Normal => random::normal(numel, self.std, self.seed, stream(key)),
-            Init::Constant(value) => vec![value; numel],
-        };
-        Ok(Tensor::from_slice(&values, dims)?)
+    fn make(&self, planned: &Planned) -> Result<Parameter> {
+        let Planned { parts, dims, init, .. } = planned;
+        let mut whole = dims.clone();
+        whole[0] *= parts.len();
+        let mut value = Tensor::empty(&whole, DType::F32, Device::Cpu)?;
+        let numel: usize = dims.iter().product();
+        for ((key, stored), values) in parts.iter().zip(value.as_mut_slice::<f32>()?.chunks_mut(numel)) {
+            match (&self.weights, init) {
+                (Some(weights), _) if *stored => weights.read(key, values)?,
+                (_, Init::Normal) => {
+                    values.copy_from_slice(&random::normal(numel, self.std, self.seed, stream(key)));
+                }
+                (_, Init::Constant(value)) => values.fill(*value),
+            }
+        }
+        let parts = parts.iter().map(|(key, _)| Part { key: key.clone(), rows: dims[0] }).collect();
+        // Biases and LayerNorm parameters are vectors, and they alone do not decay.
+        Ok(Parameter::new(parts, value, dims.len() > 1)?)
+    }
+
+    /// How the parameters fit the checkpoint.
+    ///
+    /// # Errors
+    /// `Weights` when keys are missing or mis-shaped.
+    pub fn report(&self) -> Result<KeyReport> {
+        self.weights.as_ref().map_or_else(|| Ok(KeyReport::default()), Weights::report)
     }
 
     /// The parameters, and how they fit the checkpoint.
     ///
     /// # Errors
-    /// `Weights` when keys are missing or mis-shaped.
-    pub fn finish(self) -> Result<(ParameterStore, KeyReport)> {
-        let report = match self.weights {
-            Some(weights) => weights.finish()?,
-            None => self.report,
-        };
+    /// `Weights` when keys are missing or mis-shaped, before anything is allocated; those of reading.
+    pub fn finish(mut self) -> Result<(ParameterStore, KeyReport)> {
+        let report = self.report()?;
+        for planned in std::mem::take(&mut self.planned) {
+            *self.store.get_mut(planned.id) = self.make(&planned)?;
+        }
         Ok((self.store, report))
     }
 }

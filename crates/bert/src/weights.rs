@@ -1,39 +1,54 @@
-//! [`Weights`]: the tensors of a checkpoint, mapped into memory and found under the names of `BertForSequenceClassification`
-//! and `BertForMaskedLM` in `transformers`, whatever variant of those names the file uses.
+//! [`Weights`]: the tensors of a checkpoint, found under the names of `BertForSequenceClassification` and `BertForMaskedLM` in
+//! `transformers`, whatever variant of those names the files use.
+//!
+//! Files are read, not mapped into memory: a file that another process cuts or overwrites later changes nothing, and one that is
+//! cut while it is read is an error, where a map would end the process by a signal or show zeros.
 
-use crate::{BertError, Result};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
-use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::File;
-use std::ops::Range;
+use crate::folder::{self, WEB_PAGE, unusable};
+use crate::keys::{KeyReport, Name, listed, printable, read_name};
+use crate::{BertError, Result, refuse_lfs_pointer};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use vitrine_tensor::cpu::parallel;
-use vitrine_tensor::{DType, Tensor};
 
 /// The weights of a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Which file holds which key, when the weights are cut into several.
 pub const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// Elements checked by one piece of parallel work.
+/// Elements read and checked by one piece of parallel work.
 const CHUNK: usize = 1 << 16;
+/// The most bytes of a header; that of a BERT of 4096 layers takes about 8 MiB.
+const MAX_HEADER: u64 = 32 << 20;
+/// The most bytes of an index.
+const MAX_INDEX: u64 = 32 << 20;
 
-/// The bytes of a safetensors file.
-#[derive(Clone)]
-enum Bytes {
-    Mapped(Arc<Mmap>),
-    Static(&'static [u8]),
+/// Where the bytes of a file come from.
+trait ReadSeek: Read + Seek + Send {}
+impl<T: Read + Seek + Send> ReadSeek for T {}
+
+/// A safetensors file.
+struct Source {
+    path: PathBuf,
+    reader: Mutex<Box<dyn ReadSeek>>,
 }
 
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Static(bytes) => bytes,
-        }
+impl Source {
+    fn read_at(&self, start: u64, bytes: &mut [u8], key: &str) -> Result<()> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = reader.seek(SeekFrom::Start(start)).and_then(|_| reader.read_exact(bytes));
+        read.map_err(|source| match source.kind() {
+            ErrorKind::UnexpectedEof => {
+                unusable(&self.path, format!("the file became shorter while {key} was read; copy it again"))
+            }
+            _ => BertError::Io { path: self.path.clone(), source },
+        })
     }
 }
 
@@ -41,140 +56,133 @@ impl Bytes {
 struct Entry {
     /// The name in the file.
     name: String,
-    path: PathBuf,
-    bytes: Bytes,
-    range: Range<usize>,
+    source: Arc<Source>,
+    /// Its first byte in the file.
+    start: u64,
     dtype: Dtype,
     dims: Vec<usize>,
+    /// Whether a model has a parameter for it.
+    used: bool,
 }
 
-/// The tensors of one checkpoint by canonical key; loading a model takes them out one by one.
+/// The tensors of one checkpoint by canonical key. A model first compares all keys and shapes ([`Weights::expect`],
+/// [`Weights::report`]) and only then allocates and reads ([`Weights::read`]).
 pub struct Weights {
     /// The file, for messages.
     path: PathBuf,
     entries: BTreeMap<String, Entry>,
-    /// Names in the file that mean a key which another name gives already.
-    duplicates: Vec<String>,
+    /// Names in the file that mean a key which another name gives already, or that stand under another prefix.
+    others: Vec<String>,
+    notes: Vec<String>,
     report: KeyReport,
 }
 
-/// What fits and what does not between a checkpoint and a model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyReport {
-    /// Keys that the model needs and the file lacks, with the most similar name among the unexpected ones.
-    pub missing: Vec<(String, Option<String>)>,
-    /// Keys with another shape: key, the model's shape, the file's.
-    pub misshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// Names in the file that the model has no use for.
-    pub unexpected: Vec<String>,
-    /// Keys that the file lacks and that start anew: a head that is about to be trained.
-    pub new: Vec<String>,
-}
-
-impl fmt::Display for KeyReport {
-    /// A line per key: what is wrong, the key, and the detail.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = Vec::new();
-        for (key, hint) in &self.missing {
-            let hint = hint.as_ref().map(|name| format!("  (is it {name}?)")).unwrap_or_default();
-            lines.push(format!("  missing     {key}{hint}"));
-        }
-        for (key, expected, got) in &self.misshaped {
-            lines.push(format!("  mis-shaped  {key}: the config says {expected:?}, the file has {got:?}"));
-        }
-        lines.extend(self.unexpected.iter().map(|name| format!("  unexpected  {name}")));
-        lines.extend(self.new.iter().map(|key| format!("  new         {key}")));
-        f.write_str(&lines.join("\n"))
-    }
-}
-
 impl Weights {
-    /// Maps the weights of a model folder: `model.safetensors`, or the files that `model.safetensors.index.json` lists.
+    /// Whether a folder has weights in it, readable or not.
+    pub fn is_in(folder: &Path) -> bool {
+        [WEIGHTS_FILE, WEIGHTS_INDEX_FILE].iter().any(|name| there(&folder.join(name)))
+    }
+
+    /// Opens the weights of a model folder: `model.safetensors`, else the files that `model.safetensors.index.json` lists.
+    /// As in `transformers`, the index is not read where both are there.
     ///
-    /// Only headers are read; tensors are checked when they are taken.
+    /// Only headers are read, each key's from the file that the index names.
     ///
     /// # Errors
-    /// `NoWeights`, `Io`, `Json`, `Safetensors`.
+    /// `NoWeights`, `Io`, `Json`, `LfsPointer`, `Safetensors`; `Unusable` for what is no file, for an index that names files
+    /// elsewhere, files that are not there or keys that its files lack, for a key in two files, and for two models in one file.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join(WEIGHTS_FILE);
-        let index = folder.join(WEIGHTS_INDEX_FILE);
-        if path.exists() {
-            let mut weights = Weights::empty(path.clone());
-            weights.add(&map(&path)?, &path)?;
+        let (path, index) = (folder.join(WEIGHTS_FILE), folder.join(WEIGHTS_INDEX_FILE));
+        if there(&path) {
+            let mut tensors = Vec::new();
+            open_file(&path, &mut tensors)?;
+            let mut weights = Weights::new(path, tensors)?;
+            if there(&index) {
+                weights.notes.push(format!("{WEIGHTS_INDEX_FILE} is not read: {WEIGHTS_FILE} is there too"));
+            }
             return Ok(weights);
         }
-        if !index.exists() {
-            let hint = if folder.join("pytorch_model.bin").exists() {
-                "; pytorch_model.bin is a Python pickle: load it with transformers and save_pretrained(..., safe_serialization=True)"
-            } else {
-                ""
-            };
+        if !there(&index) {
+            let hint = folder::other_weights(folder).map(|hint| format!("; {hint}")).unwrap_or_default();
             return Err(BertError::NoWeights { folder: folder.to_owned(), hint });
         }
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
-        let text = std::fs::read_to_string(&index)
-            .map_err(|source| BertError::Io { path: index.clone(), source })?;
-        let Index { weight_map } =
-            serde_json::from_str(&text).map_err(|source| BertError::Json { path: index.clone(), source })?;
-        let mut files: Vec<&String> = weight_map.values().collect();
-        files.sort_unstable();
-        files.dedup();
-        let mut weights = Weights::empty(index);
-        for file in files {
-            let path = folder.join(file);
-            weights.add(&map(&path)?, &path)?;
-        }
-        Ok(weights)
+        Weights::new(index.clone(), open_shards(folder, &index)?)
     }
 
-    /// The weights in a safetensors file that is part of the executable; `origin` is named in errors.
+    /// The weights in one safetensors file of `len` bytes, wherever it is read from; `origin` is named in errors.
     ///
     /// # Errors
-    /// `Safetensors`.
-    pub fn from_static(bytes: &'static [u8], origin: &Path) -> Result<Self> {
-        let mut weights = Weights::empty(origin.to_owned());
-        weights.add(&Bytes::Static(bytes), origin)?;
-        Ok(weights)
+    /// As [`Weights::open`].
+    pub fn from_reader(reader: impl Read + Seek + Send + 'static, len: u64, origin: &Path) -> Result<Self> {
+        let mut tensors = Vec::new();
+        add_file(Box::new(reader), len, origin, &mut tensors)?;
+        Weights::new(origin.to_owned(), tensors)
     }
 
-    fn empty(path: PathBuf) -> Self {
-        Weights { path, entries: BTreeMap::new(), duplicates: Vec::new(), report: KeyReport::default() }
-    }
-
-    fn add(&mut self, bytes: &Bytes, path: &Path) -> Result<()> {
-        let len = bytes.as_slice().len();
-        let (header, metadata) = SafeTensors::read_metadata(bytes.as_slice())
-            .map_err(|source| BertError::Safetensors { path: path.to_owned(), len: len as u64, source })?;
-        let data = header + size_of::<u64>();
-        let mut tensors: Vec<_> = metadata.tensors().into_iter().collect();
-        // Exact names first, so that a file with two names for a key always resolves the same way.
-        tensors.sort_by_cached_key(|(name, _)| {
-            (canonical(name).as_deref() != Some(name.as_str()), name.clone())
-        });
-        for (name, info) in tensors {
-            let Some(key) = canonical(&name) else { continue };
-            if self.entries.contains_key(&key) {
-                // The one key that healthy files hold twice: tied parameters are written under both names.
-                if !name.ends_with("cls.predictions.decoder.bias") {
-                    self.duplicates.push(name);
-                }
-                continue;
-            }
-            let (start, end) = info.data_offsets;
-            let entry = Entry {
-                name,
-                path: path.to_owned(),
-                bytes: bytes.clone(),
-                range: data + start..data + end,
-                dtype: info.dtype,
-                dims: info.shape.clone(),
-            };
-            self.entries.insert(key, entry);
+    /// Finds the one model among tensors under any prefixes.
+    fn new(path: PathBuf, tensors: Vec<Entry>) -> Result<Self> {
+        let mut found: Vec<(Name, Entry)> =
+            tensors.into_iter().map(|entry| (read_name(&entry.name), entry)).collect();
+        // The encoder's prefix, which stands in front of all others; a head may also be beside the object that holds the encoder.
+        let prefixes: BTreeSet<&str> = found
+            .iter()
+            .filter_map(|(name, _)| match name {
+                Name::Weight { prefix, key } if key.starts_with("bert.") => Some(prefix.as_str()),
+                _ => None,
+            })
+            .collect();
+        let ours = prefixes.first().map_or_else(String::new, |first| (*first).to_owned());
+        if let Some(other) = prefixes.iter().find(|prefix| !prefix.starts_with(&ours)) {
+            let (first, other) = (printable(&ours), printable(other));
+            let why = format!(
+                "two models are in it, under \"{first}\" and \"{other}\"; save one of them by itself"
+            );
+            return Err(unusable(&path, why));
         }
-        Ok(())
+        let mut notes = Vec::new();
+        if !ours.is_empty() && ours != "model." {
+            notes.push(format!("the names in the file are read without \"{}\" in front", printable(&ours)));
+        }
+        // Of several names for a key, the exact one, and of two heads the one next to the encoder.
+        found.sort_by_cached_key(|(name, entry)| match name {
+            Name::Weight { prefix, key } => {
+                (usize::MAX - prefix.len(), *key != entry.name, entry.name.clone())
+            }
+            _ => (0, false, entry.name.clone()),
+        });
+        let mut weights = Weights {
+            path,
+            entries: BTreeMap::new(),
+            others: Vec::new(),
+            notes,
+            report: KeyReport::default(),
+        };
+        for (name, entry) in found {
+            let key = match name {
+                Name::Ignored => continue,
+                Name::Other(key) => key,
+                Name::Weight { prefix, key } => {
+                    let is_head = !key.starts_with("bert.");
+                    if prefix != ours && !(is_head && ours.starts_with(&prefix)) {
+                        weights.others.push(entry.name);
+                        continue;
+                    }
+                    key
+                }
+            };
+            match weights.entries.get(&key) {
+                None => {
+                    weights.entries.insert(key, entry);
+                }
+                // The one key that healthy files hold twice: tied parameters are written under both names.
+                Some(_) if entry.name.ends_with("cls.predictions.decoder.bias") => {}
+                Some(first) if first.source.path != entry.source.path => {
+                    return Err(in_two_files(&weights.path, &key, first, &entry));
+                }
+                Some(_) => weights.others.push(entry.name),
+            }
+        }
+        Ok(weights)
     }
 
     /// Whether the checkpoint has this key, under any of its names.
@@ -187,127 +195,222 @@ impl Weights {
         self.entries.get(key).map(|entry| entry.dims.as_slice())
     }
 
-    /// Takes a tensor out, in F32: still in the file if it is stored so, else converted. `None` if it is missing or has
-    /// another shape, which the report remembers; a missing one is no fault if it `may_be_new`.
+    /// Forgets a key: a head that a new one replaces.
+    pub fn discard(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
+    /// What a user should know about the files, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Says that a model has a parameter of this key and shape, and returns whether the checkpoint has it so. The report
+    /// remembers what is missing or has another shape; a missing one is no fault if it `may_be_new`.
     ///
     /// # Errors
-    /// `WeightDType`; `NotFinite` for NaN or infinity.
-    pub fn take(&mut self, key: &str, dims: &[usize], may_be_new: bool) -> Result<Option<Tensor>> {
-        let Some(entry) = self.entries.remove(key) else {
+    /// `WeightDType`.
+    pub fn expect(&mut self, key: &str, dims: &[usize], may_be_new: bool) -> Result<bool> {
+        let Some(entry) = self.entries.get_mut(key) else {
             if may_be_new {
                 self.report.new.push(key.into());
             } else {
                 self.report.missing.push((key.into(), None));
             }
-            return Ok(None);
+            return Ok(false);
         };
+        entry.used = true;
         if entry.dims != dims {
-            self.report.misshaped.push((key.into(), dims.to_vec(), entry.dims));
-            return Ok(None);
+            self.report.misshaped.push((key.into(), dims.to_vec(), entry.dims.clone()));
+            return Ok(false);
         }
-        let dtype = match entry.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => {
-                let dtype = other.to_string();
-                return Err(BertError::WeightDType { path: entry.path, key: entry.name, dtype });
-            }
-        };
-        let stored = match &entry.bytes {
-            Bytes::Mapped(map) => Tensor::from_mapped(map.clone(), entry.range, dims, dtype)?,
-            Bytes::Static(bytes) => Tensor::from_static(&bytes[entry.range], dims, dtype)?,
-        };
-        let tensor = stored.to_dtype(DType::F32)?;
-        let values = tensor.as_slice::<f32>()?;
-        let first_bad = parallel::map(values.chunks(CHUNK), |_, piece| {
-            let finite = piece.iter().fold(true, |finite, value| finite & value.is_finite());
-            if finite { None } else { piece.iter().position(|value| !value.is_finite()) }
-        });
-        if let Some((chunk, index)) = first_bad.iter().enumerate().find_map(|(chunk, i)| Some((chunk, (*i)?)))
-        {
-            let index = chunk * CHUNK + index;
-            let value = f64::from(values[index]);
-            return Err(BertError::NotFinite { path: entry.path, key: entry.name, index, value });
+        if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
+            let (path, key) = (entry.source.path.clone(), printable(&entry.name));
+            return Err(BertError::WeightDType { path, key, dtype: entry.dtype.to_string() });
         }
-        Ok(Some(tensor))
+        Ok(true)
     }
 
-    /// Says what was missing, new, mis-shaped, and never taken.
+    /// What was missing, new, mis-shaped, or not expected by the model.
     ///
     /// # Errors
     /// `Weights` with the whole report when a key is missing or mis-shaped.
-    pub fn finish(self) -> Result<KeyReport> {
-        let mut report = self.report;
-        report.unexpected =
-            self.entries.into_values().map(|entry| entry.name).chain(self.duplicates).collect();
+    pub fn report(&self) -> Result<KeyReport> {
+        let mut report = self.report.clone();
+        let unused = self.entries.values().filter(|entry| !entry.used).map(|entry| &entry.name);
+        report.unexpected = unused.chain(&self.others).cloned().collect();
         report.unexpected.sort_unstable();
-        for (key, hint) in &mut report.missing {
-            let distances = report.unexpected.iter().map(|name| (edit_distance(key, name), name));
-            *hint = distances
-                .min()
-                .filter(|(distance, _)| *distance <= key.len() / 4)
-                .map(|(_, name)| name.clone());
-        }
-        if report.missing.is_empty() && report.misshaped.is_empty() {
+        if report.fits() {
             return Ok(report);
         }
-        Err(BertError::Weights { path: self.path, report })
+        report.add_hints();
+        Err(BertError::Weights { path: self.path.clone(), report })
+    }
+
+    /// Reads the elements of an expected tensor, in row-major order, as F32.
+    ///
+    /// # Errors
+    /// `Io`; `Unusable` when the file has become shorter; `NotFinite` for NaN or infinity.
+    ///
+    /// # Panics
+    /// When [`Weights::expect`] did not return true for this key and as many elements.
+    pub fn read(&self, key: &str, values: &mut [f32]) -> Result<()> {
+        let entry = &self.entries[key];
+        assert_eq!(entry.dims.iter().product::<usize>(), values.len(), "internal: {key} was expected so");
+        let size = entry.dtype.bitsize() / 8;
+        let pieces = parallel::map(values.chunks_mut(CHUNK), |chunk, piece| {
+            let mut bytes = vec![0; piece.len() * size];
+            entry.source.read_at(entry.start + (chunk * CHUNK * size) as u64, &mut bytes, key)?;
+            to_f32(&bytes, entry.dtype, piece);
+            let finite = piece.iter().fold(true, |finite, value| finite & value.is_finite());
+            match piece.iter().position(|value| !value.is_finite()).filter(|_| !finite) {
+                None => Ok(()),
+                Some(at) => Err(BertError::NotFinite {
+                    path: entry.source.path.clone(),
+                    key: printable(&entry.name),
+                    index: chunk * CHUNK + at,
+                    value: f64::from(piece[at]),
+                }),
+            }
+        });
+        pieces.into_iter().collect()
     }
 }
 
-fn map(path: &Path) -> Result<Bytes> {
+/// Whether there is something of this name, be it a link to nothing.
+fn there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+/// Converts little-endian bytes of a type that [`Weights::expect`] lets through.
+fn to_f32(bytes: &[u8], dtype: Dtype, values: &mut [f32]) {
+    fn each<const N: usize>(bytes: &[u8], values: &mut [f32], convert: impl Fn([u8; N]) -> f32) {
+        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<N>().0) {
+            *value = convert(*bytes);
+        }
+    }
+    match dtype {
+        Dtype::F64 => each(bytes, values, |bytes| f64::from_le_bytes(bytes) as f32),
+        Dtype::BF16 => each(bytes, values, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        Dtype::F16 => {
+            let halves: Vec<f16> =
+                bytes.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect();
+            halves.convert_to_f32_slice(values);
+        }
+        _ => each(bytes, values, f32::from_le_bytes),
+    }
+}
+
+fn in_two_files(index: &Path, key: &str, first: &Entry, second: &Entry) -> BertError {
+    let [first, second] = [first, second]
+        .map(|entry| entry.source.path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    unusable(index, format!("{} is in two files, {first} and {second}; download all again", printable(key)))
+}
+
+/// Opens the files that an index lists; each key comes from the file that the index names.
+fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = folder::read_text(index, MAX_INDEX)?;
+    let Index { weight_map } =
+        serde_json::from_str(&text).map_err(|source| BertError::Json { path: index.to_owned(), source })?;
+    let files: BTreeSet<&String> = weight_map.values().collect();
+    if files.is_empty() {
+        return Err(unusable(index, "weight_map is empty; download the index again"));
+    }
+    if let Some(file) = files.iter().find(|file| !folder::is_plain_name(file)) {
+        let why =
+            format!("it names {:?}; the files of an index are beside it, under plain names", printable(file));
+        return Err(unusable(index, why));
+    }
+    let lacking: Vec<String> =
+        files.iter().filter(|file| !folder.join(file).exists()).map(|file| (*file).clone()).collect();
+    if !lacking.is_empty() {
+        let (count, all, verb) = (lacking.len(), files.len(), if lacking.len() == 1 { "is" } else { "are" });
+        let why =
+            format!("{count} of {all} shards {verb} missing: {}; download all of them", listed(&lacking));
+        return Err(unusable(index, why));
+    }
+    let mut tensors = Vec::new();
+    for file in files {
+        open_file(&folder.join(file), &mut tensors)?;
+    }
+    let mut by_name: BTreeMap<&str, &Entry> = BTreeMap::new();
+    for entry in &tensors {
+        if let Some(first) = by_name.insert(&entry.name, entry) {
+            return Err(in_two_files(index, &entry.name, first, entry));
+        }
+    }
+    for (key, file) in &weight_map {
+        let found = by_name.get(key.as_str()).filter(|entry| entry.source.path.ends_with(file));
+        if found.is_none() {
+            let (key, file) = (printable(key), printable(file));
+            let why =
+                format!("it says that {key} is in {file}, which has no such tensor; download all again");
+            return Err(unusable(index, why));
+        }
+    }
+    Ok(tensors)
+}
+
+fn open_file(path: &Path, tensors: &mut Vec<Entry>) -> Result<()> {
+    let (file, len) = folder::open(path)?;
+    add_file(Box::new(file), len, path, tensors)
+}
+
+/// Reads the header of a safetensors file: its length (u64), then JSON; the tensors fill the rest.
+fn add_file(mut reader: Box<dyn ReadSeek>, len: u64, path: &Path, tensors: &mut Vec<Entry>) -> Result<()> {
     let io = |source| BertError::Io { path: path.to_owned(), source };
-    let file = File::open(path).map_err(io)?;
-    // SAFETY: the map is read-only. Another process that shortens the file under it would end this one with a signal;
-    // this program itself replaces files only by renaming (`StagedFiles`), which leaves mapped ones alone.
-    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-    Ok(Bytes::Mapped(Arc::new(map)))
+    let damaged = |source| BertError::Safetensors { path: path.to_owned(), len, source };
+    let mut start = Vec::new();
+    reader.by_ref().take(64).read_to_end(&mut start).map_err(io)?;
+    refuse_lfs_pointer(path, &start)?;
+    let length = start.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+    // Text in the place of the length is a huge number; a length that could be one is no text.
+    if let Some(what) = another_format(&start).filter(|_| length.is_none_or(|length| length > MAX_HEADER)) {
+        return Err(unusable(path, what));
+    }
+    let Some(length) = length else { return Err(damaged(SafeTensorError::HeaderTooSmall)) };
+    let Some(data) = length.checked_add(8).filter(|&end| end <= len) else {
+        return Err(damaged(SafeTensorError::InvalidHeaderLength));
+    };
+    if length > MAX_HEADER {
+        let why = format!("its header takes {length} bytes; at most {} MiB are read", MAX_HEADER >> 20);
+        return Err(unusable(path, why));
+    }
+    let mut header = vec![0; length as usize];
+    reader.seek(SeekFrom::Start(8)).and_then(|_| reader.read_exact(&mut header)).map_err(io)?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|source| damaged(SafeTensorError::InvalidHeaderDeserialization(source)))?;
+    if data.checked_add(header.data_len() as u64) != Some(len) {
+        return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
+    }
+    let source = Arc::new(Source { path: path.to_owned(), reader: Mutex::new(reader) });
+    tensors.extend(header.tensors().into_iter().map(|(name, info)| Entry {
+        name,
+        source: source.clone(),
+        start: data + info.data_offsets.0 as u64,
+        dtype: info.dtype,
+        dims: info.shape.clone(),
+        used: false,
+    }));
+    Ok(())
 }
 
-/// The key that a name in a file means; `None` for what is no weight.
-///
-/// | in the file | means |
-/// |---|---|
-/// | `module.`, `model.` in front | nothing: wrappers of training frameworks |
-/// | `embeddings.`, `encoder.`, `pooler.` in front | `bert.` before them: a `BertModel` saved by itself |
-/// | `LayerNorm.gamma`, `LayerNorm.beta` | `LayerNorm.weight`, `LayerNorm.bias`: TensorFlow's names |
-/// | `cls.predictions.decoder.bias` | `cls.predictions.bias`, which it is tied to |
-/// | `cls.predictions.decoder.weight` | nothing: tied to the word embeddings |
-/// | `position_ids`, `token_type_ids` at the end | nothing: counters that old versions saved |
-fn canonical(name: &str) -> Option<String> {
-    let mut key = name.strip_prefix("module.").unwrap_or(name);
-    key = key.strip_prefix("model.").unwrap_or(key);
-    let last = key.rsplit('.').next().unwrap_or(key);
-    if matches!(last, "position_ids" | "token_type_ids") || key == "cls.predictions.decoder.weight" {
-        return None;
+/// What a file is that begins like no safetensors file.
+fn another_format(start: &[u8]) -> Option<&'static str> {
+    let json = "this is JSON, not weights: the answer of a server whose download failed";
+    let pickle = "this is a PyTorch pickle under the name of a safetensors file; load it with torch and save it with \
+                  safetensors.torch.save_file";
+    let trimmed = start.trim_ascii_start();
+    match trimmed {
+        [b'<', b'!' | b'h' | b'H' | b'?', ..] => Some(WEB_PAGE),
+        [b'{', b'"', ..] => Some(json),
+        [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => Some(pickle),
+        [b'G', b'G', b'U', b'F', ..] => Some("this is a GGUF file under the name of a safetensors file"),
+        [0x89, b'H', b'D', b'F', ..] => Some("this is an HDF5 file under the name of a safetensors file"),
+        _ => None,
     }
-    if key == "cls.predictions.decoder.bias" {
-        return Some("cls.predictions.bias".into());
-    }
-    let bare = ["embeddings.", "encoder.", "pooler."].iter().any(|part| key.starts_with(part));
-    let key = if bare { format!("bert.{key}") } else { key.to_owned() };
-    for (old, new) in [("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")] {
-        if let Some(parent) =
-            key.strip_suffix(old).filter(|parent| parent.is_empty() || parent.ends_with('.'))
-        {
-            return Some(format!("{parent}{new}"));
-        }
-    }
-    Some(key)
-}
-
-/// Levenshtein's distance, in bytes.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vitrine_autograd::{Gradients, Node, ParameterStore, Randomness, Tape};
 use vitrine_bert::{
-    BertConfig, BertForMaskedLm, BertForSequenceClassification, BertModel, Loaded, Observe, TokenBatch,
-    Tokenizer, Weights, load_any,
+    BertConfig, BertError, BertForMaskedLm, BertForSequenceClassification, BertModel, Checkpoint, Head,
+    Loaded, Observe, TokenBatch, Tokenizer, Weights, load_any,
 };
 use vitrine_tensor::{DType, Tensor};
 
@@ -465,7 +465,7 @@ fn a_saved_model_is_read_back_bit_for_bit() {
         assert_eq!(key, other);
         assert_eq!(a.to_vec::<f32>().unwrap(), b.to_vec::<f32>().unwrap(), "{key}");
     }
-    // Over itself: the weights that are being written are mapped from the file that they replace.
+    // Over itself.
     let before = std::fs::read(folder.path().join("model.safetensors")).unwrap();
     again.save(folder.path(), &tokenizer).unwrap();
     assert_eq!(std::fs::read(folder.path().join("model.safetensors")).unwrap(), before);
@@ -475,14 +475,38 @@ fn a_saved_model_is_read_back_bit_for_bit() {
     );
     // A trained head fits as many classes as it was trained on, and no other number.
     let two = ["no", "yes"].map(str::to_owned);
-    let refused = BertForSequenceClassification::from_pretrained(folder.path(), &two, 0).err().unwrap();
-    assert!(refused.to_string().contains("classifier.weight"), "{refused}");
-    let kept = BertForSequenceClassification::from_pretrained(folder.path(), &names, 0).unwrap();
+    let head = |head: Head| Checkpoint::open(folder.path()).unwrap().classifier(head);
+    let refused = head(Head::KeepOrNew { names: &two, seed: 0 }).err().unwrap();
+    assert!(matches!(refused, BertError::Classes { .. }), "{refused}");
+    for word in ["3 classes (negative, neutral, positive)", "2 (no, yes)"] {
+        assert!(refused.to_string().contains(word), "{refused}");
+    }
+    let others = ["good", "so-so", "bad"].map(str::to_owned);
+    let kept = head(Head::KeepOrNew { names: &others, seed: 0 }).unwrap();
     assert!(kept.notes.is_empty(), "{:?}", kept.notes);
+    assert_eq!(kept.model.config().label_names(), others);
+    let classifier = |model: &BertForSequenceClassification| -> Vec<Vec<f32>> {
+        let parts = model.parameters().parts().unwrap();
+        parts[parts.len() - 2..].iter().map(|(_, value)| value.to_vec::<f32>().unwrap()).collect()
+    };
+    assert_eq!(classifier(&kept.model), classifier(&again));
+    // A new head is a function of the seed; everything else, the pooler too, is the checkpoint's.
+    let new = head(Head::New { names: &two, seed: 7 }).unwrap();
+    assert_eq!(new.model.config().label_names(), two);
+    assert!(new.notes.iter().any(|note| note.contains("of 3 rows, is not used")), "{:?}", new.notes);
+    assert!(new.notes.iter().any(|note| note == "new, to be trained: classifier.weight, classifier.bias"));
+    let three = head(Head::New { names: &names, seed: 7 }).unwrap();
+    assert_ne!(classifier(&three.model), classifier(&again));
+    let pooled = |model: &BertForSequenceClassification| {
+        let parts = model.parameters().parts().unwrap();
+        let (_, pooler) = parts.iter().find(|(key, _)| *key == "bert.pooler.dense.weight").unwrap();
+        pooler.to_vec::<f32>().unwrap()
+    };
+    assert_eq!(pooled(&new.model), pooled(&again));
     // A tokenizer with more tokens than the model would fail in the middle of a run.
     let larger = Tokenizer::from_vocabulary(&(text + "one more\n")).unwrap();
     again.save(folder.path(), &larger).unwrap();
-    let refused = BertForSequenceClassification::from_pretrained(folder.path(), &names, 0).err().unwrap();
+    let refused = BertForSequenceClassification::load(folder.path()).err().unwrap();
     assert!(refused.to_string().contains("vocab_size"), "{refused}");
 }
 

@@ -3,12 +3,13 @@
 use super::{Resolved, bench_kernels, check_memory, named_config, resolve, weight_bytes};
 use crate::args::{BenchStep, StepMode};
 use crate::machine::{Machine, cpu_seconds, peak_rss_bytes};
-use crate::output::{self, Align, Failure, Outcome, bytes, line, table};
+use crate::output::{self, Align, Failure, Outcome, bytes, line, table, warn};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 use vitrine_autograd::{Profile, Randomness, Tape};
-use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch};
+use vitrine_bert::{BertConfig, BertForSequenceClassification, Checkpoint, TokenBatch, Weights};
 use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::random::philox;
@@ -63,6 +64,13 @@ struct Row {
 pub fn run(arguments: &BenchStep) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
     let config = named_config("--config", &arguments.config)?;
+    // Weights are random; where the folder has some, its config.json should be theirs.
+    let folder = Path::new(&arguments.config);
+    if Weights::is_in(folder)
+        && let Err(error) = Checkpoint::open(folder).and_then(Checkpoint::check)
+    {
+        warn(format!("{error}\nthe step has random weights of the sizes in config.json"));
+    }
     let (shapes, steps) = lengths(arguments, config.max_position_embeddings)?;
     check_memory(resolved.place, needed_bytes(&config, arguments, &shapes), || match arguments.lengths {
         Some(_) => format!("--batch {}", arguments.batch),

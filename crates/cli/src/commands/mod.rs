@@ -67,9 +67,10 @@ fn weight_bytes(config: &BertConfig) -> u64 {
 fn check_memory(place: Device, needed: u64, what: impl FnOnce() -> String) -> Outcome {
     match machine::memory_bytes() {
         Some(total) if place == Device::Cpu && needed > total => Err(Failure::Usage(format!(
-            "{} needs about {} of memory, and this machine has {}; use less",
+            "{} needs about {} of memory, and {} {}; use less",
             what(),
             bytes(needed as usize),
+            if machine::memory_is_limited() { "this process is limited to" } else { "this machine has" },
             bytes(total as usize)
         ))),
         _ => Ok(()),

@@ -14,7 +14,8 @@ use std::io::LineWriter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vitrine_bert::{
-    BertConfig, BertError, BertForSequenceClassification, DataColumns, Loaded, StagedFiles, Tokenizer,
+    BertConfig, BertError, BertForSequenceClassification, Checkpoint, DataColumns, Head, Loaded, StagedFiles,
+    Tokenizer,
 };
 use vitrine_tensor::Error;
 use vitrine_train::data::batching::EvalBatch;
@@ -423,24 +424,19 @@ fn start(
         notes.push("no --model and --data: a small BERT from scratch on the embedded corpus".into());
         return Ok(Start { model, tokenizer, train, test });
     };
-    let kept = match arguments.new_head {
+    let known = match arguments.new_head {
         true => None,
-        false => match BertForSequenceClassification::load(folder) {
-            Ok(loaded) => Some(loaded),
-            Err(BertError::NoClassifier { .. }) => None,
-            Err(error) => return Err(error.into()),
-        },
+        false => Checkpoint::read(folder, |checkpoint| checkpoint.classes())?.0,
     };
-    let Some(Loaded { mut model, tokenizer, notes: remarks }) = kept else {
-        let loaded = BertForSequenceClassification::from_pretrained(folder, &train.label_names, seed)?;
-        notes.extend(loaded.notes);
-        let mut model = loaded.model;
+    let Some(known) = known else {
+        let head = Head::New { names: &train.label_names, seed };
+        let Loaded { mut model, tokenizer, notes: remarks } =
+            BertForSequenceClassification::load_with(folder, head)?;
+        notes.extend(remarks);
         model.describe(&train.label_names, &columns)?;
-        return Ok(Start { model, tokenizer: loaded.tokenizer, train, test });
+        return Ok(Start { model, tokenizer, train, test });
     };
-    notes.extend(remarks);
-    let known = model.config().label_names();
-    let data_names = train.label_names.clone();
+    let names = saved_names(&train.label_names, &known);
     let fits = |rows: Dataset| {
         rows.aligned(&known, "the checkpoint's classifier").map_err(|error| match error {
             TrainError::Classes { .. } => {
@@ -450,14 +446,14 @@ fn start(
         })
     };
     let (mut train, remark) = fits(train)?;
-    notes.extend(remark);
     let mut test = test.map(fits).transpose()?.map(|(rows, _)| rows);
-    let names = saved_names(&data_names, &known);
-    model.describe(&names, &columns)?;
-    train.label_names.clone_from(&names);
-    if let Some(test) = &mut test {
-        test.label_names = names;
+    for rows in [Some(&mut train), test.as_mut()].into_iter().flatten() {
+        rows.label_names.clone_from(&names);
     }
+    let Loaded { mut model, tokenizer, notes: remarks } =
+        BertForSequenceClassification::load_with(folder, Head::KeepOrNew { names: &names, seed })?;
+    notes.extend(remarks.into_iter().chain(remark));
+    model.describe(&names, &columns)?;
     Ok(Start { model, tokenizer, train, test })
 }
 

@@ -1,0 +1,267 @@
+//! [`Checkpoint`]: a model folder that is open, and the models that can be read from it. Every command that is given a model
+//! comes through here.
+
+use crate::config::{MAX_LABELS, at};
+use crate::encoder::Encoder;
+use crate::folder::check_model_folder;
+use crate::heads::{ClassificationHead, MaskedLmHead};
+use crate::keys::listed;
+use crate::labels::numbered_labels;
+use crate::parameters::Builder;
+use crate::{
+    BertConfig, BertError, BertForSequenceClassification, CONFIG_FILE, KeyReport, Result, Tokenizer, Weights,
+    files,
+};
+use std::path::{Path, PathBuf};
+use vitrine_autograd::ParameterStore;
+
+const HEAD: [&str; 2] = ["classifier.weight", "classifier.bias"];
+
+/// Which classifier stands on the encoder of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub enum Head<'a> {
+    /// The checkpoint's, with its classes: what evaluating and predicting need.
+    Keep,
+    /// A new one for classes of these names, whatever the checkpoint has; its pooler stays if it has one.
+    New {
+        /// The names, in the order of the classes.
+        names: &'a [String],
+        /// What the new weights are a function of.
+        seed: u64,
+    },
+    /// The checkpoint's if it has one, whose classes are called so from now on; else a new one.
+    KeepOrNew {
+        /// The names, in the order of the classifier's rows; as many as it has.
+        names: &'a [String],
+        /// What new weights are a function of.
+        seed: u64,
+    },
+}
+
+/// A model read from a folder, and what a user should know about it.
+pub struct Loaded<M> {
+    /// The model.
+    pub model: M,
+    /// Its tokenizer, whose ids all exist in the model.
+    pub tokenizer: Tokenizer,
+    /// New and unused parameters and contradictions in the files, a line each kind; empty when everything fits.
+    pub notes: Vec<String>,
+}
+
+/// An open model folder: its config is read, and of its weights the names and shapes. Nothing of the size of a model is
+/// allocated before these are found to fit.
+pub struct Checkpoint {
+    folder: PathBuf,
+    config: BertConfig,
+    weights: Weights,
+}
+
+impl Checkpoint {
+    /// Opens a model folder.
+    ///
+    /// # Errors
+    /// `Unusable` for what is no model folder, with what to pass instead; as [`BertConfig::from_file`] and [`Weights::open`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        check_model_folder(folder)?;
+        let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
+        let weights = Weights::open(folder)?;
+        Ok(Checkpoint { folder: folder.to_owned(), config, weights })
+    }
+
+    /// Opens a model folder for `read`. What a killed run has begun to replace there is finished first, which the second value
+    /// says, and everything is read again if a run replaces the model meanwhile.
+    ///
+    /// # Errors
+    /// `Folder` if the folder does not come to rest; as [`Checkpoint::open`]; those of `read`.
+    pub fn read<T>(folder: &Path, read: impl Fn(Checkpoint) -> Result<T>) -> Result<(T, Option<String>)> {
+        files::read_whole(folder, || read(Checkpoint::open(folder)?))
+    }
+
+    /// The sizes and settings.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// The names of the trained classifier's classes, in order (`LABEL_0`, `LABEL_1`, .. where nobody chose any); none without a
+    /// classifier of texts.
+    ///
+    /// # Errors
+    /// `Config` when config.json and the weights contradict each other, and for a regression.
+    pub fn classes(&self) -> Result<Option<Vec<String>>> {
+        let Some(rows) = self.weights.dims(HEAD[0]).and_then(|dims| dims.first()) else { return Ok(None) };
+        if !self.config.classifies_texts() {
+            return Ok(None);
+        }
+        self.config.classes(*rows).map(Some).map_err(|error| self.in_config(error))
+    }
+
+    /// The classifier of this folder, under this head.
+    ///
+    /// # Errors
+    /// `Config`, `Weights`; `NoClassifier` where there is none to keep; `Classes` where the one that is kept has another number of
+    /// classes than `names`; those of reading the weights and the tokenizer.
+    pub fn classifier(mut self, head: Head) -> Result<Loaded<BertForSequenceClassification>> {
+        let mut notes = self.notes();
+        let (names, seed, kept) = match head {
+            Head::Keep => (self.classes()?, None, true),
+            Head::New { names, seed } => (Some(names.to_vec()), Some(seed), false),
+            Head::KeepOrNew { names, seed } => {
+                let has = self.classes()?;
+                if let Some(has) = has.as_ref().filter(|has| has.len() != names.len()) {
+                    let (folder, has, wanted) = (self.folder.clone(), has.clone(), names.to_vec());
+                    return Err(BertError::Classes { folder, has, wanted });
+                }
+                (Some(names.to_vec()), Some(seed), has.is_some())
+            }
+        };
+        if !kept || !self.config.classifies_texts() {
+            if self.weights.contains(HEAD[0]) {
+                let rows = self.weights.dims(HEAD[0]).and_then(|dims| dims.first()).copied().unwrap_or(0);
+                notes.push(format!("the classifier in the file, of {rows} rows, is not used"));
+            }
+            HEAD.iter().for_each(|key| self.weights.discard(key));
+        }
+        if let Some(names) = names {
+            self.config = self.config.with_labels(&names);
+        }
+        if seed.is_some() {
+            self.config.check_training().map_err(|error| self.in_config(error))?;
+        }
+        let Checkpoint { folder, config, weights } = self;
+        let without_head = !HEAD.iter().any(|key| weights.contains(key));
+        let tokenizer = tokenizer(&folder, &config)?;
+        let built = BertForSequenceClassification::from_weights(config, weights, seed);
+        let (model, report) = built.map_err(|error| match error {
+            BertError::Weights { report, .. } if without_head && only_head_is_missing(&report) => {
+                let others = match report.unexpected.as_slice() {
+                    [] => String::new(),
+                    unexpected => format!(" (and {})", listed(unexpected)),
+                };
+                BertError::NoClassifier { folder: folder.clone(), others }
+            }
+            other => at(&folder.join(CONFIG_FILE), other),
+        })?;
+        notes.extend_from_slice(tokenizer.notes());
+        notes.extend(about(&report));
+        Ok(Loaded { model, tokenizer, notes })
+    }
+
+    /// As a classifier, a masked language model or a bare encoder, whichever the weights are. What is looked at need not be
+    /// usable: a classifier may also be a regression.
+    ///
+    /// # Errors
+    /// `Config`, `Weights`; those of reading the weights.
+    pub fn any(self) -> Result<AnyModel> {
+        let mut notes = self.notes();
+        let path = self.folder.join(CONFIG_FILE);
+        let (config, builder) = self.plan()?;
+        let (parameters, report) = builder.finish().map_err(|error| at(&path, error))?;
+        notes.extend(about(&report));
+        Ok(AnyModel { config, parameters, notes })
+    }
+
+    /// Compares the names and shapes of the weights with the config, and reads nothing else.
+    ///
+    /// # Errors
+    /// `Config`, `Weights`.
+    pub fn check(self) -> Result<KeyReport> {
+        self.plan()?.1.report()
+    }
+
+    /// The parameters of the model that the weights are for, not read yet.
+    fn plan(self) -> Result<(BertConfig, Builder)> {
+        let Checkpoint { mut config, weights, folder } = self;
+        let rows = weights.dims(HEAD[0]).and_then(|dims| dims.first()).copied();
+        let is_masked_lm = weights.contains("cls.predictions.bias");
+        let mut builder = Builder::from_weights(weights, 0, config.initializer_range);
+        let encoder = Encoder::new(&mut builder, &config)?;
+        match rows {
+            Some(rows) if config.classifies_texts() => {
+                match config.classes(rows) {
+                    Ok(names) => config = config.with_labels(&names),
+                    // What is looked at has as many as it has.
+                    Err(_) if rows != config.num_labels() && rows <= MAX_LABELS => {
+                        config.id2label = numbered_labels(rows);
+                    }
+                    Err(_) => {}
+                }
+                ClassificationHead::new(&mut builder, &config, false)?;
+            }
+            _ if is_masked_lm => {
+                config.check_masked_lm().map_err(|error| at(&folder.join(CONFIG_FILE), error))?;
+                MaskedLmHead::new(&mut builder, &config, encoder.embeddings.word)?;
+            }
+            _ => {}
+        }
+        Ok((config, builder))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        [self.config.notes(), self.weights.notes().to_vec()].concat()
+    }
+
+    fn in_config(&self, error: BertError) -> BertError {
+        at(&self.folder.join(CONFIG_FILE), error)
+    }
+}
+
+/// Whether an encoder is complete and nothing but a classifier's part is missing.
+fn only_head_is_missing(report: &KeyReport) -> bool {
+    let in_head = |key: &str| HEAD.contains(&key) || key.starts_with("bert.pooler.");
+    report.misshaped.is_empty() && report.missing.iter().all(|(key, _)| in_head(key))
+}
+
+/// Any BERT folder, as the model that its weights are for: what `vitrine inspect` looks at.
+pub struct AnyModel {
+    config: BertConfig,
+    parameters: ParameterStore,
+    notes: Vec<String>,
+}
+
+impl AnyModel {
+    /// The sizes and settings.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// The parameters.
+    pub fn parameters(&self) -> &ParameterStore {
+        &self.parameters
+    }
+
+    /// As [`Loaded::notes`].
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// Reads a folder as whatever model its weights are: [`Checkpoint::any`].
+///
+/// # Errors
+/// Those of [`Checkpoint::open`] and [`Checkpoint::any`].
+pub fn load_any(folder: &Path) -> Result<AnyModel> {
+    let (mut model, finished) = Checkpoint::read(folder, Checkpoint::any)?;
+    model.notes.extend(finished);
+    Ok(model)
+}
+
+/// The folder's tokenizer, whose ids must exist in the model.
+fn tokenizer(folder: &Path, config: &BertConfig) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::from_dir(folder)?.for_positions(config.max_position_embeddings);
+    let size = tokenizer.vocabulary_size();
+    if size <= config.vocab_size {
+        return Ok(tokenizer);
+    }
+    let expected = format!("at least the tokenizer's {size} tokens");
+    let origin = folder.join(CONFIG_FILE).display().to_string();
+    Err(BertError::Config { origin, field: "vocab_size", expected, got: config.vocab_size.to_string() })
+}
+
+/// What a user should know about a checkpoint that fits.
+fn about(report: &KeyReport) -> Vec<String> {
+    [("new, to be trained", &report.new), ("in the file, of no use to this model", &report.unexpected)]
+        .into_iter()
+        .filter(|(_, keys)| !keys.is_empty())
+        .map(|(what, keys)| format!("{what}: {}", listed(keys)))
+        .collect()
+}
