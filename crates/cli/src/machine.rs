@@ -199,7 +199,8 @@ mod tests {
             "Limit  Soft Limit  Hard Limit  Units\nMax address space         314572800  unlimited  bytes\n";
         let unlimited = "Max address space         unlimited            unlimited            bytes\n";
         let at = |base: &str, rest: &str| format!("{base}/{rest}");
-        let cases: Vec<(&str, Vec<(String, &str)>, u64, u64)> = vec![
+        type Files<'a> = Vec<(String, &'a str)>;
+        let cases: Vec<(&str, Files, u64, u64)> = vec![
             ("nothing", vec![], 1000, 800),
             (
                 "no limit",

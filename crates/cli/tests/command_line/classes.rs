@@ -109,8 +109,7 @@ fn a_classifier_is_measured_by_the_names_of_its_classes() {
         assert_eq!(report["data"]["classes"], serde_json::json!({"POSITIVE": 48, "NEGATIVE": 48}));
     }
     // The layout of aclImdb, a file with blame only, and numbers that the user explains.
-    for n in 0..6 {
-        let (word, good) = WORDS[n];
+    for (n, (word, good)) in WORDS.into_iter().enumerate().take(6) {
         room.write(
             &format!("acl/test/{}/{n}_1.txt", if good { "pos" } else { "neg" }),
             &format!("the film is {word}"),

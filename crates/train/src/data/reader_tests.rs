@@ -243,7 +243,7 @@ proptest! {
         let mut ours = Vec::new();
         loop {
             match records.next() {
-                Ok(Some(record)) => ours.push(record.fields.iter().map(|field| field.to_string()).collect::<Vec<_>>()),
+                Ok(Some(record)) => ours.push(record.fields.iter().map(ToString::to_string).collect::<Vec<_>>()),
                 Ok(None) => break,
                 Err(_) => return Ok(()),
             }
