@@ -32,7 +32,7 @@ fn classifier() -> tempfile::TempDir {
 }
 
 /// Changes fields of a folder's config.json; `null` removes one.
-fn change(folder: &Path, fields: Value) {
+fn change(folder: &Path, fields: &Value) {
     let path = folder.join("config.json");
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     for (field, value) in fields.as_object().unwrap() {
@@ -202,7 +202,7 @@ fn sizes_that_do_not_fit_cost_nothing() {
         (json!({"num_labels": 65_536, "id2label": null, "label2id": null}), "65536 classes"),
     ] {
         fs::write(folder.path().join("config.json"), &original).unwrap();
-        change(folder.path(), fields.clone());
+        change(folder.path(), &fields);
         let started = std::time::Instant::now();
         let messages = [
             refused(folder.path()),
@@ -279,7 +279,7 @@ fn a_head_of_another_kind_is_not_taken_for_a_classifier_of_texts() {
         (json!({"id2label": null, "label2id": null, "num_labels": 2}), "num_labels"),
     ] {
         let folder = classifier();
-        change(folder.path(), fields.clone());
+        change(folder.path(), &fields);
         let message = refused(folder.path());
         assert!(message.contains(words) && !message.contains('\n'), "{fields}: {message}");
         load_any(folder.path()).unwrap();
@@ -302,13 +302,13 @@ fn a_head_of_another_kind_is_not_taken_for_a_classifier_of_texts() {
         .map(|(name, (dims, bytes))| (name, TensorView::new(Dtype::F32, dims.clone(), bytes).unwrap()));
     let one_row = serialize(views, None).unwrap();
     fs::write(&path, one_row).unwrap();
-    change(folder.path(), json!({"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}));
+    change(folder.path(), &json!({"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}));
     assert!(refused(folder.path()).contains("num_labels = 1"), "{}", refused(folder.path()));
     assert_eq!(load_any(folder.path()).unwrap().config().num_labels(), 1);
     fresh(folder.path());
     // Nothing said about classes: the weights say it.
     let folder = classifier();
-    change(folder.path(), json!({"id2label": null, "label2id": null}));
+    change(folder.path(), &json!({"id2label": null, "label2id": null}));
     let classes = Checkpoint::open(folder.path()).unwrap().classes().unwrap();
     assert_eq!(classes.unwrap(), ["LABEL_0", "LABEL_1", "LABEL_2"]);
 }
@@ -318,7 +318,7 @@ fn what_only_training_uses_is_refused_only_there() {
     let folder = classifier();
     change(
         folder.path(),
-        json!({"hidden_dropout_prob": 1.5, "initializer_range": "0.02", "pad_token_id": -1}),
+        &json!({"hidden_dropout_prob": 1.5, "initializer_range": "0.02", "pad_token_id": -1}),
     );
     BertForSequenceClassification::load(folder.path()).unwrap();
     let names = ["bad", "so-so", "good"].map(str::to_owned);
