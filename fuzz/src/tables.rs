@@ -10,11 +10,17 @@ pub fn load(path: &Path, choice: u8) {
     let options = LoadOptions {
         text_column: named(1, "t"),
         label_column: named(2, "l"),
-        label_names: (choice >> 3 & 1 == 1).then(|| ["neg", "pos"].map(str::to_owned).to_vec()),
         ..LoadOptions::default()
     };
     match data::load(path, &options) {
-        Ok(dataset) => check(&dataset),
+        Ok(dataset) => {
+            check(&dataset);
+            let known = ["neg", "pos"].map(str::to_owned);
+            match dataset.aligned(&known, "the model") {
+                Ok((aligned, _)) => check(&aligned),
+                Err(error) => message(&error),
+            }
+        }
         Err(error) => message(&error),
     }
 }

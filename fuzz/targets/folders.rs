@@ -40,8 +40,7 @@ target!(|data| {
         }
         Err(error) => message(&error),
     }
-    let options = LoadOptions { split: Some("test".to_owned()), ..LoadOptions::default() };
-    drop(data::load(&root, &options).map_err(|error| message(&error)));
+    drop(data::load_evaluation(&root, &LoadOptions::default()).map_err(|error| message(&error)));
     drop(Tokenizer::from_dir(&root).map_err(|error| message(&error)));
     drop(Weights::open(&root).map_err(|error| message(&error)));
     drop(BertConfig::from_file(&root.join("config.json")).map_err(|error| message(&error)));

@@ -22,10 +22,15 @@ target!(|data| {
         ("bert.embeddings.word_embeddings.weight", &[8, 4]),
     ] {
         let has = weights.dims(key) == Some(dims);
-        match weights.take(key, dims, true) {
-            Ok(tensor) => assert!(!has || tensor.is_some()),
+        match weights.expect(key, dims, true) {
+            Ok(found) => {
+                assert!(!has || found);
+                if found && let Err(error) = weights.read(key, &mut vec![0.0; dims.iter().product()]) {
+                    message(&error);
+                }
+            }
             Err(error) => message(&error),
         }
     }
-    let _ = weights.finish();
+    drop(weights.report().map_err(|error| message(&error)));
 });
