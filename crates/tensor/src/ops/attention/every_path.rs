@@ -189,7 +189,7 @@ fn reference_equals_the_explicit_softmax() {
     for queries in [Queries::All, Queries::First] {
         for dropout in [None, Some(dropout(0.1)), Some(dropout(0.0))] {
             Case::new(&BOUNDARIES, 2, 5, queries, dropout).check(DType::F64, 1e-12);
-            Case::new(&[33, 0, 300, 530], 1, 16, queries, dropout).check(DType::F64, 1e-12);
+            Case::new(&[33, 0, 300], 1, 16, queries, dropout).check(DType::F64, 1e-12);
         }
     }
 }
