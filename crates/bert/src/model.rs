@@ -145,7 +145,7 @@ impl BertModel {
     /// The weights of a checkpoint.
     ///
     /// # Errors
-    /// `Config`, `Weights`, and as [`Weights::take`].
+    /// `Config`, `Weights`, and as [`Weights::read`].
     pub fn from_weights(config: BertConfig, weights: Weights) -> Result<(Self, KeyReport)> {
         let builder = Builder::from_weights(weights, 0, config.initializer_range);
         Self::build(config, builder)
@@ -182,7 +182,7 @@ impl BertForSequenceClassification {
     /// The weights of a checkpoint. With a `new_head_seed`, a checkpoint without a classifier gets a new one.
     ///
     /// # Errors
-    /// `Config`, `Weights`, and as [`Weights::take`].
+    /// `Config`, `Weights`, and as [`Weights::read`].
     pub fn from_weights(
         config: BertConfig,
         weights: Weights,
@@ -285,7 +285,7 @@ impl BertForMaskedLm {
     /// The weights of a checkpoint.
     ///
     /// # Errors
-    /// `Config`, `Weights`, and as [`Weights::take`].
+    /// `Config`, `Weights`, and as [`Weights::read`].
     pub fn from_weights(config: BertConfig, weights: Weights) -> Result<(Self, KeyReport)> {
         let builder = Builder::from_weights(weights, 0, config.initializer_range);
         Self::build(config, builder)
