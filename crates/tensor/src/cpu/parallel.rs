@@ -20,7 +20,7 @@ pub enum ThreadsError {
     },
     /// The system starts no more threads: a limit on processes or on memory, of the user or the container.
     #[error(
-        "the system refused to start {threads} ({why}); use fewer (`--threads`), or raise the limit on processes \
+        "the system refused to start {threads} ({why}); use fewer (`--threads`, or RAYON_NUM_THREADS), or raise the limit on processes \
          (`ulimit -u`, or the container's)"
     )]
     Refused {

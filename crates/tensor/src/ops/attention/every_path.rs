@@ -182,14 +182,14 @@ fn close(what: &str, got: &Tensor, expected: &[f64], tolerance: f64) {
     }
 }
 
-const BOUNDARIES: [usize; 10] = [0, 1, 15, 16, 17, 63, 64, 65, 127, 130];
+const BOUNDARIES: [usize; 8] = [0, 1, 15, 16, 17, 64, 65, 130];
 
 #[test]
 fn reference_equals_the_explicit_softmax() {
     for queries in [Queries::All, Queries::First] {
         for dropout in [None, Some(dropout(0.1)), Some(dropout(0.0))] {
             Case::new(&BOUNDARIES, 2, 5, queries, dropout).check(DType::F64, 1e-12);
-            Case::new(&[33, 0, 300], 1, 16, queries, dropout).check(DType::F64, 1e-12);
+            Case::new(&[33, 0, 270], 1, 4, queries, dropout).check(DType::F64, 1e-12);
         }
     }
 }
@@ -201,7 +201,7 @@ fn single_precision_equals_the_explicit_softmax() {
             for queries in [Queries::All, Queries::First] {
                 for dropout in [None, Some(dropout(0.25))] {
                     Case::new(&BOUNDARIES, 2, 32, queries, dropout).check(DType::F32, 4e-6);
-                    Case::new(&[150, 3], 1, 64, queries, dropout).check(DType::F32, 4e-6);
+                    Case::new(&[97, 3], 1, 64, queries, dropout).check(DType::F32, 4e-6);
                     for head_size in [1, 5, 24, 72, 80] {
                         Case::new(&[1, 18, 0, 50], 2, head_size, queries, dropout).check(DType::F32, 4e-6);
                     }
