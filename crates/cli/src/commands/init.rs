@@ -25,6 +25,7 @@ pub fn run(arguments: &Init) -> Outcome {
             tokenizer
         }
     };
+    tokenizer.notes().iter().for_each(note);
     if tokenizer.vocabulary_size() > config.vocab_size {
         return Err(Failure::Usage(format!(
             "the tokenizer has {} tokens and --config {} a vocabulary of {}; use another of the two",

@@ -31,6 +31,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
+use vitrine_bert::looks_like_hub_name;
 
 use crate::{Result, TrainError, error::shortened};
 use content::utf8;
@@ -403,25 +404,11 @@ fn read_file(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
 fn is_folder(path: &Path) -> Result<bool> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && hub_name(path) => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && looks_like_hub_name(path) => {
             Err(TrainError::HubName { name: path.display().to_string() })
         }
         Err(source) => Err(TrainError::Read { path: path.to_owned(), source }),
     }
-}
-
-/// Whether a path that is nothing here could be the name of a data set on the Hugging Face hub: `imdb` or `owner/name`.
-fn hub_name(path: &Path) -> bool {
-    let Some(text) = path.to_str() else { return false };
-    let part = |part: &str| {
-        let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        part.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric()) && part.bytes().all(letter)
-    };
-    let parts: Vec<&str> = text.split('/').collect();
-    parts.len() <= 2
-        && parts.iter().all(|name| part(name))
-        && format_of(path).is_none()
-        && path.extension().is_none()
 }
 
 /// The entries of a folder, sorted by name; those whose names begin with a dot are not data.
