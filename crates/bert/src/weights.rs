@@ -12,10 +12,12 @@ use half::{bf16, f16};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use vitrine_tensor::cpu::parallel;
+use zerocopy::IntoBytes;
 
 /// The weights of a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -29,27 +31,35 @@ const MAX_HEADER: u64 = 32 << 20;
 /// The most bytes of an index.
 const MAX_INDEX: u64 = 32 << 20;
 
-/// Where the bytes of a file come from.
-trait ReadSeek: Read + Seek + Send {}
-impl<T: Read + Seek + Send> ReadSeek for T {}
-
 /// A safetensors file.
 struct Source {
     path: PathBuf,
-    reader: Mutex<Box<dyn ReadSeek>>,
+    file: File,
 }
 
 impl Source {
     fn read_at(&self, start: u64, bytes: &mut [u8], key: &str) -> Result<()> {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = reader.seek(SeekFrom::Start(start)).and_then(|_| reader.read_exact(bytes));
-        read.map_err(|source| match source.kind() {
+        read_exact_at(&self.file, start, bytes).map_err(|source| match source.kind() {
             ErrorKind::UnexpectedEof => {
                 unusable(&self.path, format!("the file became shorter while {key} was read; copy it again"))
             }
             _ => BertError::Io { path: self.path.clone(), source },
         })
     }
+}
+
+/// Reads from a place of a file, whatever other threads read of it.
+#[cfg(unix)]
+fn read_exact_at(file: &File, start: u64, bytes: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
+}
+
+#[cfg(not(unix))]
+fn read_exact_at(mut file: &File, start: u64, bytes: &mut [u8]) -> io::Result<()> {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    file.seek(SeekFrom::Start(start))?;
+    file.read_exact(bytes)
 }
 
 /// One tensor of a file.
@@ -107,16 +117,6 @@ impl Weights {
             return Err(BertError::NoWeights { folder: folder.to_owned(), hint });
         }
         Weights::new(index.clone(), open_shards(folder, &index)?)
-    }
-
-    /// The weights in one safetensors file of `len` bytes, wherever it is read from; `origin` is named in errors.
-    ///
-    /// # Errors
-    /// As [`Weights::open`].
-    pub fn from_reader(reader: impl Read + Seek + Send + 'static, len: u64, origin: &Path) -> Result<Self> {
-        let mut tensors = Vec::new();
-        add_file(Box::new(reader), len, origin, &mut tensors)?;
-        Weights::new(origin.to_owned(), tensors)
     }
 
     /// Finds the one model among tensors under any prefixes.
@@ -259,9 +259,14 @@ impl Weights {
         assert_eq!(entry.dims.iter().product::<usize>(), values.len(), "internal: {key} was expected so");
         let size = entry.dtype.bitsize() / 8;
         let pieces = parallel::map(values.chunks_mut(CHUNK), |chunk, piece| {
-            let mut bytes = vec![0; piece.len() * size];
-            entry.source.read_at(entry.start + (chunk * CHUNK * size) as u64, &mut bytes, key)?;
-            to_f32(&bytes, entry.dtype, piece);
+            let start = entry.start + (chunk * CHUNK * size) as u64;
+            if entry.dtype == Dtype::F32 && cfg!(target_endian = "little") {
+                entry.source.read_at(start, piece.as_mut_bytes(), key)?;
+            } else {
+                let mut bytes = vec![0; piece.len() * size];
+                entry.source.read_at(start, &mut bytes, key)?;
+                to_f32(&bytes, entry.dtype, piece);
+            }
             let finite = piece.iter().fold(true, |finite, value| finite & value.is_finite());
             match piece.iter().position(|value| !value.is_finite()).filter(|_| !finite) {
                 None => Ok(()),
@@ -355,17 +360,13 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
     Ok(tensors)
 }
 
-fn open_file(path: &Path, tensors: &mut Vec<Entry>) -> Result<()> {
-    let (file, len) = folder::open(path)?;
-    add_file(Box::new(file), len, path, tensors)
-}
-
 /// Reads the header of a safetensors file: its length (u64), then JSON; the tensors fill the rest.
-fn add_file(mut reader: Box<dyn ReadSeek>, len: u64, path: &Path, tensors: &mut Vec<Entry>) -> Result<()> {
+fn open_file(path: &Path, tensors: &mut Vec<Entry>) -> Result<()> {
+    let (mut file, len) = folder::open(path)?;
     let io = |source| BertError::Io { path: path.to_owned(), source };
     let damaged = |source| BertError::Safetensors { path: path.to_owned(), len, source };
     let mut start = Vec::new();
-    reader.by_ref().take(64).read_to_end(&mut start).map_err(io)?;
+    file.by_ref().take(64).read_to_end(&mut start).map_err(io)?;
     refuse_lfs_pointer(path, &start)?;
     let length = start.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
     // Text in the place of the length is a huge number; a length that could be one is no text.
@@ -381,13 +382,13 @@ fn add_file(mut reader: Box<dyn ReadSeek>, len: u64, path: &Path, tensors: &mut 
         return Err(unusable(path, why));
     }
     let mut header = vec![0; length as usize];
-    reader.seek(SeekFrom::Start(8)).and_then(|_| reader.read_exact(&mut header)).map_err(io)?;
+    file.seek(SeekFrom::Start(8)).and_then(|_| file.read_exact(&mut header)).map_err(io)?;
     let header: Metadata = serde_json::from_slice(&header)
         .map_err(|source| damaged(SafeTensorError::InvalidHeaderDeserialization(source)))?;
     if data.checked_add(header.data_len() as u64) != Some(len) {
         return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
     }
-    let source = Arc::new(Source { path: path.to_owned(), reader: Mutex::new(reader) });
+    let source = Arc::new(Source { path: path.to_owned(), file });
     tensors.extend(header.tensors().into_iter().map(|(name, info)| Entry {
         name,
         source: source.clone(),
