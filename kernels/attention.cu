@@ -2,8 +2,8 @@
 // Formulas, shapes and options: crates/tensor/src/ops/attention/mod.rs; the same in plain FMAs: attention_general.cu.
 //
 // Ownership: a block of four warps has 64 rows of one head of one sequence (queries; keys in backward_dkv), a warp 16 of
-// them; the other side passes in tiles of 64 rows, two in flight. Grid (ceil(longest / 64), H, B), blocks past the end of
-// their sequence return. Scores and their gradients stay in registers: an accumulator of one product is the left operand of
+// them; the other side passes in tiles of 64 rows, two in flight. Blocks past the end of their sequence
+// return. Scores and their gradients stay in registers: an accumulator of one product is the left operand of
 // the next. Static shared memory (D = 64): forward 45 KiB, backward 37 KiB; rows are padded by 16 bytes against conflicts.
 // Preconditions: rows of qkv, out and dout 16-byte aligned (qkv_stride a multiple of 8); backward_dq before
 // backward_dkv, and before it attention_delta unless sum_delta.
@@ -356,20 +356,27 @@ DEVICE void backward_dkv(const bf16* qkv, const uint32_t* offsets, const bf16* d
   write<D>(row + 2 * s.width, 3 * s.width, below(s.length, my_key), dvalue, ones);
 }
 
-#define ATTENTION(D)                                                                                                \
-  extern "C" __global__ void __launch_bounds__(128) attention_##D##_forward_bf16(                                   \
-      const bf16* qkv, const uint32_t* offsets, bf16* out, float* lse, Attention a, Dropout dropout) {              \
-    forward<D>(qkv, offsets, out, lse, a, dropout);                                                                 \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_##D##_backward_dq_bf16(                               \
-      const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta, bf16* dqkv, \
-      Attention a, Dropout dropout) {                                                                               \
-    backward_dq<D>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                               \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_##D##_backward_dkv_bf16(                              \
-      const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta, bf16* dqkv, \
-      Attention a, Dropout dropout) {                                                                               \
-    backward_dkv<D>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                              \
+#define ATTENTION(D)                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, sequences), by(attention.head_size),                                                             \
+         grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS))                                     \
+  attention_forward_##D##_bf16(const bf16* qkv, const uint32_t* offsets, bf16* out, float* lse, Attention attention,    \
+                               Dropout dropout) {                                                                       \
+    forward<D>(qkv, offsets, out, lse, attention, dropout);                                                             \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, sequences), by(attention.head_size),                                                             \
+         grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS))                                     \
+  attention_backward_dq_##D##_bf16(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse,        \
+                                   float* delta, bf16* dqkv, Attention attention, Dropout dropout) {                    \
+    backward_dq<D>(qkv, offsets, dout, lse, delta, dqkv, attention, dropout);                                           \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, sequences), by(attention.head_size),                                                             \
+         grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS))                                     \
+  attention_backward_dkv_##D##_bf16(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse,       \
+                                    float* delta, bf16* dqkv, Attention attention, Dropout dropout) {                   \
+    backward_dkv<D>(qkv, offsets, dout, lse, delta, dqkv, attention, dropout);                                          \
   }
 ATTENTION(32)
 ATTENTION(64)

@@ -3,15 +3,17 @@
 #include "primitives.cuh"
 
 // Arguments of every kernel. qkv [T, 3C] (query | key | value, C = H D) with qkv_stride elements between rows; out, dout
-// [rows, C]; lse, delta [H, rows] f32; rows = T, or B if first_only (each sequence's first row asks alone).
+// [rows, C]; lse, delta [H, rows] f32; rows = T, or B if first_only (the first row of each sequence is its only query).
 struct Attention {
-  uint64_t qkv_stride;
-  uint32_t heads;
-  uint32_t head_size;
-  uint32_t rows;
-  uint32_t first_only;
-  float softmax_scale;
-  uint32_t sum_delta;  // backward_dq sums delta_i = sum_j P_ij dP_ij itself and writes it; else attention_delta has: O_i . dO_i
+  uint64_t qkv_stride;   // elements between rows of qkv
+  uint32_t heads;        // H
+  uint32_t head_size;    // D
+  uint32_t rows;         // of the output: T, or B if first_only
+  uint32_t first_only;   // 1 if only the first row of each sequence is a query, else 0
+  float softmax_scale;   // what scores are multiplied by
+  // 1: backward_dq sums delta_i = sum_j P_ij dP_ij itself and writes it, as the CPU does, at 4 D FLOPs a pair. 0: it reads
+  // O_i . dO_i from attention_delta, which in bf16 leaves the keys' bias a gradient of rounding errors.
+  uint32_t sum_delta;
 };
 
 // One head of one sequence: blockIdx.y and blockIdx.z.

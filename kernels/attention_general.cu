@@ -1,15 +1,15 @@
 // Attention for any head size up to 128, f32 or bf16, in plain FMAs: the readable version of attention.cu, and the one that
 // runs for f32. Formulas, shapes and options: crates/tensor/src/ops/attention/mod.rs.
 //
-// Ownership: a block of 128 threads has 32 rows (queries; keys in backward_dkv) of one head of one sequence, grid
-// (ceil(longest / 32), H, B). Thread (r, s) = (threadIdx / 4, threadIdx % 4) has row r and of the other side's 32 rows, and
+// Ownership: a block of 128 threads has 32 rows (queries; keys in backward_dkv) of one head of one sequence.
+// Thread (r, s) = (threadIdx / 4, threadIdx % 4) has row r and of the other side's 32 rows, and
 // of the D channels, every fourth from s on; the four threads of a row are neighbours in a warp.
-// Shared memory (dynamic): forward (96 (D + 1) + 32 * 33) floats, backward (128 (D + 1) + 2 * 32 * 33 + 64) floats.
+// Shared memory is dynamic: tiles of 32 x (D + 1) and 32 x 33 floats.
 // FLOPs: 4 D a pair forward, 14 D backward (scores are computed in both backward kernels: no atomics on dQ), 4 D more with
 // sum_delta. backward_dq runs before backward_dkv.
 #include "attention.cuh"
 
-constexpr uint32_t TILE = 32, THREADS = 128, LD = TILE + 1, MAX_PER_THREAD = 32;
+constexpr uint32_t TILE = 32, THREADS = 128, LD = TILE + 1, MAX_PER_THREAD = 32, MAX_HEAD_SIZE = 4 * MAX_PER_THREAD;
 
 // 32 rows of D channels from row `first` on, as f32; zeros from row `end` on.
 template <typename T>
@@ -97,9 +97,9 @@ DEVICE void forward(const T* qkv, const uint32_t* offsets, T* out, float* lse, c
   if (strand == 0) lse[static_cast<uint64_t>(s.head) * a.rows + row] = max + logf(sum);
 }
 
-// delta[h, i] = O_i . dO_i. A warp has a (row, head): block 128, grid ceil(rows H / 4).
+// delta[h, i] = O_i . dO_i. A warp has a (row, head).
 template <typename T> DEVICE void delta(const T* out, const T* dout, float* delta, const Attention& a) {
-  const uint64_t item = static_cast<uint64_t>(blockIdx.x) * (blockDim.x / WARP) + warp_index();
+  const uint64_t item = static_cast<uint64_t>(blockIdx.x) * (THREADS / WARP) + warp_index();
   if (item >= static_cast<uint64_t>(a.rows) * a.heads) return;
   const uint64_t row = item / a.heads, head = item % a.heads, at = (row * a.heads + head) * a.head_size;
   float sum = 0;
@@ -186,7 +186,7 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
 }
 
 // Probabilities before dropout of chosen heads, f32: for sequence b [chosen, queries, length] from starts[b] on. A block
-// of 128 has a query: grid (longest or 1, chosen heads, B).
+// has a query; longest is 1 if first_only.
 template <typename T>
 DEVICE void probabilities(const T* qkv, const uint32_t* offsets, const float* lse, const uint32_t* chosen,
                           const uint64_t* starts, float* out, const Attention& a) {
@@ -197,36 +197,45 @@ DEVICE void probabilities(const T* qkv, const uint32_t* offsets, const float* ls
   const T* keys = qkv + s.begin * a.qkv_stride + s.width + head * a.head_size;
   const float shift = lse[static_cast<uint64_t>(head) * a.rows + s.out_row + query];
   out += starts[s.sequence] + (static_cast<uint64_t>(blockIdx.y) * s.queries + query) * s.length;
-  for (uint32_t k = threadIdx.x; k < s.length; k += blockDim.x) {
+  for (uint32_t k = threadIdx.x; k < s.length; k += THREADS) {
     float sum = 0;
     for (uint32_t d = 0; d < a.head_size; d++) sum = fmaf(to_float(q[d]), to_float(keys[k * a.qkv_stride + d]), sum);
     out[k] = expf(sum * a.softmax_scale - shift);
   }
 }
 
-#define ATTENTION(T, suffix)                                                                                        \
-  extern "C" __global__ void __launch_bounds__(128) attention_general_forward_##suffix(                             \
-      const T* qkv, const uint32_t* offsets, T* out, float* lse, Attention a, Dropout dropout) {                    \
-    forward(qkv, offsets, out, lse, a, dropout);                                                                    \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_delta_##suffix(                                       \
-      const T* out, const T* dout, float* result, Attention a) {                                                    \
-    delta(out, dout, result, a);                                                                                    \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128, 4) attention_general_backward_dq_##suffix(                         \
-      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, float* delta, T* dqkv,          \
-      Attention a, Dropout dropout) {                                                                               \
-    backward<false>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                              \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128, 4) attention_general_backward_dkv_##suffix(                        \
-      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, float* delta, T* dqkv,          \
-      Attention a, Dropout dropout) {                                                                               \
-    backward<true>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                               \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_probabilities_##suffix(                               \
-      const T* qkv, const uint32_t* offsets, const float* lse, const uint32_t* chosen, const uint64_t* starts,      \
-      float* out, Attention a) {                                                                                    \
-    probabilities(qkv, offsets, lse, chosen, starts, out, a);                                                       \
+#define ATTENTION(T, suffix)                                                                                            \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, sequences), grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS),           \
+         shared(4 * (3 * TILE * (attention.head_size + 1) + TILE * LD)))                                                \
+  attention_general_forward_##suffix(const T* qkv, const uint32_t* offsets, T* out, float* lse, Attention attention,    \
+                                     Dropout dropout) {                                                                 \
+    forward(qkv, offsets, out, lse, attention, dropout);                                                                \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(grid(ceil_div(attention.rows * attention.heads, THREADS / WARP)), block(THREADS))                              \
+  attention_delta_##suffix(const T* out, const T* dout, float* result, Attention attention) {                           \
+    delta(out, dout, result, attention);                                                                                \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
+  LAUNCH(with(longest, sequences), grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS),           \
+         shared(4 * (4 * TILE * (attention.head_size + 1) + 2 * TILE * LD + 2 * TILE)))                                 \
+  attention_general_backward_dq_##suffix(const T* qkv, const uint32_t* offsets, const T* dout, const float* lse,        \
+                                         float* delta, T* dqkv, Attention attention, Dropout dropout) {                 \
+    backward<false>(qkv, offsets, dout, lse, delta, dqkv, attention, dropout);                                          \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
+  LAUNCH(with(longest, sequences), grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS),           \
+         shared(4 * (4 * TILE * (attention.head_size + 1) + 2 * TILE * LD + 2 * TILE)))                                 \
+  attention_general_backward_dkv_##suffix(const T* qkv, const uint32_t* offsets, const T* dout, const float* lse,       \
+                                          float* delta, T* dqkv, Attention attention, Dropout dropout) {                \
+    backward<true>(qkv, offsets, dout, lse, delta, dqkv, attention, dropout);                                           \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, chosen_count, sequences), grid(longest, chosen_count, sequences), block(THREADS))                \
+  attention_probabilities_##suffix(const T* qkv, const uint32_t* offsets, const float* lse, const uint32_t* chosen,     \
+                                   const uint64_t* starts, float* out, Attention attention) {                           \
+    probabilities(qkv, offsets, lse, chosen, starts, out, attention);                                                   \
   }
 ATTENTION(float, f32)
 ATTENTION(bf16, bf16)
