@@ -19,12 +19,12 @@ struct Attention {
 // One head of one sequence: blockIdx.y and blockIdx.z.
 struct Span {
   uint32_t sequence, head;
-  uint32_t begin;     // first row in qkv
-  uint32_t length;    // keys
-  uint32_t queries;   // rows of the output
-  uint32_t asking;    // of these, the ones with a query (an empty sequence has none, but a row under first_only)
-  uint32_t out_row;   // first row in out
-  uint32_t width;     // C
+  uint32_t begin;      // first row in qkv
+  uint32_t length;     // keys
+  uint32_t queries;    // query rows: all, or the first one under first_only
+  uint32_t out_begin;  // first row in out
+  uint32_t out_rows;   // rows in out: the query rows; under first_only always one, also of an empty sequence
+  uint32_t width;      // C
 };
 DEVICE Span span_of(const Attention& a, const uint32_t* offsets) {
   Span s;
@@ -32,9 +32,9 @@ DEVICE Span span_of(const Attention& a, const uint32_t* offsets) {
   s.head = blockIdx.y;
   s.begin = offsets[s.sequence];
   s.length = offsets[s.sequence + 1] - s.begin;
-  s.queries = a.first_only ? 1 : s.length;
-  s.asking = min(s.queries, s.length);
-  s.out_row = a.first_only ? s.sequence : s.begin;
+  s.out_rows = a.first_only ? 1 : s.length;
+  s.queries = min(s.out_rows, s.length);
+  s.out_begin = a.first_only ? s.sequence : s.begin;
   s.width = a.heads * a.head_size;
   return s;
 }

@@ -55,10 +55,10 @@ DEVICE void forward(const T* qkv, const uint32_t* offsets, T* out, float* lse, c
   extern __shared__ float shared[];
   const Span s = span_of(a, offsets);
   const uint32_t first = blockIdx.x * TILE, size = a.head_size, r = threadIdx.x / 4, strand = threadIdx.x % 4;
-  if (first >= s.queries) return;
+  if (first >= s.out_rows) return;
   float *query = shared, *key = query + TILE * (size + 1), *value = key + TILE * (size + 1), *score = value + TILE * (size + 1);
   const T* base = qkv + s.begin * a.qkv_stride + s.head * size;
-  load_tile(query, base, a.qkv_stride, first, s.asking, size);
+  load_tile(query, base, a.qkv_stride, first, s.queries, size);
   float max = -INFINITY, sum = 0, acc[MAX_PER_THREAD] = {};
   for (uint32_t start = 0; start < s.length; start += TILE) {
     __syncthreads();
@@ -91,8 +91,8 @@ DEVICE void forward(const T* qkv, const uint32_t* offsets, T* out, float* lse, c
     __syncwarp();
   }
   sum = row_sum(sum);
-  if (first + r >= s.queries) return;
-  const uint64_t row = s.out_row + first + r;
+  if (first + r >= s.out_rows) return;
+  const uint64_t row = s.out_begin + first + r;
   write(out + row * s.width + s.head * size, acc, sum > 0 ? keep_scale(dropout) / sum : 0.0f, size);
   if (strand == 0) lse[static_cast<uint64_t>(s.head) * a.rows + row] = max + logf(sum);
 }
@@ -120,15 +120,15 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
   float *query = shared, *key = query + tile, *value = key + tile, *dz = value + tile;
   float *p_kept = dz + tile, *ds = p_kept + TILE * LD, *row_lse = ds + TILE * LD, *row_delta = row_lse + TILE;
   const T* base = qkv + s.begin * a.qkv_stride + s.head * size;
-  const T* dbase = dout + static_cast<uint64_t>(s.out_row) * s.width + s.head * size;
-  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_row;
+  const T* dbase = dout + static_cast<uint64_t>(s.out_begin) * s.width + s.head * size;
+  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_begin;
   const auto load_queries = [&](uint32_t start) {
-    load_tile(query, base, a.qkv_stride, start, s.asking, size);
-    load_tile(dz, dbase, s.width, start, s.asking, size);
+    load_tile(query, base, a.qkv_stride, start, s.queries, size);
+    load_tile(dz, dbase, s.width, start, s.queries, size);
     if (threadIdx.x < TILE) {
-      const bool asks = start + threadIdx.x < s.asking;
-      row_lse[threadIdx.x] = asks ? lse[statistic + start + threadIdx.x] : INFINITY;  // probabilities of 0
-      row_delta[threadIdx.x] = asks && (DKV || !a.sum_delta) ? delta[statistic + start + threadIdx.x] : 0.0f;
+      const bool is_query = start + threadIdx.x < s.queries;
+      row_lse[threadIdx.x] = is_query ? lse[statistic + start + threadIdx.x] : INFINITY;  // probabilities of 0
+      row_delta[threadIdx.x] = is_query && (DKV || !a.sum_delta) ? delta[statistic + start + threadIdx.x] : 0.0f;
     }
   };
   const auto load_keys = [&](uint32_t start) {
@@ -138,7 +138,7 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
   if (DKV) load_keys(mine); else load_queries(mine);
   float first_acc[MAX_PER_THREAD] = {}, second_acc[MAX_PER_THREAD] = {};
   const float scale = keep_scale(dropout);
-  const uint32_t end = DKV ? s.asking : s.length;
+  const uint32_t end = DKV ? s.queries : s.length;
   float delta_sum = 0;
   // A pass before the pass, if delta is to be summed here.
   for (uint32_t pass = !DKV && a.sum_delta ? 0 : 1; pass < 2; pass++)
@@ -165,7 +165,7 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
       if (start + TILE >= end) {
         const float sum = row_sum(delta_sum);
         if (strand == 0) row_delta[r] = sum;
-        if (strand == 0 && mine + r < s.asking) delta[statistic + mine + r] = sum;
+        if (strand == 0 && mine + r < s.queries) delta[statistic + mine + r] = sum;
         __syncwarp();
       }
       continue;
@@ -192,11 +192,11 @@ DEVICE void probabilities(const T* qkv, const uint32_t* offsets, const float* ls
                           const uint64_t* starts, float* out, const Attention& a) {
   const Span s = span_of(a, offsets);
   const uint32_t query = blockIdx.x, head = chosen[blockIdx.y];
-  if (query >= s.asking) return;
+  if (query >= s.queries) return;
   const T* q = qkv + (s.begin + query) * a.qkv_stride + head * a.head_size;
   const T* keys = qkv + s.begin * a.qkv_stride + s.width + head * a.head_size;
-  const float shift = lse[static_cast<uint64_t>(head) * a.rows + s.out_row + query];
-  out += starts[s.sequence] + (static_cast<uint64_t>(blockIdx.y) * s.queries + query) * s.length;
+  const float shift = lse[static_cast<uint64_t>(head) * a.rows + s.out_begin + query];
+  out += starts[s.sequence] + (static_cast<uint64_t>(blockIdx.y) * s.out_rows + query) * s.length;
   for (uint32_t k = threadIdx.x; k < s.length; k += THREADS) {
     float sum = 0;
     for (uint32_t d = 0; d < a.head_size; d++) sum = fmaf(to_float(q[d]), to_float(keys[k * a.qkv_stride + d]), sum);

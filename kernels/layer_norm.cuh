@@ -5,7 +5,7 @@
 // Rows of a block of the backward kernels; each block writes one partial sum of dweight and dbias.
 constexpr uint32_t BACKWARD_ROWS = 32;
 
-// With x_hat = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - x_hat mean(g x_hat)), handed to
+// With x_hat = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - x_hat mean(g x_hat)); calls
 // `emit(channel, dx)`. Adds dy x_hat and dy to this warp's sums in shared memory, where a lane has its own channels.
 template <typename T, typename Emit>
 DEVICE void layer_norm_backward_row(const T* dy, const T* x, const float* weight, Statistics s, uint32_t width,

@@ -145,7 +145,7 @@ constexpr float LN_2 = 0.6931471805599453f;
 
 DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
-// Copies 16 bytes from global to shared memory behind the thread's back; zeros after the first `bytes`, which alone are read.
+// Copies 16 bytes from global to shared memory asynchronously: `bytes` of them, then zeros; only those are read.
 DEVICE void copy_async(uint32_t shared, const void* global, uint32_t bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
 }
@@ -272,7 +272,7 @@ DEVICE Statistics row_statistics(uint32_t width, float eps, float (&held)[HELD][
   return {mean, 1.0f / sqrtf(warp_sum(squares) / width + eps)};
 }
 
-// y = (x - mean) * rstd * weight + bias, handed to `emit(channel, y)`.
+// y = (x - mean) * rstd * weight + bias; calls `emit(channel, y)`.
 template <typename Again, typename Emit>
 DEVICE void normalize_row(uint32_t width, Statistics s, const float* weight, const float* bias, float (&held)[HELD][VECTOR],
                           Again again, Emit emit) {

@@ -393,7 +393,7 @@ fn kernel(mut tokens: &[Token]) -> Result<(Kernel, &[Token]), String> {
         match tokens {
             [Token::Code(code), rest @ ..] if code == "void" => tokens = rest,
             [Token::Code(code), rest @ ..] if code == "__launch_bounds__" => {
-                (_, tokens) = parenthesised(rest)?
+                (_, tokens) = parenthesised(rest)?;
             }
             [Token::Code(code), rest @ ..] if code == "LAUNCH" => {
                 let (inside, after) = parenthesised(rest)?;

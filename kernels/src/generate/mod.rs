@@ -58,7 +58,16 @@ pub fn hash(path: &Path) -> io::Result<String> {
         next += 1;
     }
     hasher.update(OPTIONS.join(" "));
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(hasher))
+}
+
+/// SHA-256 of a text.
+pub fn hash_of_text(text: &str) -> String {
+    hex(Sha256::new().chain_update(text))
+}
+
+fn hex(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// gzip without a time or a name: the same text gives the same bytes.

@@ -29,8 +29,10 @@ pub struct Row {
 /// A module's part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
-    /// Of its sources.
-    pub sha256: String,
+    /// SHA-256 of its sources and the compiler's options.
+    pub sources: String,
+    /// SHA-256 of the PTX.
+    pub ptx: String,
     /// Bytes of PTX.
     pub bytes: usize,
     /// The kernels by name.
@@ -41,15 +43,16 @@ pub struct Part {
 pub type Summary = BTreeMap<String, Part>;
 
 const HEADER: &str = "\
-# Made by the `ptx` tool. Of each module: bytes of PTX and the SHA-256 of its sources; of each kernel: instructions in the PTX,
-# and what ptxas says of registers a thread, bytes of static shared memory a block, and bytes of spills.
+# Made by the `ptx` tool. Of each module: bytes of PTX, and SHA-256 of its sources and of the PTX; of each kernel: instructions
+# in the PTX, and what ptxas says of registers a thread, bytes of static shared memory a block, and bytes of spills.
 ";
 
 /// The file's text.
 pub fn write(summary: &Summary) -> String {
     let mut out = String::from(HEADER);
     for (module, part) in summary {
-        write!(out, "\n{module}: {} bytes, sha256 {}\n", part.bytes, part.sha256).unwrap_or_default();
+        write!(out, "\n{module}: {} bytes\n  sources {}\n  ptx     {}\n", part.bytes, part.sources, part.ptx)
+            .unwrap_or_default();
         write!(out, "  {:<46}{:>12}", "kernel", "instructions").unwrap_or_default();
         for device in DEVICES {
             write!(out, "{device:>8}: {:>9} {:>6} {:>6}", "registers", "shared", "spills")
@@ -74,31 +77,29 @@ pub fn read(text: &str) -> Summary {
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match &words[..] {
-            [name, bytes, "bytes,", "sha256", sha256] => {
+            [name, bytes, "bytes"] => {
                 let name = name.trim_end_matches(':').to_owned();
-                let part = Part {
-                    sha256: (*sha256).to_owned(),
-                    bytes: bytes.parse().unwrap_or_default(),
-                    rows: BTreeMap::new(),
-                };
+                let part = Part { bytes: bytes.parse().unwrap_or_default(), ..Part::default() };
                 summary.insert(name.clone(), part);
                 module = Some(name);
             }
-            [kernel, numbers @ ..] if numbers.len() == 7 => {
-                let numbers: Vec<u32> = numbers.iter().filter_map(|number| number.parse().ok()).collect();
-                let (&[instructions, a, b, c, d, e, f], Some(part)) =
-                    (&numbers[..], module.as_ref().and_then(|name| summary.get_mut(name)))
-                else {
-                    continue;
-                };
+            [what, rest @ ..] => {
+                let Some(part) = module.as_ref().and_then(|name| summary.get_mut(name)) else { continue };
+                match (*what, rest) {
+                    ("sources", [hash]) => part.sources = (*hash).to_owned(),
+                    ("ptx", [hash]) => part.ptx = (*hash).to_owned(),
+                    _ => {}
+                }
+                let numbers: Vec<u32> = rest.iter().filter_map(|number| number.parse().ok()).collect();
+                let &[instructions, a, b, c, d, e, f] = &numbers[..] else { continue };
                 let resources = [[a, b, c], [d, e, f]].map(|[registers, shared, spills]| Resources {
                     registers,
                     shared,
                     spills,
                 });
-                part.rows.insert((*kernel).to_owned(), Row { instructions, resources });
+                part.rows.insert((*what).to_owned(), Row { instructions, resources });
             }
-            _ => {}
+            [] => {}
         }
     }
     summary

@@ -107,18 +107,18 @@ fn probabilities(problem: &Problem, chosen: &[usize], lse: &Tensor) -> Result<Ve
     }
     let context = context_for(problem.op, problem.qkv)?;
     let first_only = problem.queries == Queries::First;
-    let asked = |len: usize| if first_only { len.min(1) } else { len };
+    let queries_of = |len: usize| if first_only { len.min(1) } else { len };
     let mut starts = Vec::new();
     let mut total = 0;
     for range in problem.offsets.ranges() {
         starts.push(total as u64);
-        total += chosen.len() * asked(range.len()) * range.len();
+        total += chosen.len() * queries_of(range.len()) * range.len();
     }
     let mut all = Tensor::empty(&[total], DType::F32, problem.qkv.device())?;
     let heads: Vec<u32> = chosen.iter().map(|&head| head as u32).collect();
     let offsets = problem.offsets.on_device(&context)?;
     context.launch(AttentionProbabilities {
-        longest: asked(problem.offsets.longest()),
+        longest: queries_of(problem.offsets.longest()),
         chosen_count: chosen.len(),
         sequences: problem.offsets.sequences(),
         qkv: problem.qkv,
@@ -131,7 +131,7 @@ fn probabilities(problem: &Problem, chosen: &[usize], lse: &Tensor) -> Result<Ve
     })?;
     let sequences = problem.offsets.ranges().zip(starts);
     let pieces = sequences.map(|(range, start)| {
-        let dims = [chosen.len(), asked(range.len()), range.len()];
+        let dims = [chosen.len(), queries_of(range.len()), range.len()];
         all.narrow(0, start as usize, dims.iter().product())?.reshape(&dims)
     });
     pieces.collect()

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vitrine_kernels::generate::summary::{self, DEVICES, Part, Resources, Row, Summary};
-use vitrine_kernels::generate::{hash, packed, packed_path, rust, sources, stem, unpacked};
+use vitrine_kernels::generate::{hash, hash_of_text, packed, packed_path, rust, sources, stem, unpacked};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -51,9 +51,14 @@ fn run() -> Outcome<()> {
     for path in sources(folder)? {
         let name = stem(&path);
         let compiled = nvrtc.compile(&path, "compute_80")?;
-        let sha256 = hash(&path)?;
-        let ptx = format!("// sha256 {sha256}\n{}", relative(&compiled.ptx));
-        after.insert(name.to_owned(), Part { sha256, bytes: ptx.len(), rows: rows(&nvrtc, &path, &ptx)? });
+        let ptx = relative(&compiled.ptx);
+        let part = Part {
+            sources: hash(&path)?,
+            ptx: hash_of_text(&ptx),
+            bytes: ptx.len(),
+            rows: rows(&nvrtc, &path, &ptx)?,
+        };
+        after.insert(name.to_owned(), part);
         output.packed(&packed_path(folder, name), &ptx)?;
         packed_names.push(format!("{name}.ptx.gz"));
     }
