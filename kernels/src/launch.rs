@@ -195,3 +195,219 @@ pub(crate) fn ceil_div(a: usize, b: usize) -> usize {
 pub(crate) fn min(a: usize, b: usize) -> usize {
     a.min(b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::AttentionForward;
+    use crate::attention_general::AttentionGeneralBackwardDq;
+    use crate::dropout_add_layer_norm::DropoutAddLayerNormBackward;
+    use crate::elementwise::Add;
+    use crate::gemm::{BackwardShape, GemmBackward};
+    use crate::rows::{Piece, SegmentSum};
+    use crate::softmax::SoftmaxForward;
+    use crate::{Attention, Dropout};
+    use std::cell::RefCell;
+
+    /// A tensor at an address.
+    struct At(u64, Option<Real>);
+
+    /// `E`s at an address.
+    struct Table<E>(u64, PhantomData<E>);
+
+    impl Pointer for At {
+        fn address(&self) -> u64 {
+            self.0
+        }
+    }
+
+    impl Reals for At {
+        fn real(&self) -> Option<Real> {
+            self.1
+        }
+    }
+
+    impl<E> Pointer for Table<E> {
+        fn address(&self) -> u64 {
+            self.0
+        }
+    }
+
+    /// Remembers the last launch: entry point, grid, and the first bytes of its arguments.
+    #[derive(Default)]
+    struct Recorder(RefCell<Option<(&'static str, Grid, Vec<u64>)>>);
+
+    impl Launcher for Recorder {
+        type Tensor = At;
+        type Array<E> = Table<E>;
+        type Error = Mismatch;
+
+        fn run(&self, launch: &Launch<'_>) -> Result<(), Mismatch> {
+            // SAFETY: the test asks for arguments only of `SegmentSum`, all of which but the last have eight bytes.
+            let read = |argument: &Argument<'_>| unsafe { argument.0.cast::<u64>().read_unaligned() };
+            let wide = launch.entry().starts_with("segment_sum");
+            let arguments = if wide { launch.arguments[..5].iter().map(read).collect() } else { Vec::new() };
+            *self.0.borrow_mut() = Some((launch.entry(), launch.grid(), arguments));
+            Ok(())
+        }
+
+        fn mismatch(&self, mismatch: Mismatch) -> Mismatch {
+            mismatch
+        }
+    }
+
+    impl Recorder {
+        fn last(&self) -> (&'static str, Grid) {
+            let (entry, grid, _) = self.0.take().expect("a launch");
+            (entry, grid)
+        }
+    }
+
+    const F32: Option<Real> = Some(Real::F32);
+    const BF16: Option<Real> = Some(Real::Bf16);
+
+    fn table<E>(address: u64) -> Table<E> {
+        Table(address, PhantomData)
+    }
+
+    #[test]
+    fn arguments_are_in_the_order_of_the_kernel() {
+        let recorder = Recorder::default();
+        let (index, pieces) = (table::<u32>(30), table::<Piece>(40));
+        let launch = |index| {
+            let (x, mut y) = (At(10, BF16), At(50, F32));
+            let sum = SegmentSum {
+                y: &mut y,
+                piece_count: 7,
+                width: 1025,
+                index,
+                pieces: &pieces,
+                x: &x,
+                x_stride: 20,
+            };
+            recorder.launch(sum).unwrap();
+            recorder.0.take().unwrap()
+        };
+        let (entry, grid, arguments) = launch(Some(&index));
+        assert_eq!((entry, grid.blocks, grid.threads), ("segment_sum_bf16", [7, 2, 1], 128));
+        assert_eq!(arguments, [10, 20, 30, 40, 50]);
+        assert_eq!(launch(None).2, [10, 20, 0, 40, 50]);
+    }
+
+    #[test]
+    fn the_variant_follows_from_the_tensors() {
+        let recorder = Recorder::default();
+        let add = |a, b, y| recorder.launch(Add { a: &At(0, a), b: &At(0, b), y: &mut At(0, y), n: 2049 });
+        add(BF16, BF16, BF16).unwrap();
+        assert_eq!(recorder.last(), ("add_bf16", Grid { blocks: [2, 1, 1], threads: 256, shared: 0 }));
+        add(F32, F32, F32).unwrap();
+        assert_eq!(recorder.last().0, "add_f32");
+        let mismatch = |given: &str| Err(Mismatch { kernel: "add", given: given.into() });
+        assert_eq!(add(F32, BF16, F32), mismatch("a: f32, b: bf16, y: f32"));
+        assert_eq!(add(F32, F32, None), mismatch("a: f32, b: f32, y: neither f32 nor bf16"));
+        // What is absent fits any; then the first variant runs.
+        let backward = |dx: Option<Real>| {
+            let (operand, mut of_x) = (At(0, BF16), dx.map(|dx| At(0, Some(dx))));
+            let shape = BackwardShape { n: 300, k: 200, weight_blocks: 5, ..BackwardShape::default() };
+            let (dy, weight, x) = (&operand, &operand, &operand);
+            let dx = of_x.as_mut();
+            recorder
+                .launch(GemmBackward {
+                    dx_blocks: 3,
+                    dy,
+                    weight,
+                    x,
+                    so_far: None,
+                    dx,
+                    dweight: None,
+                    dbias: None,
+                    shape,
+                })
+                .unwrap();
+            recorder.last()
+        };
+        let (entry, grid) = backward(None);
+        assert_eq!((entry, grid.blocks), ("gemm_backward_bf16", [2, 8, 1]));
+        assert_eq!(backward(Some(Real::F32)).0, "gemm_backward_bf16_f32");
+    }
+
+    #[test]
+    fn the_number_follows_from_the_arguments() {
+        let recorder = Recorder::default();
+        let forward = |head_size| {
+            let attention = Attention { heads: 12, head_size, ..Attention::default() };
+            recorder.launch(AttentionForward {
+                longest: 130,
+                sequences: 4,
+                qkv: &At(0, BF16),
+                offsets: &table(0),
+                out: &mut At(0, BF16),
+                lse: &mut At(0, F32),
+                attention,
+                dropout: Dropout::default(),
+            })
+        };
+        forward(64).unwrap();
+        assert_eq!(
+            recorder.last(),
+            ("attention_forward_64_bf16", Grid { blocks: [3, 12, 4], threads: 128, shared: 0 })
+        );
+        forward(32).unwrap();
+        assert_eq!(recorder.last().0, "attention_forward_32_bf16");
+        let mismatch = forward(48).unwrap_err();
+        assert_eq!(
+            (mismatch.kernel, &mismatch.given[..]),
+            ("attention_forward", "qkv: bf16, out: bf16, lse: f32, 48")
+        );
+    }
+
+    #[test]
+    fn threads_and_shared_memory_follow_from_the_arguments() {
+        let recorder = Recorder::default();
+        for (width, threads) in [(1, 32), (33, 64), (1000, 256)] {
+            let (x, mut y) = (At(0, F32), At(0, F32));
+            let softmax = SoftmaxForward { rows: 9, x: &x, x_stride: 0, y: &mut y, width, logarithm: 0 };
+            recorder.launch(softmax).unwrap();
+            let grid = Grid { blocks: [9, 1, 1], threads, shared: 0 };
+            assert_eq!(recorder.last(), ("softmax_forward_f32", grid));
+        }
+        let (real, half, offsets) = (At(0, F32), At(0, BF16), table(0));
+        let (mut dresidual, mut dx, mut partials) = (At(0, F32), At(0, BF16), At(0, F32));
+        let backward = DropoutAddLayerNormBackward {
+            warps: 3,
+            dy: &real,
+            sum: &real,
+            weight: &real,
+            mean: &real,
+            rstd: &real,
+            offsets: &offsets,
+            dresidual: &mut dresidual,
+            dx: Some(&mut dx),
+            partials: &mut partials,
+            rows: 65,
+            width: 768,
+            sequences: 1,
+            dropout: Dropout::default(),
+        };
+        recorder.launch(backward).unwrap();
+        let grid = Grid { blocks: [3, 1, 1], threads: 96, shared: 3 * 2 * 768 * 4 };
+        assert_eq!(recorder.last(), ("dropout_add_layer_norm_backward_bf16_f32", grid));
+        let (mut delta, mut dqkv) = (At(0, F32), At(0, BF16));
+        let attention = Attention { heads: 2, head_size: 128, ..Attention::default() };
+        let backward = AttentionGeneralBackwardDq {
+            longest: 33,
+            sequences: 1,
+            qkv: &half,
+            offsets: &offsets,
+            dout: &half,
+            lse: &real,
+            delta: &mut delta,
+            dqkv: &mut dqkv,
+            attention,
+            dropout: Dropout::default(),
+        };
+        recorder.launch(backward).unwrap();
+        let grid = Grid { blocks: [2, 2, 1], threads: 128, shared: 4 * (128 * 129 + 2176) };
+        assert_eq!(recorder.last(), ("attention_general_backward_dq_bf16", grid));
+    }
+}

@@ -99,39 +99,69 @@ fn number(base: &str) -> Option<(usize, &'static str)> {
     })
 }
 
-fn structure_of(out: &mut String, source: &str, structure: &Structure) -> Result<(), String> {
-    let Structure { name, doc, fields } = structure;
+/// Bytes of a structure.
+///
+/// # Errors
+/// Fields that are not numbers or pointers; padding, which a copy to the device would read although nothing wrote it.
+pub fn size(structure: &Structure) -> Result<usize, String> {
     let (mut size, mut alignment) = (0usize, 1);
-    let mut body = String::new();
-    for (field, doc) in fields {
-        let (bytes, rust) = match field.form {
-            // An address.
-            Form::Input { .. } | Form::Output { .. } => (8, "u64"),
-            _ => number(&field.base).ok_or_else(|| format!("{name}: what is {}?", field.base))?,
-        };
-        let (len, rust) = match field.form {
-            Form::Array(len) => (len, format!("[{rust}; {len}]")),
-            _ => (1, rust.to_owned()),
-        };
+    for (field, _) in &structure.fields {
+        let (bytes, _) = field_type(structure, field)?;
         if !size.is_multiple_of(bytes) {
-            return Err(format!("{name}: padding before {}; write it", field.name));
+            return Err(format!("{}: padding before {}; write it", structure.name, field.name));
         }
+        let len = if let Form::Array(len) = field.form { len } else { 1 };
         (size, alignment) = (size + bytes * len, alignment.max(bytes));
-        let doc =
-            if doc.is_empty() { format!("`{}`.", declaration(field)) } else { sentence(&doc.join(" ")) };
-        writeln!(body, "    /// {doc}\n    pub {}: {rust},", field.name).unwrap_or_default();
     }
     if !size.is_multiple_of(alignment) {
-        return Err(format!("{name}: padding at its end; write it"));
+        return Err(format!("{}: padding at its end; write it", structure.name));
     }
+    Ok(size)
+}
+
+/// Bytes of an element, and the Rust type.
+fn field_type(structure: &Structure, field: &Parameter) -> Result<(usize, String), String> {
+    let of_number =
+        || number(&field.base).ok_or_else(|| format!("{}: what is {}?", structure.name, field.base));
+    Ok(match field.form {
+        // An address.
+        Form::Input { .. } | Form::Output { .. } => (8, "u64".into()),
+        Form::Value => of_number().map(|(bytes, rust)| (bytes, rust.to_owned()))?,
+        Form::Array(len) => of_number().map(|(bytes, rust)| (bytes, format!("[{rust}; {len}]")))?,
+    })
+}
+
+fn structure_of(out: &mut String, source: &str, structure: &Structure) -> Result<(), String> {
+    let Structure { name, doc, fields } = structure;
+    let size = size(structure)?;
     let doc = if doc.is_empty() { String::new() } else { format!(" {}", sentence(&doc.join(" "))) };
     write!(
         out,
         "\n/// `struct {name}` of `{source}`.{doc}\n#[repr(C)]\n#[derive(Clone, Copy, Debug, Default, PartialEq)]\n\
-         pub struct {name} {{\n{body}}}\nconst _: () = assert!(size_of::<{name}>() == {size});\n"
+         pub struct {name} {{\n"
     )
     .unwrap_or_default();
+    for (field, doc) in fields {
+        let doc =
+            if doc.is_empty() { format!("`{}`.", declaration(field)) } else { sentence(&doc.join(" ")) };
+        let (_, rust) = field_type(structure, field)?;
+        writeln!(out, "    /// {doc}\n    pub {}: {rust},", field.name).unwrap_or_default();
+    }
+    writeln!(out, "}}\nconst _: () = assert!(size_of::<{name}>() == {size});").unwrap_or_default();
     Ok(())
+}
+
+/// Bytes of each structure that a file or its headers declare.
+///
+/// # Errors
+/// As [`files`].
+pub fn sizes(path: &Path) -> Result<BTreeMap<String, usize>, String> {
+    let file = cuda::read(path)?;
+    let mut headers = BTreeMap::new();
+    read_headers(path.parent().unwrap_or(Path::new("")), &file, &mut headers)?;
+    let structures = headers.values().chain([&file]).flat_map(|file| &file.structures);
+    // Others than kernels take may have anything in them.
+    Ok(structures.filter_map(|structure| Some((structure.name.clone(), size(structure).ok()?))).collect())
 }
 
 /// With a capital and a full stop, and nothing that rustdoc would take for a link or HTML.

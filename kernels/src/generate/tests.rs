@@ -81,6 +81,7 @@ fn the_summary_is_what_the_ptx_says() {
 fn signatures_are_what_the_ptx_says() {
     for path in sources(folder()).unwrap() {
         let (module, file) = (module_of(&path), cuda::read(&path).unwrap());
+        let sizes = rust::sizes(&path).unwrap();
         let mut entries = summary::entries(&module.ptx().unwrap());
         assert!(file.kernels.iter().map(|kernel| &kernel.name[..]).eq(module.entries.iter().copied()));
         for kernel in &file.kernels {
@@ -92,14 +93,7 @@ fn signatures_are_what_the_ptx_says() {
                 .map(|parameter| match (parameter.form, &parameter.base[..]) {
                     (Form::Value, "uint32_t") => PtxParameter::Number(".u32".into()),
                     (Form::Value, "float") => PtxParameter::Number(".f32".into()),
-                    (Form::Value, "Dropout") => PtxParameter::Bytes(size_of::<crate::Dropout>()),
-                    (Form::Value, "Attention") => PtxParameter::Bytes(size_of::<crate::Attention>()),
-                    (Form::Value, "Gemm") => PtxParameter::Bytes(size_of::<crate::gemm_simt::Gemm>()),
-                    (Form::Value, "Shape") => PtxParameter::Bytes(size_of::<crate::gemm::Shape>()),
-                    (Form::Value, "BackwardShape") => {
-                        PtxParameter::Bytes(size_of::<crate::gemm::BackwardShape>())
-                    }
-                    (Form::Value, "View") => PtxParameter::Bytes(size_of::<crate::elementwise::View>()),
+                    (Form::Value, base) if sizes.contains_key(base) => PtxParameter::Bytes(sizes[base]),
                     // Addresses and 64-bit integers look alike in PTX.
                     _ => PtxParameter::Number(".u64".into()),
                 })
