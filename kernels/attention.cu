@@ -6,9 +6,10 @@
 // return. Scores and their gradients stay in registers: an accumulator of one product is the left operand of
 // the next. Static shared memory (D = 64): forward 45 KiB, backward 37 KiB; rows are padded by 16 bytes against conflicts.
 // Preconditions: rows of qkv, out and dout 16-byte aligned (qkv_stride a multiple of 8); backward_dq before
-// backward_dkv, and before it attention_delta unless sum_delta.
-// FLOPs: 4 D a pair forward; 14 D backward, 4 D more than with atomics on dQ, which would not be deterministic;
-// sum_delta adds another 4 D.
+// backward_dkv.
+// backward_dq sums delta_i = sum_j P_ij dP_ij in a pass of its own, as the CPU does, and leaves it to backward_dkv. O_i . dO_i is
+// the same number and costs no pass, but in bf16 it leaves the keys' bias a gradient of rounding errors.
+// FLOPs: 4 D a pair forward; 18 D backward: 4 D more than with atomics on dQ, which would not be deterministic, and 4 D for delta.
 #include "attention.cuh"
 
 constexpr uint32_t TILE = 64, THREADS = 128, NT = TILE / 8;
@@ -229,7 +230,7 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
   for (uint32_t half = 0; half < 2; half++) {
     const uint32_t row = my_query + g + half * 8;
     shift[half] = row < s.queries ? lse[statistic + row] * LOG2_E : INFINITY;  // probabilities of 0
-    row_delta[half] = row < s.queries && !a.sum_delta ? delta[statistic + row] : 0.0f;
+    row_delta[half] = 0.0f;
   }
   const auto fill = [&](uint32_t start, uint32_t stage) {
     key[stage].fill(base + s.width + start * a.qkv_stride, a.qkv_stride, below(s.length, start));
@@ -238,8 +239,9 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
   };
   const float scale = a.softmax_scale * LOG2_E, keep = keep_scale(dropout);
   float acc[D / 8][4] = {}, delta_sum[2] = {};
-  // A pass before the pass, if delta is to be summed here.
-  for (uint32_t pass = a.sum_delta ? 0 : 1; pass < 2; pass++) {
+  // The first pass sums delta.
+#pragma unroll 1
+  for (uint32_t pass = 0; pass < 2; pass++) {
   fill(0, 0);
   for (uint32_t start = 0, stage = 0; start < s.length; start += TILE, stage ^= 1) {
     if (start + TILE < s.length) {

@@ -11,9 +11,7 @@ struct Attention {
   uint32_t rows;         // of the output: T, or B if first_only
   uint32_t first_only;   // 1 if only the first row of each sequence is a query, else 0
   float softmax_scale;   // what scores are multiplied by
-  // 1: backward_dq sums delta_i = sum_j P_ij dP_ij itself and writes it, as the CPU does, at 4 D FLOPs a pair. 0: it reads
-  // O_i . dO_i from attention_delta, which in bf16 leaves the keys' bias a gradient of rounding errors.
-  uint32_t sum_delta;
+  uint32_t reserved;     // padding that is written
 };
 
 // One head of one sequence: blockIdx.y and blockIdx.z.

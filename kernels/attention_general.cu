@@ -5,8 +5,8 @@
 // Thread (r, s) = (threadIdx / 4, threadIdx % 4) has row r and of the other side's 32 rows, and
 // of the D channels, every fourth from s on; the four threads of a row are neighbours in a warp.
 // Shared memory is dynamic: tiles of 32 x (D + 1) and 32 x 33 floats.
-// FLOPs: 4 D a pair forward, 14 D backward (scores are computed in both backward kernels: no atomics on dQ), 4 D more with
-// sum_delta. backward_dq runs before backward_dkv.
+// FLOPs: 4 D a pair forward, 18 D backward (scores are computed in both backward kernels: no atomics on dQ; delta as in
+// attention.cu). backward_dq runs before backward_dkv.
 #include "attention.cuh"
 
 constexpr uint32_t TILE = 32, THREADS = 128, LD = TILE + 1, MAX_PER_THREAD = 32, MAX_HEAD_SIZE = 4 * MAX_PER_THREAD;
@@ -97,17 +97,6 @@ DEVICE void forward(const T* qkv, const uint32_t* offsets, T* out, float* lse, c
   if (strand == 0) lse[static_cast<uint64_t>(s.head) * a.rows + row] = max + logf(sum);
 }
 
-// delta[h, i] = O_i . dO_i. A warp has a (row, head).
-template <typename T> DEVICE void delta(const T* out, const T* dout, float* delta, const Attention& a) {
-  const uint64_t item = static_cast<uint64_t>(blockIdx.x) * (THREADS / WARP) + warp_index();
-  if (item >= static_cast<uint64_t>(a.rows) * a.heads) return;
-  const uint64_t row = item / a.heads, head = item % a.heads, at = (row * a.heads + head) * a.head_size;
-  float sum = 0;
-  for (uint32_t d = lane_index(); d < a.head_size; d += WARP) sum = fmaf(to_float(out[at + d]), to_float(dout[at + d]), sum);
-  sum = warp_sum(sum);
-  if (lane_index() == 0) delta[head * a.rows + row] = sum;
-}
-
 // Both gradients of the scores' sides: with DKV the block has keys and loops over queries, else the reverse.
 template <bool DKV, typename T>
 DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, float* delta, T* dqkv,
@@ -128,7 +117,7 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
     if (threadIdx.x < TILE) {
       const bool is_query = start + threadIdx.x < s.queries;
       row_lse[threadIdx.x] = is_query ? lse[statistic + start + threadIdx.x] : INFINITY;  // probabilities of 0
-      row_delta[threadIdx.x] = is_query && (DKV || !a.sum_delta) ? delta[statistic + start + threadIdx.x] : 0.0f;
+      row_delta[threadIdx.x] = DKV && is_query ? delta[statistic + start + threadIdx.x] : 0.0f;
     }
   };
   const auto load_keys = [&](uint32_t start) {
@@ -140,8 +129,9 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
   const float scale = keep_scale(dropout);
   const uint32_t end = DKV ? s.queries : s.length;
   float delta_sum = 0;
-  // A pass before the pass, if delta is to be summed here.
-  for (uint32_t pass = !DKV && a.sum_delta ? 0 : 1; pass < 2; pass++)
+  // The first pass of backward_dq sums delta.
+#pragma unroll 1
+  for (uint32_t pass = DKV ? 1 : 0; pass < 2; pass++)
   for (uint32_t start = 0; start < end; start += TILE) {
     __syncthreads();
     if (DKV) load_queries(start); else load_keys(start);
@@ -211,11 +201,6 @@ DEVICE void probabilities(const T* qkv, const uint32_t* offsets, const float* ls
   attention_general_forward_##suffix(const T* qkv, const uint32_t* offsets, T* out, float* lse, Attention attention,    \
                                      Dropout dropout) {                                                                 \
     forward(qkv, offsets, out, lse, attention, dropout);                                                                \
-  }                                                                                                                     \
-  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
-  LAUNCH(grid(ceil_div(attention.rows * attention.heads, THREADS / WARP)), block(THREADS))                              \
-  attention_delta_##suffix(const T* out, const T* dout, float* result, Attention attention) {                           \
-    delta(out, dout, result, attention);                                                                                \
   }                                                                                                                     \
   extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
   LAUNCH(with(longest, sequences), grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS),           \

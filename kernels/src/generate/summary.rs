@@ -135,9 +135,8 @@ pub fn changes(before: &Summary, after: &Summary) -> String {
     if out.is_empty() {
         return out;
     }
-    let mut head = format!("{:<48}{:>14}", "", "");
-    DEVICES.iter().for_each(|device| write!(head, "{device:>14}{:>28}", "").unwrap_or_default());
-    write!(head, "\n  {:<46}{:>14}", "kernel", "instructions").unwrap_or_default();
+    let mut head =
+        format!("{:<62}{:>14}{:>42}\n  {:<46}{:>14}", "", DEVICES[0], DEVICES[1], "kernel", "instructions");
     for title in ["registers", "shared", "spills"].iter().cycle().take(6) {
         write!(head, "{title:>14}").unwrap_or_default();
     }

@@ -4,7 +4,7 @@ use super::cuda::{self, Form};
 use super::summary::{self, PtxParameter};
 use super::{hash, hash_of_text, rust, sources, stem};
 use crate::{MODULES, Module};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,18 +19,10 @@ fn module_of(path: &Path) -> &'static Module {
     found.unwrap_or_else(|| panic!("no launches of {}: {AGAIN}", path.display()))
 }
 
-/// The names of generated files that are not what the sources in a folder give.
-fn stale_launches(folder: &Path) -> Vec<String> {
-    let generated = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/generated");
-    let mut held = BTreeMap::new();
-    for entry in fs::read_dir(generated).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        held.insert(name, fs::read_to_string(path).unwrap());
-    }
-    let expected = rust::files(folder).unwrap();
-    let names: std::collections::BTreeSet<&String> = held.keys().chain(expected.keys()).collect();
-    names.into_iter().filter(|name| held.get(*name) != expected.get(*name)).cloned().collect()
+/// The names of files that differ.
+fn differing(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Vec<String> {
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    names.into_iter().filter(|name| a.get(*name) != b.get(*name)).cloned().collect()
 }
 
 #[test]
@@ -49,7 +41,13 @@ fn ptx_is_not_stale() {
 
 #[test]
 fn launches_are_not_stale() {
-    let stale = stale_launches(folder());
+    let mut held = BTreeMap::new();
+    for entry in fs::read_dir(folder().join("src/generated")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        held.insert(name, fs::read_to_string(path).unwrap());
+    }
+    let stale = differing(&held, &rust::files(folder()).unwrap());
     assert!(stale.is_empty(), "not what the .cu files give: {stale:?}; {AGAIN}");
 }
 
@@ -148,9 +146,11 @@ fn a_change_of_a_kernel_makes_its_launch_stale() {
         ("gemm.cu", "uint32_t m, n, k;\n", "uint32_t n, m, k;\n", "gemm"),
         ("reduce.cu", "float* NULLABLE z", "float* z", "reduce"),
     ];
+    let ours = rust::files(folder()).unwrap();
     for (file, from, to, module) in changes {
         let copy = changed(file, from, to);
-        assert_eq!(stale_launches(copy.path()), [format!("{module}.rs")], "{from}");
+        let stale = differing(&ours, &rust::files(copy.path()).unwrap());
+        assert_eq!(stale, [format!("{module}.rs")], "{from}");
         let paths = [folder(), copy.path()].map(|folder| folder.join(file.replace(".cuh", ".cu")));
         let [before, after] = paths.map(|path| hash(&path).unwrap());
         assert_ne!(before, after, "{from}");

@@ -9,9 +9,10 @@
 //! return. Scores and their gradients stay in registers: an accumulator of one product is the left operand of
 //! the next. Static shared memory (D = 64): forward 45 KiB, backward 37 KiB; rows are padded by 16 bytes against conflicts.
 //! Preconditions: rows of qkv, out and dout 16-byte aligned (qkv_stride a multiple of 8); backward_dq before
-//! backward_dkv, and before it attention_delta unless sum_delta.
-//! FLOPs: 4 D a pair forward; 14 D backward, 4 D more than with atomics on dQ, which would not be deterministic;
-//! sum_delta adds another 4 D.
+//! backward_dkv.
+//! backward_dq sums delta_i = sum_j P_ij dP_ij in a pass of its own, as the CPU does, and leaves it to backward_dkv. O_i . dO_i is
+//! the same number and costs no pass, but in bf16 it leaves the keys' bias a gradient of rounding errors.
+//! FLOPs: 4 D a pair forward; 18 D backward: 4 D more than with atomics on dQ, which would not be deterministic, and 4 D for delta.
 //! ```
 
 #![allow(unused_imports)]

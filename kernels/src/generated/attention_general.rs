@@ -8,8 +8,8 @@
 //! Thread (r, s) = (threadIdx / 4, threadIdx % 4) has row r and of the other side's 32 rows, and
 //! of the D channels, every fourth from s on; the four threads of a row are neighbours in a warp.
 //! Shared memory is dynamic: tiles of 32 x (D + 1) and 32 x 33 floats.
-//! FLOPs: 4 D a pair forward, 14 D backward (scores are computed in both backward kernels: no atomics on dQ), 4 D more with
-//! sum_delta. backward_dq runs before backward_dkv.
+//! FLOPs: 4 D a pair forward, 18 D backward (scores are computed in both backward kernels: no atomics on dQ; delta as in
+//! attention.cu). backward_dq runs before backward_dkv.
 //! ```
 
 #![allow(unused_imports)]
@@ -23,12 +23,10 @@ pub static MODULE: Module = Module {
     name: "attention_general",
     entries: &[
         "attention_general_forward_f32",
-        "attention_delta_f32",
         "attention_general_backward_dq_f32",
         "attention_general_backward_dkv_f32",
         "attention_probabilities_f32",
         "attention_general_forward_bf16",
-        "attention_delta_bf16",
         "attention_general_backward_dq_bf16",
         "attention_general_backward_dkv_bf16",
         "attention_probabilities_bf16",
@@ -93,46 +91,6 @@ impl<L: Launcher> Kernel<L> for AttentionGeneralForward<'_, L> {
             Argument::new(&lse),
             Argument::new(&self.attention),
             Argument::new(&self.dropout),
-        ];
-        launcher.run(&Launch::new(&MODULE, entry, grid, &arguments))
-    }
-}
-
-/// `attention_delta_f32`, `attention_delta_bf16`: grid `(ceil_div(attention.rows * attention.heads, THREADS / WARP))`, block `THREADS`.
-pub struct AttentionDelta<'a, L: Launcher> {
-    /// `const float*`, `const bf16*`.
-    pub out: &'a L::Tensor,
-    /// `const float*`, `const bf16*`.
-    pub dout: &'a L::Tensor,
-    /// `float*`.
-    pub result: &'a mut L::Tensor,
-    /// `Attention`.
-    pub attention: Attention,
-}
-
-impl<L: Launcher> Kernel<L> for AttentionDelta<'_, L> {
-    fn launch(&self, launcher: &L) -> Result<(), L::Error> {
-        const VARIANTS: &[Variant] = &[
-            Variant { entry: "attention_delta_f32", number: 0, reals: &[F32, F32, F32] },
-            Variant { entry: "attention_delta_bf16", number: 0, reals: &[Bf16, Bf16, F32] },
-        ];
-        let given: Given<'_, L, 3> = [
-            ("out", Some(self.out)),
-            ("dout", Some(self.dout)),
-            ("result", Some(&*self.result)),
-        ];
-        let entry = choose(launcher, "attention_delta", VARIANTS, 0, &given)?;
-        let [out, dout, result] = given.map(|(_, tensor)| address(tensor));
-        let grid = Grid {
-            blocks: [ceil_div(self.attention.rows as usize * self.attention.heads as usize, THREADS as usize / WARP as usize), 1, 1],
-            threads: THREADS as usize,
-            shared: 0,
-        };
-        let arguments = [
-            Argument::new(&out),
-            Argument::new(&dout),
-            Argument::new(&result),
-            Argument::new(&self.attention),
         ];
         launcher.run(&Launch::new(&MODULE, entry, grid, &arguments))
     }

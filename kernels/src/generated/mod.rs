@@ -55,8 +55,8 @@ pub struct Attention {
     pub first_only: u32,
     /// What scores are multiplied by.
     pub softmax_scale: f32,
-    /// 1: backward_dq sums delta_i = sum_j P_ij dP_ij itself and writes it, as the CPU does, at 4 D FLOPs a pair. 0: it reads O_i . dO_i from attention_delta, which in bf16 leaves the keys' bias a gradient of rounding errors.
-    pub sum_delta: u32,
+    /// Padding that is written.
+    pub reserved: u32,
 }
 const _: () = assert!(size_of::<Attention>() == 32);
 

@@ -6,7 +6,7 @@ use crate::numbers::{Float, assert_close, numbers, wide};
 use half::bf16;
 use vitrine_kernels::attention::{AttentionBackwardDkv, AttentionBackwardDq, AttentionForward};
 use vitrine_kernels::attention_general::{
-    AttentionDelta, AttentionGeneralBackwardDkv, AttentionGeneralBackwardDq, AttentionGeneralForward,
+    AttentionGeneralBackwardDkv, AttentionGeneralBackwardDq, AttentionGeneralForward,
 };
 use vitrine_kernels::{Attention, Dropout, Real};
 
@@ -59,16 +59,9 @@ fn attention_reference(qkv: &[f64], dout: &[f64], a: &Attention, offsets: &[u32]
 }
 
 /// Which kernels: tensor cores or plain FMAs.
-fn attention_case<T: Float>(
-    fast: bool,
-    size: usize,
-    lengths: &[usize],
-    first_only: bool,
-    p: f64,
-    sum_delta: bool,
-) {
+fn attention_case<T: Float>(fast: bool, size: usize, lengths: &[usize], first_only: bool, p: f64) {
     let gpu = Gpu::open();
-    let what = format!("{:?} D {size} {lengths:?} first {first_only} p {p} sum {sum_delta}", T::REAL);
+    let what = format!("{:?} D {size} {lengths:?} first {first_only} p {p}", T::REAL);
     let heads = 2;
     let mut offsets = vec![0u32];
     lengths.iter().for_each(|len| offsets.push(offsets[offsets.len() - 1] + *len as u32));
@@ -85,7 +78,7 @@ fn attention_case<T: Float>(
         rows: rows as u32,
         first_only: u32::from(first_only),
         softmax_scale: 1.0 / (size as f32).sqrt(),
-        sum_delta: u32::from(sum_delta),
+        reserved: 0,
     };
     let d = settings(p);
     let expected = attention_reference(&wide(&qkv), &wide(&dout), &a, &offsets, &d);
@@ -113,9 +106,6 @@ fn attention_case<T: Float>(
     for (i, (got, expected)) in gpu.get::<f32>(lse).iter().zip(&expected.lse).enumerate() {
         let same = f64::from(*got) == *expected; // empty: -inf
         assert!(same || (f64::from(*got) - expected).abs() < 1e-4, "{what}: lse[{i}]: {got} for {expected}");
-    }
-    if !sum_delta {
-        gpu.launch(AttentionDelta { out: &out, dout: &pdout, result: &mut delta, attention: a });
     }
     launch!(AttentionBackwardDq or AttentionGeneralBackwardDq {
         longest,
@@ -145,20 +135,20 @@ fn attention_case<T: Float>(
 }
 #[test]
 fn attention_general_f32() {
-    attention_case::<f32>(false, 5, &[0, 1, 33, 7], false, 0.0, false);
-    attention_case::<f32>(false, 64, &[40, 0, 3], false, 0.3, true);
-    attention_case::<f32>(false, 128, &[35], false, 0.1, false);
-    attention_case::<f32>(false, 16, &[40, 0, 3], true, 0.2, true);
+    attention_case::<f32>(false, 5, &[0, 1, 33, 7], false, 0.0);
+    attention_case::<f32>(false, 64, &[40, 0, 3], false, 0.3);
+    attention_case::<f32>(false, 128, &[35], false, 0.1);
+    attention_case::<f32>(false, 16, &[40, 0, 3], true, 0.2);
 }
 #[test]
 fn attention_general_bf16() {
-    attention_case::<bf16>(false, 24, &[0, 1, 33, 7], false, 0.2, true);
+    attention_case::<bf16>(false, 24, &[0, 1, 33, 7], false, 0.2);
 }
 #[test]
 fn attention_on_tensor_cores() {
-    for (p, sum_delta) in [(0.0, false), (0.3, true)] {
-        attention_case::<bf16>(true, 32, &[0, 1, 65, 7], false, p, sum_delta);
-        attention_case::<bf16>(true, 64, &[64, 0, 130], false, p, sum_delta);
-        attention_case::<bf16>(true, 64, &[70, 0, 3], true, p, sum_delta);
+    for p in [0.0, 0.3] {
+        attention_case::<bf16>(true, 32, &[0, 1, 65, 7], false, p);
+        attention_case::<bf16>(true, 64, &[64, 0, 130], false, p);
+        attention_case::<bf16>(true, 64, &[70, 0, 3], true, p);
     }
 }

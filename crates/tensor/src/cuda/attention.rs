@@ -51,7 +51,7 @@ impl Problem<'_> {
             rows: self.rows() as u32,
             first_only: u32::from(self.queries == Queries::First),
             softmax_scale: self.softmax_scale as f32,
-            sum_delta: 1,
+            reserved: 0,
         })
     }
 
