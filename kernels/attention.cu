@@ -2,13 +2,14 @@
 // Formulas, shapes and options: crates/tensor/src/ops/attention/mod.rs; the same in plain FMAs: attention_general.cu.
 //
 // Ownership: a block of four warps has 64 rows of one head of one sequence (queries; keys in backward_dkv), a warp 16 of
-// them; the other side passes in tiles of 64 rows, two in flight. Grid (ceil(longest / 64), H, B), blocks past the end of
-// their sequence return. Scores and their gradients stay in registers: an accumulator of one product is the left operand of
+// them; the other side passes in tiles of 64 rows, two in flight. Blocks past the end of their sequence
+// return. Scores and their gradients stay in registers: an accumulator of one product is the left operand of
 // the next. Static shared memory (D = 64): forward 45 KiB, backward 37 KiB; rows are padded by 16 bytes against conflicts.
 // Preconditions: rows of qkv, out and dout 16-byte aligned (qkv_stride a multiple of 8); backward_dq before
-// backward_dkv, and before it attention_delta unless sum_delta.
-// FLOPs: 4 D a pair forward; 14 D backward, 4 D more than with atomics on dQ, which would not be deterministic;
-// sum_delta adds another 4 D.
+// backward_dkv.
+// backward_dq sums delta_i = sum_j P_ij dP_ij in a pass of its own, as the CPU does, and leaves it to backward_dkv. O_i . dO_i is
+// the same number and costs no pass, but in bf16 it leaves the keys' bias a gradient of rounding errors.
+// FLOPs: 4 D a pair forward; 18 D backward: 4 D more than with atomics on dQ, which would not be deterministic, and 4 D for delta.
 #include "attention.cuh"
 
 constexpr uint32_t TILE = 64, THREADS = 128, NT = TILE / 8;
@@ -129,7 +130,7 @@ DEVICE void forward(const bf16* qkv, const uint32_t* offsets, bf16* out, float* 
   __shared__ __align__(16) Tile<D> query, key[2], value[2];
   const Span s = span_of(a, offsets);
   const uint32_t first = blockIdx.x * TILE, lane = lane_index(), g = lane / 4, t = lane % 4;
-  if (first >= s.queries) return;
+  if (first >= s.out_rows) return;
   const bf16* base = qkv + s.begin * a.qkv_stride + s.head * D;
   const auto fill = [&](uint32_t start, uint32_t stage) {
     key[stage].fill(base + s.width + start * a.qkv_stride, a.qkv_stride, below(s.length, start));
@@ -141,7 +142,7 @@ DEVICE void forward(const bf16* qkv, const uint32_t* offsets, bf16* out, float* 
   float acc[D / 8][4] = {}, max[2] = {-INFINITY, -INFINITY}, sum[2] = {};
   uint32_t q[D / 16][4];
   if (s.length) {
-    query.fill(base + first * a.qkv_stride, a.qkv_stride, below(s.asking, first));
+    query.fill(base + first * a.qkv_stride, a.qkv_stride, below(s.queries, first));
     fill(0, 0);
   }
   for (uint32_t start = 0, stage = 0; start < s.length; start += TILE, stage ^= 1) {
@@ -195,14 +196,14 @@ DEVICE void forward(const bf16* qkv, const uint32_t* offsets, bf16* out, float* 
     sum[half] += __shfl_xor_sync(ALL_LANES, sum[half], 2);
     inverse[half] = sum[half] > 0 ? keep_scale(dropout) / sum[half] : 0.0f;
     const uint32_t row = my_query + g + half * 8;
-    if (t == 0 && row < s.queries)
-      lse[static_cast<uint64_t>(s.head) * a.rows + s.out_row + row] = max[half] * LN_2 + logf(sum[half]);
+    if (t == 0 && row < s.out_rows)
+      lse[static_cast<uint64_t>(s.head) * a.rows + s.out_begin + row] = max[half] * LN_2 + logf(sum[half]);
   }
-  const uint64_t row = s.out_row + my_query;
-  write<D>(out + row * s.width + s.head * D, s.width, below(s.queries, my_query), acc, inverse);
+  const uint64_t row = s.out_begin + my_query;
+  write<D>(out + row * s.width + s.head * D, s.width, below(s.out_rows, my_query), acc, inverse);
 }
 
-// A block has 64 queries and passes over the keys. Rows that do not ask get zeros.
+// A block has 64 queries and passes over the keys. Rows that are no query get zeros.
 template <uint32_t D>
 DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta,
                         bf16* dqkv, const Attention& a, const Dropout& dropout) {
@@ -211,11 +212,11 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
   const uint32_t first = blockIdx.x * TILE, lane = lane_index(), g = lane / 4, t = lane % 4;
   if (first >= s.length) return;
   const bf16* base = qkv + s.begin * a.qkv_stride + s.head * D;
-  const bf16* dbase = dout + static_cast<uint64_t>(s.out_row) * s.width + s.head * D;
+  const bf16* dbase = dout + static_cast<uint64_t>(s.out_begin) * s.width + s.head * D;
   const uint32_t my_query = first + warp_index() * 16;
   // The block's own rows pass through the second stage, before it is needed.
-  key[1].fill(base + first * a.qkv_stride, a.qkv_stride, below(s.asking, first));
-  value[1].fill(dbase + static_cast<uint64_t>(first) * s.width, s.width, below(s.asking, first));
+  key[1].fill(base + first * a.qkv_stride, a.qkv_stride, below(s.queries, first));
+  value[1].fill(dbase + static_cast<uint64_t>(first) * s.width, s.width, below(s.queries, first));
   copy_commit();
   copy_wait<0>();
   __syncthreads();
@@ -223,13 +224,13 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
   key[1].left(q);
   value[1].left(dz);
   __syncthreads();
-  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_row;
+  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_begin;
   float shift[2], row_delta[2];
 #pragma unroll
   for (uint32_t half = 0; half < 2; half++) {
     const uint32_t row = my_query + g + half * 8;
-    shift[half] = row < s.asking ? lse[statistic + row] * LOG2_E : INFINITY;  // probabilities of 0
-    row_delta[half] = row < s.asking && !a.sum_delta ? delta[statistic + row] : 0.0f;
+    shift[half] = row < s.queries ? lse[statistic + row] * LOG2_E : INFINITY;  // probabilities of 0
+    row_delta[half] = 0.0f;
   }
   const auto fill = [&](uint32_t start, uint32_t stage) {
     key[stage].fill(base + s.width + start * a.qkv_stride, a.qkv_stride, below(s.length, start));
@@ -238,8 +239,9 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
   };
   const float scale = a.softmax_scale * LOG2_E, keep = keep_scale(dropout);
   float acc[D / 8][4] = {}, delta_sum[2] = {};
-  // A pass before the pass, if delta is to be summed here.
-  for (uint32_t pass = a.sum_delta ? 0 : 1; pass < 2; pass++) {
+  // The first pass sums delta.
+#pragma unroll 1
+  for (uint32_t pass = 0; pass < 2; pass++) {
   fill(0, 0);
   for (uint32_t start = 0, stage = 0; start < s.length; start += TILE, stage ^= 1) {
     if (start + TILE < s.length) {
@@ -276,7 +278,7 @@ DEVICE void backward_dq(const bf16* qkv, const uint32_t* offsets, const bf16* do
       delta_sum[half] += __shfl_xor_sync(ALL_LANES, delta_sum[half], 1);
       row_delta[half] = delta_sum[half] + __shfl_xor_sync(ALL_LANES, delta_sum[half], 2);
       const uint32_t row = my_query + g + half * 8;
-      if (t == 0 && row < s.asking) delta[statistic + row] = row_delta[half];
+      if (t == 0 && row < s.queries) delta[statistic + row] = row_delta[half];
     }
   }
   const float scales[2] = {a.softmax_scale, a.softmax_scale};
@@ -295,7 +297,7 @@ DEVICE void backward_dkv(const bf16* qkv, const uint32_t* offsets, const bf16* d
   const uint32_t first = blockIdx.x * TILE, t = lane_index() % 4, g = lane_index() / 4;
   if (first >= s.length) return;
   const bf16* base = qkv + s.begin * a.qkv_stride + s.head * D;
-  const bf16* dbase = dout + static_cast<uint64_t>(s.out_row) * s.width + s.head * D;
+  const bf16* dbase = dout + static_cast<uint64_t>(s.out_begin) * s.width + s.head * D;
   const uint32_t my_key = first + warp_index() * 16;
   query[1].fill(base + s.width + first * a.qkv_stride, a.qkv_stride, below(s.length, first));
   dz[1].fill(base + 2 * s.width + first * a.qkv_stride, a.qkv_stride, below(s.length, first));
@@ -306,22 +308,22 @@ DEVICE void backward_dkv(const bf16* qkv, const uint32_t* offsets, const bf16* d
   query[1].left(key);
   dz[1].left(value);
   __syncthreads();
-  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_row;
+  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_begin;
   const auto fill = [&](uint32_t start, uint32_t stage) {
-    query[stage].fill(base + start * a.qkv_stride, a.qkv_stride, below(s.asking, start));
-    dz[stage].fill(dbase + static_cast<uint64_t>(start) * s.width, s.width, below(s.asking, start));
+    query[stage].fill(base + start * a.qkv_stride, a.qkv_stride, below(s.queries, start));
+    dz[stage].fill(dbase + static_cast<uint64_t>(start) * s.width, s.width, below(s.queries, start));
     copy_commit();
     if (threadIdx.x < TILE) {
-      const bool asks = start + threadIdx.x < s.asking;
-      row_shift[stage][threadIdx.x] = asks ? lse[statistic + start + threadIdx.x] * LOG2_E : INFINITY;
-      row_delta[stage][threadIdx.x] = asks ? delta[statistic + start + threadIdx.x] : 0.0f;
+      const bool is_query = start + threadIdx.x < s.queries;
+      row_shift[stage][threadIdx.x] = is_query ? lse[statistic + start + threadIdx.x] * LOG2_E : INFINITY;
+      row_delta[stage][threadIdx.x] = is_query ? delta[statistic + start + threadIdx.x] : 0.0f;
     }
   };
   const float scale = a.softmax_scale * LOG2_E, keep = keep_scale(dropout);
   float dkey[D / 8][4] = {}, dvalue[D / 8][4] = {};
   fill(0, 0);
-  for (uint32_t start = 0, stage = 0; start < s.asking; start += TILE, stage ^= 1) {
-    if (start + TILE < s.asking) {
+  for (uint32_t start = 0, stage = 0; start < s.queries; start += TILE, stage ^= 1) {
+    if (start + TILE < s.queries) {
       fill(start + TILE, stage ^ 1);
       copy_wait<1>();
     } else {
@@ -356,20 +358,27 @@ DEVICE void backward_dkv(const bf16* qkv, const uint32_t* offsets, const bf16* d
   write<D>(row + 2 * s.width, 3 * s.width, below(s.length, my_key), dvalue, ones);
 }
 
-#define ATTENTION(D)                                                                                                \
-  extern "C" __global__ void __launch_bounds__(128) attention_##D##_forward_bf16(                                   \
-      const bf16* qkv, const uint32_t* offsets, bf16* out, float* lse, Attention a, Dropout dropout) {              \
-    forward<D>(qkv, offsets, out, lse, a, dropout);                                                                 \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_##D##_backward_dq_bf16(                               \
-      const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta, bf16* dqkv, \
-      Attention a, Dropout dropout) {                                                                               \
-    backward_dq<D>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                               \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_##D##_backward_dkv_bf16(                              \
-      const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse, float* delta, bf16* dqkv, \
-      Attention a, Dropout dropout) {                                                                               \
-    backward_dkv<D>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                              \
+#define ATTENTION(D)                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, sequences), by(attention.head_size),                                                             \
+         grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS))                                     \
+  attention_forward_##D##_bf16(const bf16* qkv, const uint32_t* offsets, bf16* out, float* lse, Attention attention,    \
+                               Dropout dropout) {                                                                       \
+    forward<D>(qkv, offsets, out, lse, attention, dropout);                                                             \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, sequences), by(attention.head_size),                                                             \
+         grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS))                                     \
+  attention_backward_dq_##D##_bf16(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse,        \
+                                   float* delta, bf16* dqkv, Attention attention, Dropout dropout) {                    \
+    backward_dq<D>(qkv, offsets, dout, lse, delta, dqkv, attention, dropout);                                           \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, sequences), by(attention.head_size),                                                             \
+         grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS))                                     \
+  attention_backward_dkv_##D##_bf16(const bf16* qkv, const uint32_t* offsets, const bf16* dout, const float* lse,       \
+                                    float* delta, bf16* dqkv, Attention attention, Dropout dropout) {                   \
+    backward_dkv<D>(qkv, offsets, dout, lse, delta, dqkv, attention, dropout);                                          \
   }
 ATTENTION(32)
 ATTENTION(64)

@@ -3,26 +3,26 @@
 #include "primitives.cuh"
 
 // Arguments of every kernel. qkv [T, 3C] (query | key | value, C = H D) with qkv_stride elements between rows; out, dout
-// [rows, C]; lse, delta [H, rows] f32; rows = T, or B if first_only (each sequence's first row asks alone).
+// [rows, C]; lse, delta [H, rows] f32; rows = T, or B if first_only (the first row of each sequence is its only query).
 struct Attention {
-  uint64_t qkv_stride;
-  uint32_t heads;
-  uint32_t head_size;
-  uint32_t rows;
-  uint32_t first_only;
-  float softmax_scale;
-  uint32_t sum_delta;  // backward_dq sums delta_i = sum_j P_ij dP_ij itself and writes it; else attention_delta has: O_i . dO_i
+  uint64_t qkv_stride;   // elements between rows of qkv
+  uint32_t heads;        // H
+  uint32_t head_size;    // D
+  uint32_t rows;         // of the output: T, or B if first_only
+  uint32_t first_only;   // 1 if only the first row of each sequence is a query, else 0
+  float softmax_scale;   // what scores are multiplied by
+  uint32_t reserved;     // padding that is written
 };
 
 // One head of one sequence: blockIdx.y and blockIdx.z.
 struct Span {
   uint32_t sequence, head;
-  uint32_t begin;     // first row in qkv
-  uint32_t length;    // keys
-  uint32_t queries;   // rows of the output
-  uint32_t asking;    // of these, the ones with a query (an empty sequence has none, but a row under first_only)
-  uint32_t out_row;   // first row in out
-  uint32_t width;     // C
+  uint32_t begin;      // first row in qkv
+  uint32_t length;     // keys
+  uint32_t queries;    // query rows: all, or the first one under first_only
+  uint32_t out_begin;  // first row in out
+  uint32_t out_rows;   // rows in out: the query rows; under first_only always one, also of an empty sequence
+  uint32_t width;      // C
 };
 DEVICE Span span_of(const Attention& a, const uint32_t* offsets) {
   Span s;
@@ -30,9 +30,9 @@ DEVICE Span span_of(const Attention& a, const uint32_t* offsets) {
   s.head = blockIdx.y;
   s.begin = offsets[s.sequence];
   s.length = offsets[s.sequence + 1] - s.begin;
-  s.queries = a.first_only ? 1 : s.length;
-  s.asking = min(s.queries, s.length);
-  s.out_row = a.first_only ? s.sequence : s.begin;
+  s.out_rows = a.first_only ? 1 : s.length;
+  s.queries = min(s.out_rows, s.length);
+  s.out_begin = a.first_only ? s.sequence : s.begin;
   s.width = a.heads * a.head_size;
   return s;
 }

@@ -1,15 +1,15 @@
 // Attention for any head size up to 128, f32 or bf16, in plain FMAs: the readable version of attention.cu, and the one that
 // runs for f32. Formulas, shapes and options: crates/tensor/src/ops/attention/mod.rs.
 //
-// Ownership: a block of 128 threads has 32 rows (queries; keys in backward_dkv) of one head of one sequence, grid
-// (ceil(longest / 32), H, B). Thread (r, s) = (threadIdx / 4, threadIdx % 4) has row r and of the other side's 32 rows, and
+// Ownership: a block of 128 threads has 32 rows (queries; keys in backward_dkv) of one head of one sequence.
+// Thread (r, s) = (threadIdx / 4, threadIdx % 4) has row r and of the other side's 32 rows, and
 // of the D channels, every fourth from s on; the four threads of a row are neighbours in a warp.
-// Shared memory (dynamic): forward (96 (D + 1) + 32 * 33) floats, backward (128 (D + 1) + 2 * 32 * 33 + 64) floats.
-// FLOPs: 4 D a pair forward, 14 D backward (scores are computed in both backward kernels: no atomics on dQ), 4 D more with
-// sum_delta. backward_dq runs before backward_dkv.
+// Shared memory is dynamic: tiles of 32 x (D + 1) and 32 x 33 floats.
+// FLOPs: 4 D a pair forward, 18 D backward (scores are computed in both backward kernels: no atomics on dQ; delta as in
+// attention.cu). backward_dq runs before backward_dkv.
 #include "attention.cuh"
 
-constexpr uint32_t TILE = 32, THREADS = 128, LD = TILE + 1, MAX_PER_THREAD = 32;
+constexpr uint32_t TILE = 32, THREADS = 128, LD = TILE + 1, MAX_PER_THREAD = 32, MAX_HEAD_SIZE = 4 * MAX_PER_THREAD;
 
 // 32 rows of D channels from row `first` on, as f32; zeros from row `end` on.
 template <typename T>
@@ -55,10 +55,10 @@ DEVICE void forward(const T* qkv, const uint32_t* offsets, T* out, float* lse, c
   extern __shared__ float shared[];
   const Span s = span_of(a, offsets);
   const uint32_t first = blockIdx.x * TILE, size = a.head_size, r = threadIdx.x / 4, strand = threadIdx.x % 4;
-  if (first >= s.queries) return;
+  if (first >= s.out_rows) return;
   float *query = shared, *key = query + TILE * (size + 1), *value = key + TILE * (size + 1), *score = value + TILE * (size + 1);
   const T* base = qkv + s.begin * a.qkv_stride + s.head * size;
-  load_tile(query, base, a.qkv_stride, first, s.asking, size);
+  load_tile(query, base, a.qkv_stride, first, s.queries, size);
   float max = -INFINITY, sum = 0, acc[MAX_PER_THREAD] = {};
   for (uint32_t start = 0; start < s.length; start += TILE) {
     __syncthreads();
@@ -91,21 +91,10 @@ DEVICE void forward(const T* qkv, const uint32_t* offsets, T* out, float* lse, c
     __syncwarp();
   }
   sum = row_sum(sum);
-  if (first + r >= s.queries) return;
-  const uint64_t row = s.out_row + first + r;
+  if (first + r >= s.out_rows) return;
+  const uint64_t row = s.out_begin + first + r;
   write(out + row * s.width + s.head * size, acc, sum > 0 ? keep_scale(dropout) / sum : 0.0f, size);
   if (strand == 0) lse[static_cast<uint64_t>(s.head) * a.rows + row] = max + logf(sum);
-}
-
-// delta[h, i] = O_i . dO_i. A warp has a (row, head): block 128, grid ceil(rows H / 4).
-template <typename T> DEVICE void delta(const T* out, const T* dout, float* delta, const Attention& a) {
-  const uint64_t item = static_cast<uint64_t>(blockIdx.x) * (blockDim.x / WARP) + warp_index();
-  if (item >= static_cast<uint64_t>(a.rows) * a.heads) return;
-  const uint64_t row = item / a.heads, head = item % a.heads, at = (row * a.heads + head) * a.head_size;
-  float sum = 0;
-  for (uint32_t d = lane_index(); d < a.head_size; d += WARP) sum = fmaf(to_float(out[at + d]), to_float(dout[at + d]), sum);
-  sum = warp_sum(sum);
-  if (lane_index() == 0) delta[head * a.rows + row] = sum;
 }
 
 // Both gradients of the scores' sides: with DKV the block has keys and loops over queries, else the reverse.
@@ -120,15 +109,15 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
   float *query = shared, *key = query + tile, *value = key + tile, *dz = value + tile;
   float *p_kept = dz + tile, *ds = p_kept + TILE * LD, *row_lse = ds + TILE * LD, *row_delta = row_lse + TILE;
   const T* base = qkv + s.begin * a.qkv_stride + s.head * size;
-  const T* dbase = dout + static_cast<uint64_t>(s.out_row) * s.width + s.head * size;
-  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_row;
+  const T* dbase = dout + static_cast<uint64_t>(s.out_begin) * s.width + s.head * size;
+  const uint64_t statistic = static_cast<uint64_t>(s.head) * a.rows + s.out_begin;
   const auto load_queries = [&](uint32_t start) {
-    load_tile(query, base, a.qkv_stride, start, s.asking, size);
-    load_tile(dz, dbase, s.width, start, s.asking, size);
+    load_tile(query, base, a.qkv_stride, start, s.queries, size);
+    load_tile(dz, dbase, s.width, start, s.queries, size);
     if (threadIdx.x < TILE) {
-      const bool asks = start + threadIdx.x < s.asking;
-      row_lse[threadIdx.x] = asks ? lse[statistic + start + threadIdx.x] : INFINITY;  // probabilities of 0
-      row_delta[threadIdx.x] = asks && (DKV || !a.sum_delta) ? delta[statistic + start + threadIdx.x] : 0.0f;
+      const bool is_query = start + threadIdx.x < s.queries;
+      row_lse[threadIdx.x] = is_query ? lse[statistic + start + threadIdx.x] : INFINITY;  // probabilities of 0
+      row_delta[threadIdx.x] = DKV && is_query ? delta[statistic + start + threadIdx.x] : 0.0f;
     }
   };
   const auto load_keys = [&](uint32_t start) {
@@ -138,10 +127,11 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
   if (DKV) load_keys(mine); else load_queries(mine);
   float first_acc[MAX_PER_THREAD] = {}, second_acc[MAX_PER_THREAD] = {};
   const float scale = keep_scale(dropout);
-  const uint32_t end = DKV ? s.asking : s.length;
+  const uint32_t end = DKV ? s.queries : s.length;
   float delta_sum = 0;
-  // A pass before the pass, if delta is to be summed here.
-  for (uint32_t pass = !DKV && a.sum_delta ? 0 : 1; pass < 2; pass++)
+  // The first pass of backward_dq sums delta.
+#pragma unroll 1
+  for (uint32_t pass = DKV ? 1 : 0; pass < 2; pass++)
   for (uint32_t start = 0; start < end; start += TILE) {
     __syncthreads();
     if (DKV) load_queries(start); else load_keys(start);
@@ -165,7 +155,7 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
       if (start + TILE >= end) {
         const float sum = row_sum(delta_sum);
         if (strand == 0) row_delta[r] = sum;
-        if (strand == 0 && mine + r < s.asking) delta[statistic + mine + r] = sum;
+        if (strand == 0 && mine + r < s.queries) delta[statistic + mine + r] = sum;
         __syncwarp();
       }
       continue;
@@ -186,47 +176,51 @@ DEVICE void backward(const T* qkv, const uint32_t* offsets, const T* dout, const
 }
 
 // Probabilities before dropout of chosen heads, f32: for sequence b [chosen, queries, length] from starts[b] on. A block
-// of 128 has a query: grid (longest or 1, chosen heads, B).
+// has a query; longest is 1 if first_only.
 template <typename T>
 DEVICE void probabilities(const T* qkv, const uint32_t* offsets, const float* lse, const uint32_t* chosen,
                           const uint64_t* starts, float* out, const Attention& a) {
   const Span s = span_of(a, offsets);
   const uint32_t query = blockIdx.x, head = chosen[blockIdx.y];
-  if (query >= s.asking) return;
+  if (query >= s.queries) return;
   const T* q = qkv + (s.begin + query) * a.qkv_stride + head * a.head_size;
   const T* keys = qkv + s.begin * a.qkv_stride + s.width + head * a.head_size;
-  const float shift = lse[static_cast<uint64_t>(head) * a.rows + s.out_row + query];
-  out += starts[s.sequence] + (static_cast<uint64_t>(blockIdx.y) * s.queries + query) * s.length;
-  for (uint32_t k = threadIdx.x; k < s.length; k += blockDim.x) {
+  const float shift = lse[static_cast<uint64_t>(head) * a.rows + s.out_begin + query];
+  out += starts[s.sequence] + (static_cast<uint64_t>(blockIdx.y) * s.out_rows + query) * s.length;
+  for (uint32_t k = threadIdx.x; k < s.length; k += THREADS) {
     float sum = 0;
     for (uint32_t d = 0; d < a.head_size; d++) sum = fmaf(to_float(q[d]), to_float(keys[k * a.qkv_stride + d]), sum);
     out[k] = expf(sum * a.softmax_scale - shift);
   }
 }
 
-#define ATTENTION(T, suffix)                                                                                        \
-  extern "C" __global__ void __launch_bounds__(128) attention_general_forward_##suffix(                             \
-      const T* qkv, const uint32_t* offsets, T* out, float* lse, Attention a, Dropout dropout) {                    \
-    forward(qkv, offsets, out, lse, a, dropout);                                                                    \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_delta_##suffix(                                       \
-      const T* out, const T* dout, float* result, Attention a) {                                                    \
-    delta(out, dout, result, a);                                                                                    \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128, 4) attention_general_backward_dq_##suffix(                         \
-      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, float* delta, T* dqkv,          \
-      Attention a, Dropout dropout) {                                                                               \
-    backward<false>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                              \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128, 4) attention_general_backward_dkv_##suffix(                        \
-      const T* qkv, const uint32_t* offsets, const T* dout, const float* lse, float* delta, T* dqkv,          \
-      Attention a, Dropout dropout) {                                                                               \
-    backward<true>(qkv, offsets, dout, lse, delta, dqkv, a, dropout);                                               \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) attention_probabilities_##suffix(                               \
-      const T* qkv, const uint32_t* offsets, const float* lse, const uint32_t* chosen, const uint64_t* starts,      \
-      float* out, Attention a) {                                                                                    \
-    probabilities(qkv, offsets, lse, chosen, starts, out, a);                                                       \
+#define ATTENTION(T, suffix)                                                                                            \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, sequences), grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS),           \
+         shared(4 * (3 * TILE * (attention.head_size + 1) + TILE * LD)))                                                \
+  attention_general_forward_##suffix(const T* qkv, const uint32_t* offsets, T* out, float* lse, Attention attention,    \
+                                     Dropout dropout) {                                                                 \
+    forward(qkv, offsets, out, lse, attention, dropout);                                                                \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
+  LAUNCH(with(longest, sequences), grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS),           \
+         shared(4 * (4 * TILE * (attention.head_size + 1) + 2 * TILE * LD + 2 * TILE)))                                 \
+  attention_general_backward_dq_##suffix(const T* qkv, const uint32_t* offsets, const T* dout, const float* lse,        \
+                                         float* delta, T* dqkv, Attention attention, Dropout dropout) {                 \
+    backward<false>(qkv, offsets, dout, lse, delta, dqkv, attention, dropout);                                          \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
+  LAUNCH(with(longest, sequences), grid(ceil_div(longest, TILE), attention.heads, sequences), block(THREADS),           \
+         shared(4 * (4 * TILE * (attention.head_size + 1) + 2 * TILE * LD + 2 * TILE)))                                 \
+  attention_general_backward_dkv_##suffix(const T* qkv, const uint32_t* offsets, const T* dout, const float* lse,       \
+                                          float* delta, T* dqkv, Attention attention, Dropout dropout) {                \
+    backward<true>(qkv, offsets, dout, lse, delta, dqkv, attention, dropout);                                           \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(longest, chosen_count, sequences), grid(longest, chosen_count, sequences), block(THREADS))                \
+  attention_probabilities_##suffix(const T* qkv, const uint32_t* offsets, const float* lse, const uint32_t* chosen,     \
+                                   const uint64_t* starts, float* out, Attention attention) {                           \
+    probabilities(qkv, offsets, lse, chosen, starts, out, attention);                                                   \
   }
 ATTENTION(float, f32)
 ATTENTION(bf16, bf16)

@@ -2,10 +2,13 @@
 // dx = dloss / B (softmax(x) - onehot(label)).
 //
 // Layouts: logits [B, K] with `stride` elements between rows; probabilities, dlogits [B, K]; labels [B]; losses [B] f32;
-// loss, dloss f32 scalars in device memory. A block has a row (grid B; block any whole warps up to 1024, chosen by K
-// alone); mean_loss is one block of 256 that adds in f64. Preconditions: labels < K, B > 0, K > 0.
+// loss, dloss f32 scalars in device memory. A block has a row; its threads are whole warps, as many as K
+// alone decides, so that sums have one order. mean_loss is one block that adds in f64. Preconditions: labels < K, B > 0, K > 0.
 // Bytes: 3 reads (2 from cache) and a write of B K. FLOPs: about 8 an element.
 #include "primitives.cuh"
+
+// The most threads of a block that has a row; mean_loss has as many.
+constexpr uint32_t MAX_THREADS = 256;
 
 template <typename T>
 DEVICE void forward(const T* logits, uint64_t stride, const uint32_t* labels, T* probabilities, float* losses, uint32_t classes) {
@@ -31,21 +34,27 @@ DEVICE void backward(const float* dloss, const T* probabilities, const uint32_t*
     dlogits[at + k] = from_float<T>((to_float(probabilities[at + k]) - (k == label ? 1.0f : 0.0f)) * scale);
 }
 
-#define CROSS_ENTROPY(T, suffix)                                                                                    \
-  extern "C" __global__ void cross_entropy_forward_##suffix(const T* logits, uint64_t stride, const uint32_t* labels, \
-                                                            T* probabilities, float* losses, uint32_t classes) {    \
-    forward(logits, stride, labels, probabilities, losses, classes);                                                \
-  }                                                                                                                 \
-  extern "C" __global__ void cross_entropy_backward_##suffix(const float* dloss, const T* probabilities,            \
-                                                             const uint32_t* labels, T* dlogits, uint32_t classes) { \
-    backward(dloss, probabilities, labels, dlogits, classes);                                                       \
+#define CROSS_ENTROPY(T, suffix)                                                                                        \
+  extern "C" __global__ void __launch_bounds__(MAX_THREADS)                                                             \
+  LAUNCH(with(rows), grid(rows), block(min(MAX_THREADS, WARP * ceil_div(classes, WARP))))                               \
+  cross_entropy_forward_##suffix(const T* logits, uint64_t stride, const uint32_t* labels, T* probabilities,            \
+                                 float* losses, uint32_t classes) {                                                     \
+    forward(logits, stride, labels, probabilities, losses, classes);                                                    \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(MAX_THREADS)                                                             \
+  LAUNCH(with(rows), grid(rows), block(min(MAX_THREADS, WARP * ceil_div(classes, WARP))))                               \
+  cross_entropy_backward_##suffix(const float* dloss, const T* probabilities, const uint32_t* labels, T* dlogits,       \
+                                  uint32_t classes) {                                                                   \
+    backward(dloss, probabilities, labels, dlogits, classes);                                                           \
   }
 CROSS_ENTROPY(float, f32)
 CROSS_ENTROPY(bf16, bf16)
 
-extern "C" __global__ void __launch_bounds__(256) mean_loss(const float* losses, float* loss, uint32_t rows) {
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+LAUNCH(grid(1), block(MAX_THREADS))
+mean_loss(const float* losses, float* loss, uint32_t rows) {
   double sum = 0;
-  for (uint32_t i = threadIdx.x; i < rows; i += blockDim.x) sum += losses[i];
+  for (uint32_t i = threadIdx.x; i < rows; i += MAX_THREADS) sum += losses[i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) *loss = static_cast<float>(sum / rows);
 }

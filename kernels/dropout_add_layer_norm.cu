@@ -12,7 +12,7 @@ template <typename X, typename T>
 DEVICE void forward(const X* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y,
                     X* rounded_y, T* sum, float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences,
                     float eps, const Dropout& dropout) {
-  const uint32_t row = blockIdx.x * (blockDim.x / WARP) + warp_index();
+  const uint32_t row = row_of_warp();
   if (row >= rows) return;
   const uint64_t at = static_cast<uint64_t>(row) * width;
   const uint32_t sequence = dropout.threshold ? sequence_of(offsets, sequences, row) : 0;
@@ -44,8 +44,8 @@ DEVICE void backward(const T* dy, const T* sum, const float* weight, const float
   extern __shared__ float sums[];
   clear_sums(sums, width);
   float* dweight = sums + warp_index() * 2 * width;
-  const uint32_t end = min(rows, (blockIdx.x + 1) * BLOCK_ROWS);
-  for (uint32_t row = blockIdx.x * BLOCK_ROWS + warp_index(); row < end; row += blockDim.x / WARP) {
+  const uint32_t end = min(rows, (blockIdx.x + 1) * BACKWARD_ROWS);
+  for (uint32_t row = blockIdx.x * BACKWARD_ROWS + warp_index(); row < end; row += blockDim.x / WARP) {
     const uint64_t at = static_cast<uint64_t>(row) * width;
     const uint32_t sequence = dropout.threshold ? sequence_of(offsets, sequences, row) : 0;
     const uint32_t position = dropout.threshold ? row - offsets[sequence] : 0;
@@ -62,17 +62,22 @@ DEVICE void backward(const T* dy, const T* sum, const float* weight, const float
   write_sums(sums, partials, width);
 }
 
-#define DROPOUT_ADD_LAYER_NORM(X, T, suffix)                                                                        \
-  extern "C" __global__ void __launch_bounds__(128, 6) dropout_add_layer_norm_forward_##suffix(                     \
-      const X* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y,         \
-      X* rounded_y, T* sum, float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences, float eps, \
-      Dropout dropout) {                                                                                            \
-    forward(x, residual, weight, bias, offsets, y, rounded_y, sum, mean, rstd, rows, width, sequences, eps, dropout);\
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(128) dropout_add_layer_norm_backward_##suffix(                       \
-      const T* dy, const T* sum, const float* weight, const float* mean, const float* rstd, const uint32_t* offsets, \
-      T* dresidual, X* dx, float* partials, uint32_t rows, uint32_t width, uint32_t sequences, Dropout dropout) {   \
-    backward(dy, sum, weight, mean, rstd, offsets, dresidual, dx, partials, rows, width, sequences, dropout);       \
+#define DROPOUT_ADD_LAYER_NORM(X, T, suffix)                                                                            \
+  extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, 6)                                                        \
+  LAUNCH(grid(ceil_div(rows, BLOCK_WARPS)), block(BLOCK_THREADS))                                                       \
+  dropout_add_layer_norm_forward_##suffix(                                                                              \
+      const X* x, const T* residual, const float* weight, const float* bias, const uint32_t* offsets, T* y,             \
+      X* NULLABLE rounded_y, T* sum, float* mean, float* rstd, uint32_t rows, uint32_t width, uint32_t sequences,       \
+      float eps, Dropout dropout) {                                                                                     \
+    forward(x, residual, weight, bias, offsets, y, rounded_y, sum, mean, rstd, rows, width, sequences, eps, dropout);   \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(BLOCK_THREADS)                                                           \
+  LAUNCH(with(warps), grid(ceil_div(rows, BACKWARD_ROWS)), block(WARP * warps), shared(4 * 2 * width * warps))          \
+  dropout_add_layer_norm_backward_##suffix(                                                                             \
+      const T* dy, const T* sum, const float* weight, const float* mean, const float* rstd, const uint32_t* offsets,    \
+      T* dresidual, X* NULLABLE dx, float* partials, uint32_t rows, uint32_t width, uint32_t sequences,                 \
+      Dropout dropout) {                                                                                                \
+    backward(dy, sum, weight, mean, rstd, offsets, dresidual, dx, partials, rows, width, sequences, dropout);           \
   }
 DROPOUT_ADD_LAYER_NORM(float, float, f32)
 DROPOUT_ADD_LAYER_NORM(bf16, bf16, bf16)

@@ -1,7 +1,7 @@
 // Arithmetic element by element on contiguous arrays of one shape, and the copy that makes any view contiguous.
 //
-// a, b, x, y [n]: a thread has eight elements, block 256, grid ceil(n / 2048). Broadcasts go through strided_copy first: y[i]
-// contiguous over dims, x read with strides (0 repeats). A thread has one element: block 256, grid ceil(n / 256).
+// a, b, x, y [n]: a thread has eight elements. Broadcasts go through strided_copy first: y[i] contiguous over dims, x read
+// with strides (0 repeats), of which a thread has one element.
 // Bytes: 2 or 3 n elements.
 #include "elementwise.cuh"
 
@@ -30,12 +30,11 @@ UNARY(sqrt_forward, Sqrt())
 BINARY(sqrt_backward, SqrtBackward())
 
 // y = factor x + term.
-extern "C" __global__ void affine_f32(const float* x, float* y, uint64_t n, float factor, float term) {
-  map(x, y, n, Affine{factor, term});
-}
-extern "C" __global__ void affine_bf16(const bf16* x, bf16* y, uint64_t n, float factor, float term) {
-  map(x, y, n, Affine{factor, term});
-}
+#define AFFINE(T, suffix)                                                                                               \
+  extern "C" __global__ void LAUNCH(grid(ceil_div(n, BLOCK_ELEMENTS)), block(ELEMENT_THREADS))                          \
+  affine_##suffix(const T* x, T* y, uint64_t n, float factor, float term) { map(x, y, n, Affine{factor, term}); }
+AFFINE(float, f32)
+AFFINE(bf16, bf16)
 
 // y = value; does not read y, which may hold anything.
 template <typename T> DEVICE void fill(T* y, uint64_t n, float value) {
@@ -46,15 +45,19 @@ template <typename T> DEVICE void fill(T* y, uint64_t n, float value) {
   for (uint32_t j = 0; j < VECTOR; j++) v[j] = value;
   store(y + i, v, n - i);
 }
-extern "C" __global__ void fill_f32(float* y, uint64_t n, float value) { fill(y, n, value); }
-extern "C" __global__ void fill_bf16(bf16* y, uint64_t n, float value) { fill(y, n, value); }
+#define FILL(T, suffix)                                                                                                 \
+  extern "C" __global__ void LAUNCH(grid(ceil_div(n, BLOCK_ELEMENTS)), block(ELEMENT_THREADS))                          \
+  fill_##suffix(T* y, uint64_t n, float value) { fill(y, n, value); }
+FILL(float, f32)
+FILL(bf16, bf16)
 
+// A tensor of up to six dimensions.
 struct View {
   uint64_t dims[6];     // of the result, leading ones 1
-  uint64_t strides[6];  // of x, in elements
+  uint64_t strides[6];  // of x, in elements; 0 repeats
 };
 template <typename T> DEVICE void copy(const T* x, T* y, uint64_t n, const View& view) {
-  const uint64_t i = static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const uint64_t i = static_cast<uint64_t>(blockIdx.x) * ELEMENT_THREADS + threadIdx.x;
   if (i >= n) return;
   uint64_t rest = i, at = 0;
 #pragma unroll
@@ -64,5 +67,8 @@ template <typename T> DEVICE void copy(const T* x, T* y, uint64_t n, const View&
   }
   y[i] = x[at];
 }
-extern "C" __global__ void strided_copy_f32(const float* x, float* y, uint64_t n, View view) { copy(x, y, n, view); }
-extern "C" __global__ void strided_copy_bf16(const bf16* x, bf16* y, uint64_t n, View view) { copy(x, y, n, view); }
+#define STRIDED_COPY(T, suffix)                                                                                         \
+  extern "C" __global__ void LAUNCH(grid(ceil_div(n, ELEMENT_THREADS)), block(ELEMENT_THREADS))                         \
+  strided_copy_##suffix(const T* x, T* y, uint64_t n, View view) { copy(x, y, n, view); }
+STRIDED_COPY(float, f32)
+STRIDED_COPY(bf16, bf16)

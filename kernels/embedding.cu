@@ -2,7 +2,7 @@
 // is segment_sum of rows.cu: tokens grouped by id on the host, no atomics.
 //
 // Layouts: tables [rows, C] contiguous; ids, token_types, positions [T]; y, sum [T, C]; weight, bias [C] f32; mean, rstd [T]
-// f32. A warp has a token: block 128, grid ceil(T / 4). Backward = layer_norm_backward on `sum`, then segment_sum for each
+// f32. A warp has a token. Backward = layer_norm_backward on `sum`, then segment_sum for each
 // table. Preconditions: indices in range (checked on the host), C > 0. Bytes: 5 T C elements.
 #include "primitives.cuh"
 
@@ -10,7 +10,7 @@ template <typename T>
 DEVICE void forward(const uint32_t* ids, const uint32_t* token_types, const uint32_t* positions, const T* word,
                     const T* token_type, const T* position, const float* weight, const float* bias, T* y, T* sum,
                     float* mean, float* rstd, uint32_t rows, uint32_t width, float eps) {
-  const uint32_t row = blockIdx.x * (blockDim.x / WARP) + warp_index();
+  const uint32_t row = row_of_warp();
   if (row >= rows) return;
   const uint64_t at = static_cast<uint64_t>(row) * width;
   word += static_cast<uint64_t>(ids[row]) * width;
@@ -34,11 +34,13 @@ DEVICE void forward(const uint32_t* ids, const uint32_t* token_types, const uint
                 [&](uint32_t channel, float (&v)[VECTOR]) { store(y + at + channel, v, width - channel); });
 }
 
-#define EMBED(T, suffix)                                                                                            \
-  extern "C" __global__ void __launch_bounds__(128, 6) embed_layer_norm_forward_##suffix(                           \
-      const uint32_t* ids, const uint32_t* token_types, const uint32_t* positions, const T* word, const T* token_type, \
-      const T* position, const float* weight, const float* bias, T* y, T* sum, float* mean, float* rstd,            \
-      uint32_t rows, uint32_t width, float eps) {                                                                   \
+#define EMBED(T, suffix)                                                                                                \
+  extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, 6)                                                        \
+  LAUNCH(grid(ceil_div(rows, BLOCK_WARPS)), block(BLOCK_THREADS))                                                       \
+  embed_layer_norm_forward_##suffix(                                                                                    \
+      const uint32_t* ids, const uint32_t* token_types, const uint32_t* positions, const T* word, const T* token_type,  \
+      const T* position, const float* weight, const float* bias, T* y, T* sum, float* mean, float* rstd,                \
+      uint32_t rows, uint32_t width, float eps) {                                                                       \
     forward(ids, token_types, positions, word, token_type, position, weight, bias, y, sum, mean, rstd, rows, width, eps); \
   }
 EMBED(float, f32)

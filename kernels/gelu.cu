@@ -1,7 +1,7 @@
 // GELU in both forms, ReLU and tanh, forward and backward, alone and with the bias before them.
 //
-// Ownership: a thread has 8 neighbouring elements, a block of 256 threads 2048 of them; grid ceil(n / 2048). With a bias,
-// grid (rows, ceil(N / 2048)). Layouts: x, y, dy, dx [n]; with a bias product, pre, y [rows, N] contiguous, bias [N] f32.
+// Ownership: a thread has 8 neighbouring elements. Layouts: x, y, dy, dx [n]; with a bias: product, y [rows, N] contiguous,
+// bias [N] f32.
 // Preconditions: none but n > 0. Bytes: 2 n (forward) and 3 n (backward) elements moved, about 20 to 40 FLOPs each.
 #include "elementwise.cuh"
 #include "gelu.cuh"
@@ -25,10 +25,10 @@ BINARY(relu_backward, ReluBackward())
 UNARY(tanh_forward, Tanh())
 BINARY(tanh_backward, TanhBackward())
 
-// pre = product + bias, y = f(pre). `pre` may be null (inference), and may be the product itself.
+// y = f(product + bias). If save_pre, the sum takes the product's place: what backward needs.
 template <typename T, typename F>
-DEVICE void bias_map(const T* product, const float* bias, T* pre, T* y, uint32_t width, F f) {
-  const uint32_t channel = (blockIdx.y * blockDim.x + threadIdx.x) * VECTOR;
+DEVICE void bias_map(T* product, const float* bias, T* y, uint32_t width, uint32_t save_pre, F f) {
+  const uint32_t channel = (blockIdx.y * ELEMENT_THREADS + threadIdx.x) * VECTOR;
   if (channel >= width) return;
   const uint64_t at = static_cast<uint64_t>(blockIdx.x) * width + channel;
   const uint32_t valid = width - channel;
@@ -37,18 +37,20 @@ DEVICE void bias_map(const T* product, const float* bias, T* pre, T* y, uint32_t
   load(b, bias + channel, valid);
 #pragma unroll
   for (uint32_t i = 0; i < VECTOR; i++) x[i] += b[i];
-  if (pre) store(pre + at, x, valid);
+  if (save_pre) store(product + at, x, valid);
 #pragma unroll
   for (uint32_t i = 0; i < VECTOR; i++) x[i] = f(x[i]);
   store(y + at, x, valid);
 }
 
-#define BIASED(name, f)                                                                                             \
-  extern "C" __global__ void name##_f32(const float* product, const float* bias, float* pre, float* y, uint32_t width) { \
-    bias_map(product, bias, pre, y, width, f);                                                                      \
-  }                                                                                                                 \
-  extern "C" __global__ void name##_bf16(const bf16* product, const float* bias, bf16* pre, bf16* y, uint32_t width) { \
-    bias_map(product, bias, pre, y, width, f);                                                                      \
+#define BIASED(name, f)                                                                                                 \
+  extern "C" __global__ void LAUNCH(with(rows), grid(rows, ceil_div(width, BLOCK_ELEMENTS)), block(ELEMENT_THREADS))    \
+  name##_f32(float* product, const float* bias, float* y, uint32_t width, uint32_t save_pre) {                          \
+    bias_map(product, bias, y, width, save_pre, f);                                                                     \
+  }                                                                                                                     \
+  extern "C" __global__ void LAUNCH(with(rows), grid(rows, ceil_div(width, BLOCK_ELEMENTS)), block(ELEMENT_THREADS))    \
+  name##_bf16(bf16* product, const float* bias, bf16* y, uint32_t width, uint32_t save_pre) {                           \
+    bias_map(product, bias, y, width, save_pre, f);                                                                     \
   }
 BIASED(bias_gelu_erf_forward, GeluErf())
 BIASED(bias_gelu_tanh_forward, GeluTanh())

@@ -4,11 +4,11 @@
 // three stages of shared memory (48 KiB) filled by asynchronous copies; chunks of 16 bytes are swizzled, so that ldmatrix
 // meets no bank conflict without padding.
 // Layouts: x [T, K], weight [N, K], y, pre, dy [T, N], rows lda, ldb, .. elements apart; results contiguous.
-// gemm_nt: grid (ceil(N / 128), ceil(T / 128)). y = x W^T + bias (bias f32 or null), or gelu of it, saving it in `pre` unless null.
-// gemm_backward: grid (ceil(K / 128), weight_blocks + blocks of dx). The first weight_blocks = splits ceil(N / 128) rows of
-// blocks have dweight = dy^T x (f32; each split's part of T to dweight + split (N K + N), which column_sums of reduce.cu adds
-// up in order), those of the first column also dbias, the sums of dy's columns, unless null. The other ceil(T / 128) have
-// dx = so_far + dy W, where so_far is what other operations gave x, or null. Either kind may be missing.
+// gemm_nt: y = x W^T + bias (bias f32 or null), or gelu of it, saving it in `pre` unless null.
+// gemm_backward: the first weight_blocks = splits ceil(N / BM) rows of blocks have dweight = dy^T x (f32; each split's part of
+// T to dweight + split (N K + N), which column_sums of reduce.cu adds up in order), those of the first column also dbias, the
+// sums of dy's columns, unless null. The other dx_blocks = ceil(T / BM) rows have dx = so_far + dy W, where so_far is what
+// other operations gave x, or null. Either kind may be missing.
 // Preconditions: operands 16-byte aligned, their strides multiples of 8 (else gemm_simt.cu). Tails are masked here.
 // FLOPs: 2 T N K, backward twice that.
 #include "gelu.cuh"
@@ -17,7 +17,12 @@ constexpr uint32_t BM = 128, BN = 128, BK = 32, STAGES = 3, THREADS = 256;
 constexpr uint32_t STAGE_BYTES = (BM + BN) * BK * 2;
 constexpr uint32_t ONES = 0x3f803f80;  // 1.0 twice
 
-struct Shape { uint32_t m, n, k, lda, ldb; };
+// Of C [m x n] = A [m x k] B [k x n].
+struct Shape {
+  uint32_t m, n, k;
+  uint32_t lda;  // elements between the stored rows of A: a multiple of 8
+  uint32_t ldb;  // the same of B
+};
 // Which tile of C a block has, and which of `splits` parts of K.
 struct Place { uint32_t row0, column0, split, splits; };
 
@@ -150,11 +155,19 @@ DEVICE void linear(const bf16* x, const bf16* weight, const float* bias, bf16* p
   });
 }
 
-struct Backward { uint32_t rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks; };
+// Of gemm_backward: dy [rows x n], weight [n x k], x [rows x k].
+struct BackwardShape {
+  uint32_t rows, n, k;
+  uint32_t dy_stride;      // elements between rows of dy: a multiple of 8, as the next two
+  uint32_t weight_stride;
+  uint32_t x_stride;
+  uint32_t splits;         // parts of T, for the weight's gradient
+  uint32_t weight_blocks;  // splits times the tiles of rows of the weight's gradient, or 0 where it is not wanted
+};
 
 template <typename T>
 DEVICE void backward(const bf16* dy, const bf16* weight, const bf16* x, const T* so_far, T* dx, float* dweight, float* dbias,
-                     const Backward& b) {
+                     const BackwardShape& b) {
   const uint32_t column0 = blockIdx.x * BN;
   if (blockIdx.y < b.weight_blocks) {
     const Place place = {blockIdx.y / b.splits * BM, column0, blockIdx.y % b.splits, b.splits};
@@ -182,25 +195,30 @@ struct Identity { DEVICE float operator()(float x) const { return x; } };
 struct GeluErf { DEVICE float operator()(float x) const { return gelu_erf(x); } };
 struct GeluTanh { DEVICE float operator()(float x) const { return gelu_tanh(x); } };
 
-extern "C" __global__ void __launch_bounds__(256)
-gemm_nt_bf16(const bf16* x, const bf16* weight, const float* bias, bf16* y, Shape s) {
-  linear(x, weight, bias, static_cast<bf16*>(nullptr), y, s, Identity());
+extern "C" __global__ void __launch_bounds__(THREADS)
+LAUNCH(grid(ceil_div(shape.n, BN), ceil_div(shape.m, BM)), block(THREADS))
+gemm_nt_bf16(const bf16* x, const bf16* weight, const float* NULLABLE bias, bf16* y, Shape shape) {
+  linear(x, weight, bias, static_cast<bf16*>(nullptr), y, shape, Identity());
 }
-extern "C" __global__ void __launch_bounds__(256)
-gemm_nt_gelu_erf_bf16(const bf16* x, const bf16* weight, const float* bias, bf16* pre, bf16* y, Shape s) {
-  linear(x, weight, bias, pre, y, s, GeluErf());
+extern "C" __global__ void __launch_bounds__(THREADS)
+LAUNCH(grid(ceil_div(shape.n, BN), ceil_div(shape.m, BM)), block(THREADS))
+gemm_nt_gelu_erf_bf16(const bf16* x, const bf16* weight, const float* NULLABLE bias, bf16* NULLABLE pre, bf16* y, Shape shape) {
+  linear(x, weight, bias, pre, y, shape, GeluErf());
 }
-extern "C" __global__ void __launch_bounds__(256)
-gemm_nt_gelu_tanh_bf16(const bf16* x, const bf16* weight, const float* bias, bf16* pre, bf16* y, Shape s) {
-  linear(x, weight, bias, pre, y, s, GeluTanh());
+extern "C" __global__ void __launch_bounds__(THREADS)
+LAUNCH(grid(ceil_div(shape.n, BN), ceil_div(shape.m, BM)), block(THREADS))
+gemm_nt_gelu_tanh_bf16(const bf16* x, const bf16* weight, const float* NULLABLE bias, bf16* NULLABLE pre, bf16* y, Shape shape) {
+  linear(x, weight, bias, pre, y, shape, GeluTanh());
 }
-extern "C" __global__ void __launch_bounds__(256)
-gemm_backward_bf16(const bf16* dy, const bf16* weight, const bf16* x, const bf16* so_far, bf16* dx, float* dweight,
-                   float* dbias, Backward b) {
-  backward(dy, weight, x, so_far, dx, dweight, dbias, b);
+extern "C" __global__ void __launch_bounds__(THREADS)
+LAUNCH(with(dx_blocks), grid(ceil_div(shape.k, BN), shape.weight_blocks + dx_blocks), block(THREADS))
+gemm_backward_bf16(const bf16* dy, const bf16* weight, const bf16* x, const bf16* NULLABLE so_far, bf16* NULLABLE dx,
+                   float* NULLABLE dweight, float* NULLABLE dbias, BackwardShape shape) {
+  backward(dy, weight, x, so_far, dx, dweight, dbias, shape);
 }
-extern "C" __global__ void __launch_bounds__(256)
-gemm_backward_bf16_f32(const bf16* dy, const bf16* weight, const bf16* x, const float* so_far, float* dx, float* dweight,
-                       float* dbias, Backward b) {
-  backward(dy, weight, x, so_far, dx, dweight, dbias, b);
+extern "C" __global__ void __launch_bounds__(THREADS)
+LAUNCH(with(dx_blocks), grid(ceil_div(shape.k, BN), shape.weight_blocks + dx_blocks), block(THREADS))
+gemm_backward_bf16_f32(const bf16* dy, const bf16* weight, const bf16* x, const float* NULLABLE so_far, float* NULLABLE dx,
+                       float* NULLABLE dweight, float* NULLABLE dbias, BackwardShape shape) {
+  backward(dy, weight, x, so_far, dx, dweight, dbias, shape);
 }

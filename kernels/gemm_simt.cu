@@ -2,17 +2,19 @@
 // order of k. Any strides, so x W^T, dy W and dy^T x are one kernel; a batch in blockIdx.z.
 //
 // Ownership: a block of 256 threads has 64 x 64 of C, a thread 4 x 4 (rows 4 ty.., columns 4 tx..); tiles of 64 x 16 of A and B
-// pass through shared memory. Grid (ceil(N / 64), ceil(M / 64), batch). c is contiguous [batch, M, N]; bias [N] f32 or null;
-// so_far, of c's shape and type or null, is added too. dtypes: operands f32 or bf16, c f32 (_f32, _bf16_f32) or bf16 (_bf16). This is also the path for bf16
-// operands that gemm.cu refuses (unaligned rows). FLOPs: 2 M N K.
+// pass through shared memory. c is contiguous [batch, M, N]; bias [N] f32 or null; so_far, of c's shape and type or null, is
+// added too. dtypes: operands f32 or bf16, c f32 (_f32, _bf16_f32) or bf16 (_bf16). This is also the path for bf16 operands
+// that gemm.cu refuses (unaligned rows). FLOPs: 2 M N K.
 #include "primitives.cuh"
 
-constexpr uint32_t TILE = 64, DEPTH = 16;
+constexpr uint32_t TILE = 64, DEPTH = 16, THREADS = 256;
 
+// Sizes and strides.
 struct Gemm {
-  uint64_t a_row, a_column, a_batch;  // strides in elements
-  uint64_t b_row, b_column, b_batch;
-  uint32_t m, n, k, reserved;
+  uint64_t a_row, a_column, a_batch;  // elements between rows, columns and matrices of A
+  uint64_t b_row, b_column, b_batch;  // the same of B
+  uint32_t m, n, k;
+  uint32_t reserved;                  // padding that is written
 };
 
 template <typename T, typename C>
@@ -25,7 +27,7 @@ DEVICE void product(const T* a, const T* b, const float* bias, const C* so_far, 
   float acc[4][4] = {};
   for (uint32_t k0 = 0; k0 < g.k; k0 += DEPTH) {
 #pragma unroll
-    for (uint32_t i = threadIdx.x; i < TILE * DEPTH; i += 256) {
+    for (uint32_t i = threadIdx.x; i < TILE * DEPTH; i += THREADS) {
       // Neighbouring threads read along the dimension whose elements are neighbours in memory.
       const uint32_t ka = g.a_column == 1 ? i % DEPTH : i / TILE, row = g.a_column == 1 ? i / DEPTH : i % TILE;
       const uint32_t kb = g.b_row == 1 ? i % DEPTH : i / TILE, column = g.b_row == 1 ? i / DEPTH : i % TILE;
@@ -57,15 +59,12 @@ DEVICE void product(const T* a, const T* b, const float* bias, const C* so_far, 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-gemm_simt_f32(const float* a, const float* b, const float* bias, const float* so_far, float* c, Gemm g) {
-  product(a, b, bias, so_far, c, g);
-}
-extern "C" __global__ void __launch_bounds__(256)
-gemm_simt_bf16(const bf16* a, const bf16* b, const float* bias, const bf16* so_far, bf16* c, Gemm g) {
-  product(a, b, bias, so_far, c, g);
-}
-extern "C" __global__ void __launch_bounds__(256)
-gemm_simt_bf16_f32(const bf16* a, const bf16* b, const float* bias, const float* so_far, float* c, Gemm g) {
-  product(a, b, bias, so_far, c, g);
-}
+#define GEMM_SIMT(T, C, suffix)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(THREADS)                                                                 \
+  LAUNCH(with(batch), grid(ceil_div(gemm.n, TILE), ceil_div(gemm.m, TILE), batch), block(THREADS))                      \
+  gemm_simt_##suffix(const T* a, const T* b, const float* NULLABLE bias, const C* NULLABLE so_far, C* c, Gemm gemm) {   \
+    product(a, b, bias, so_far, c, gemm);                                                                               \
+  }
+GEMM_SIMT(float, float, f32)
+GEMM_SIMT(bf16, bf16, bf16)
+GEMM_SIMT(bf16, float, bf16_f32)

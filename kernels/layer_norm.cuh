@@ -3,9 +3,9 @@
 #include "primitives.cuh"
 
 // Rows of a block of the backward kernels; each block writes one partial sum of dweight and dbias.
-constexpr uint32_t BLOCK_ROWS = 32;
+constexpr uint32_t BACKWARD_ROWS = 32;
 
-// With x_hat = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - x_hat mean(g x_hat)), handed to
+// With x_hat = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - x_hat mean(g x_hat)); calls
 // `emit(channel, dx)`. Adds dy x_hat and dy to this warp's sums in shared memory, where a lane has its own channels.
 template <typename T, typename Emit>
 DEVICE void layer_norm_backward_row(const T* dy, const T* x, const float* weight, Statistics s, uint32_t width,
@@ -59,7 +59,7 @@ DEVICE void clear_sums(float* sums, uint32_t width) {
   __syncthreads();
 }
 
-// Adds the warps' sums in their order into row blockIdx.x of partials [ceil(T / 32), 2, width].
+// Adds the warps' sums in their order into row blockIdx.x of partials [ceil(T / BACKWARD_ROWS), 2, width].
 DEVICE void write_sums(const float* sums, float* partials, uint32_t width) {
   __syncthreads();
   for (uint32_t i = threadIdx.x; i < 2 * width; i += blockDim.x) {

@@ -18,6 +18,13 @@ typedef __nv_bfloat16 bf16;
 #define INFINITY __int_as_float(0x7f800000)
 #define ALL_LANES 0xffffffffu
 
+// What the `ptx` tool generates launches from; the compiler sees nothing of it. LAUNCH stands before a kernel's name and has
+// with(..): numbers that only the launch needs; by(..): which number stands in the kernel's name, where it exists for several;
+// grid(x, y, z), block(threads), shared(bytes): in constants of the file, arguments, and numbers of `with`.
+// NULLABLE is a pointer that may be null.
+#define LAUNCH(...)
+#define NULLABLE
+
 constexpr uint32_t VECTOR = 8;
 constexpr uint32_t WARP = 32;
 
@@ -138,7 +145,7 @@ constexpr float LN_2 = 0.6931471805599453f;
 
 DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
-// Copies 16 bytes from global to shared memory behind the thread's back; zeros after the first `bytes`, which alone are read.
+// Copies 16 bytes from global to shared memory asynchronously: `bytes` of them, then zeros; only those are read.
 DEVICE void copy_async(uint32_t shared, const void* global, uint32_t bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(bytes) : "memory");
 }
@@ -182,15 +189,15 @@ DEVICE uint4 philox(uint4 c, uint64_t seed) {
   return c;
 }
 
-// What decides one mask: the launcher's `vitrine_kernels::Dropout`, by value. A threshold of 0 means no dropout.
+// What decides one mask: a structure by value. A threshold of 0 means no dropout.
 struct Dropout {
-  uint64_t seed;
-  uint32_t step;
-  uint32_t site;
-  uint32_t first_sequence;
-  uint32_t threshold;  // a 16-bit draw below it drops
-  float scale;         // 65536 / (65536 - threshold)
-  uint32_t reserved;
+  uint64_t seed;            // the Philox key
+  uint32_t step;            // the optimizer step
+  uint32_t site;            // where in the model
+  uint32_t first_sequence;  // the first sequence's index within the optimizer step
+  uint32_t threshold;       // a 16-bit draw below it drops; 0 for no dropout
+  float scale;              // 65536 / (65536 - threshold)
+  uint32_t reserved;        // padding that is written
 };
 
 DEVICE uint32_t draw(uint32_t word, uint32_t half) { return (word >> (16 * half)) & 0xffff; }
@@ -222,6 +229,11 @@ DEVICE uint32_t sequence_of(const uint32_t* offsets, uint32_t sequences, uint32_
 }
 
 // ---- Rows owned by a warp ----
+
+// Rows, and so warps, of a block.
+constexpr uint32_t BLOCK_WARPS = 4, BLOCK_THREADS = BLOCK_WARPS * WARP;
+
+DEVICE uint32_t row_of_warp() { return blockIdx.x * BLOCK_WARPS + warp_index(); }
 
 // Vector i of lane l begins at channel 8 (32 i + l). The first HELD vectors stay in registers between passes over the
 // row, which covers 1024 channels; wider rows are read again, from a cache, by `again(channel, x)`.
@@ -260,7 +272,7 @@ DEVICE Statistics row_statistics(uint32_t width, float eps, float (&held)[HELD][
   return {mean, 1.0f / sqrtf(warp_sum(squares) / width + eps)};
 }
 
-// y = (x - mean) * rstd * weight + bias, handed to `emit(channel, y)`.
+// y = (x - mean) * rstd * weight + bias; calls `emit(channel, y)`.
 template <typename Again, typename Emit>
 DEVICE void normalize_row(uint32_t width, Statistics s, const float* weight, const float* bias, float (&held)[HELD][VECTOR],
                           Again again, Emit emit) {

@@ -1,9 +1,11 @@
 // Softmax and its logarithm over the last dimension, forward and backward.
 //
-// Layouts: x, y, dy, dx [rows, C], x with x_stride elements between rows. A block has a row (grid rows; block any whole warps
-// up to 1024, chosen by C alone). `logarithm` selects log_softmax. Preconditions: C > 0. A row of -inf alone gives NaN.
+// Layouts: x, y, dy, dx [rows, C], x with x_stride elements between rows. A block has a row; its threads are whole
+// warps, as many as C alone decides, so that sums have one order. `logarithm` selects log_softmax. Preconditions: C > 0. A row of -inf alone gives NaN.
 // Bytes: forward a write and three reads (two from cache), backward a write and four reads (two from cache) of rows x C.
 #include "primitives.cuh"
+
+constexpr uint32_t MAX_THREADS = 256;
 
 template <typename T>
 DEVICE void forward(const T* x, uint64_t x_stride, T* y, uint32_t width, uint32_t logarithm) {
@@ -34,14 +36,16 @@ DEVICE void backward(const T* dy, const T* y, T* dx, uint32_t width, uint32_t lo
   }
 }
 
-#define SOFTMAX(T, suffix)                                                                                          \
-  extern "C" __global__ void softmax_forward_##suffix(const T* x, uint64_t x_stride, T* y, uint32_t width,          \
-                                                      uint32_t logarithm) {                                         \
-    forward(x, x_stride, y, width, logarithm);                                                                      \
-  }                                                                                                                 \
-  extern "C" __global__ void softmax_backward_##suffix(const T* dy, const T* y, T* dx, uint32_t width,              \
-                                                       uint32_t logarithm) {                                        \
-    backward(dy, y, dx, width, logarithm);                                                                          \
+#define SOFTMAX(T, suffix)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(MAX_THREADS)                                                             \
+  LAUNCH(with(rows), grid(rows), block(min(MAX_THREADS, WARP * ceil_div(width, WARP))))                                 \
+  softmax_forward_##suffix(const T* x, uint64_t x_stride, T* y, uint32_t width, uint32_t logarithm) {                   \
+    forward(x, x_stride, y, width, logarithm);                                                                          \
+  }                                                                                                                     \
+  extern "C" __global__ void __launch_bounds__(MAX_THREADS)                                                             \
+  LAUNCH(with(rows), grid(rows), block(min(MAX_THREADS, WARP * ceil_div(width, WARP))))                                 \
+  softmax_backward_##suffix(const T* dy, const T* y, T* dx, uint32_t width, uint32_t logarithm) {                       \
+    backward(dy, y, dx, width, logarithm);                                                                              \
   }
 SOFTMAX(float, f32)
 SOFTMAX(bf16, bf16)

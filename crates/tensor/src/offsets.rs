@@ -1,6 +1,6 @@
 //! [`Offsets`]: where each sequence of an unpadded batch begins and ends.
 
-use crate::cuda::{Block, Context};
+use crate::cuda::{Buffer, Context};
 use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -15,8 +15,11 @@ pub struct Offsets {
     host: Arc<[u32]>,
     longest: usize,
     /// The same on the CUDA device that asked first, shared by all clones.
-    device: Arc<OnceLock<Arc<Block>>>,
+    device: Arc<OnceLock<OnDevice>>,
 }
+
+/// The device, and the positions there.
+type OnDevice = (Arc<Context>, Arc<Buffer<u32>>);
 
 impl PartialEq for Offsets {
     fn eq(&self, other: &Self) -> bool {
@@ -113,16 +116,16 @@ impl Offsets {
     }
 
     /// The `B + 1` positions in a device's memory: uploaded once.
-    pub(crate) fn on_device(&self, context: &Arc<Context>) -> Result<Arc<Block>> {
-        if let Some(block) = self.device.get()
-            && Arc::ptr_eq(block.context(), context)
+    pub(crate) fn on_device(&self, context: &Arc<Context>) -> Result<Arc<Buffer<u32>>> {
+        if let Some((of, positions)) = self.device.get()
+            && Arc::ptr_eq(of, context)
         {
-            return Ok(block.clone());
+            return Ok(positions.clone());
         }
-        let block = Arc::new(Block::upload(context, &self.host)?);
+        let positions = Arc::new(Buffer::upload(context, &self.host)?);
         // Of two devices, the second uploads each time.
-        let _ = self.device.set(block.clone());
-        Ok(block)
+        let _ = self.device.set((context.clone(), positions.clone()));
+        Ok(positions)
     }
 
     /// Sum over the sequences of length squared: what attention costs.

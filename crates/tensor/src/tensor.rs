@@ -266,7 +266,7 @@ impl Tensor {
         Arc::get_mut(&mut self.storage).ok_or(Error::SharedStorage { op })
     }
 
-    fn not_contiguous(&self, op: &'static str) -> Error {
+    pub(crate) fn not_contiguous(&self, op: &'static str) -> Error {
         Error::NotContiguous { op, shape: self.dims().to_vec(), strides: self.strides().to_vec() }
     }
 
@@ -383,6 +383,12 @@ impl Tensor {
     /// The device address of the first element. Kernels that write it get a tensor that nothing else holds.
     pub(crate) fn device_address(&self) -> u64 {
         self.storage.block().address() + (self.layout.offset() * self.dtype.size()) as u64
+    }
+
+    /// The same bits as elements of another dtype of the same size.
+    pub(crate) fn seen_as(&self, dtype: DType) -> Tensor {
+        assert_eq!(self.dtype.size(), dtype.size(), "internal: elements of another size");
+        Tensor { dtype, ..self.clone() }
     }
 
     /// The same of a contiguous tensor that is changed in place.

@@ -1,9 +1,9 @@
 //! AdamW over several tensors, with clipping.
 
-use crate::harness::{Arg::*, Buffer, Gpu};
+use crate::harness::{Gpu, Reals};
 use crate::numbers::{assert_close, numbers};
 use half::bf16;
-use vitrine_kernels as kernels;
+use vitrine_kernels::adamw::{AdamwNorm, AdamwSquares, AdamwUpdate, CHUNK, Chunk, Settings, Tensor};
 
 #[test]
 fn adamw() {
@@ -16,14 +16,14 @@ fn adamw() {
             })
         })
         .collect();
-    let buffers: Vec<[Buffer; 4]> = params.iter().map(|p| std::array::from_fn(|j| gpu.put(&p[j]))).collect();
-    let copy = gpu.room(2049 * 2);
+    let buffers: Vec<[Reals; 4]> = params.iter().map(|p| std::array::from_fn(|j| gpu.put(&p[j]))).collect();
+    let copy = gpu.room::<bf16>(2049);
     let (mut tensors, mut chunks) = (vec![], vec![]);
     for (i, &len) in lens.iter().enumerate() {
-        let [param, grad, first_moment, second_moment] = buffers[i].map(|buffer| buffer.address);
-        let compute = if i == 1 { copy.address } else { 0 };
+        let [param, grad, first_moment, second_moment] = buffers[i].map(|buffer| buffer.address());
+        let compute = if i == 1 { copy.address() } else { 0 };
         let weight_decay = if i == 0 { 0.0 } else { 0.01 };
-        tensors.push(kernels::AdamwTensor {
+        tensors.push(Tensor {
             param,
             grad,
             first_moment,
@@ -33,11 +33,10 @@ fn adamw() {
             weight_decay,
         });
         chunks.extend(
-            (0..len.div_ceil(2048))
-                .map(|index| kernels::AdamwChunk { tensor: i as u32, index: index as u32 }),
+            (0..len.div_ceil(CHUNK as usize)).map(|index| Chunk { tensor: i as u32, index: index as u32 }),
         );
     }
-    let s = kernels::AdamwSettings {
+    let s = Settings {
         lr: 0.01,
         beta1: 0.9,
         beta2: 0.999,
@@ -46,19 +45,19 @@ fn adamw() {
         correction2: 0.002997001,
         max_grad_norm: 1.0,
     };
-    let (pt, pc, ps) = (gpu.put(&tensors), gpu.put(&chunks), gpu.put(&[s]));
-    let (partials, norm) = (gpu.room(chunks.len() * 8), gpu.room(8));
-    let grid = [chunks.len(), 1, 1];
-    gpu.launch(&kernels::ADAMW, "adamw_squares", grid, 256, 0, &[P(pt), P(pc), P(partials)]);
-    gpu.launch(
-        &kernels::ADAMW,
-        "adamw_norm",
-        [1, 1, 1],
-        1024,
-        0,
-        &[P(partials), W(chunks.len()), P(ps), P(norm)],
-    );
-    gpu.launch(&kernels::ADAMW, "adamw_update", grid, 256, 0, &[P(pt), P(pc), P(ps), P(norm)]);
+    let (table, chunk_count) = (gpu.table(&tensors), chunks.len());
+    let (chunks, settings) = (gpu.table(&chunks), gpu.table(&[s]));
+    let (mut partials, mut norm) = (gpu.space(chunk_count), gpu.room::<f32>(2));
+    gpu.launch(AdamwSquares { chunk_count, tensors: &table, chunks: &chunks, partials: &mut partials });
+    let count = chunk_count as u32;
+    gpu.launch(AdamwNorm { partials: &partials, count, settings: &settings, norm: &mut norm });
+    gpu.launch(AdamwUpdate {
+        chunk_count,
+        tensors: &table,
+        chunks: &chunks,
+        settings: &settings,
+        norm: &norm,
+    });
     let root = params.iter().flat_map(|p| &p[1]).map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
     let clip = 1.0 / (root + 1e-6);
     assert_close("norm", &gpu.get::<f32>(norm), &[root, clip], 1e-6);

@@ -1,11 +1,14 @@
 //! Attention: plain FMAs and tensor cores.
 
 use crate::draws::{attention, settings};
-use crate::harness::{Arg, Arg::*, Gpu, bytes};
+use crate::harness::Gpu;
 use crate::numbers::{Float, assert_close, numbers, wide};
 use half::bf16;
-use vitrine_kernels as kernels;
-use vitrine_kernels::{Attention, Dropout};
+use vitrine_kernels::attention::{AttentionBackwardDkv, AttentionBackwardDq, AttentionForward};
+use vitrine_kernels::attention_general::{
+    AttentionGeneralBackwardDkv, AttentionGeneralBackwardDq, AttentionGeneralForward,
+};
+use vitrine_kernels::{Attention, Dropout, Real};
 
 struct Reference {
     out: Vec<f64>,
@@ -56,16 +59,9 @@ fn attention_reference(qkv: &[f64], dout: &[f64], a: &Attention, offsets: &[u32]
 }
 
 /// Which kernels: tensor cores or plain FMAs.
-fn attention_case<T: Float>(
-    fast: bool,
-    size: usize,
-    lengths: &[usize],
-    first_only: bool,
-    p: f64,
-    sum_delta: bool,
-) {
+fn attention_case<T: Float>(fast: bool, size: usize, lengths: &[usize], first_only: bool, p: f64) {
     let gpu = Gpu::open();
-    let what = format!("{} D {size} {lengths:?} first {first_only} p {p} sum {sum_delta}", T::SUFFIX);
+    let what = format!("{:?} D {size} {lengths:?} first {first_only} p {p}", T::REAL);
     let heads = 2;
     let mut offsets = vec![0u32];
     lengths.iter().for_each(|len| offsets.push(offsets[offsets.len() - 1] + *len as u32));
@@ -75,73 +71,84 @@ fn attention_case<T: Float>(
     let stride = 3 * width + 8;
     let qkv = numbers::<T>(total * stride, 11);
     let dout = numbers::<T>(rows * width, 12);
-    let a = [Attention {
+    let a = Attention {
         qkv_stride: stride as u64,
         heads: heads as u32,
         head_size: size as u32,
         rows: rows as u32,
         first_only: u32::from(first_only),
         softmax_scale: 1.0 / (size as f32).sqrt(),
-        sum_delta: u32::from(sum_delta),
-    }];
-    let d = [settings(p)];
-    let expected = attention_reference(&wide(&qkv), &wide(&dout), &a[0], &offsets, &d[0]);
-    let (pqkv, po, pdout) = (gpu.put(&qkv), gpu.put(&offsets), gpu.put(&dout));
-    let out = gpu.room(rows * width * size_of::<T>());
-    let (lse, delta) = (gpu.room(heads * rows * 4), gpu.room(heads * rows * 4));
-    let dqkv = gpu.room(total * 3 * width * size_of::<T>());
-    let (a_bytes, d_bytes) = (S(bytes(&a)), S(bytes(&d)));
-    let (module, prefix, tile, shared) = if fast {
-        (&kernels::ATTENTION, format!("attention_{size}"), 64, [0, 0])
-    } else {
-        let shared = [4 * (96 * (size + 1) + 1056), 4 * (128 * (size + 1) + 2176)];
-        (&kernels::ATTENTION_GENERAL, "attention_general".into(), 32, shared)
+        reserved: 0,
     };
-    let grid = |longest: usize| [longest.div_ceil(tile).max(1), heads, sequences];
-    let launch = |name: &str, grid: [usize; 3], shared: usize, arguments: &[Arg]| {
-        gpu.launch(module, &format!("{prefix}_{name}_{}", T::SUFFIX), grid, 128, shared, arguments);
-    };
-    let asked = if first_only { 1 } else { longest };
-    launch("forward", grid(asked), shared[0], &[P(pqkv), P(po), P(out), P(lse), a_bytes, d_bytes]);
-    let tolerance = T::TOLERANCE * if T::SUFFIX == "f32" { 10.0 } else { 4.0 };
+    let d = settings(p);
+    let expected = attention_reference(&wide(&qkv), &wide(&dout), &a, &offsets, &d);
+    let (pqkv, po, pdout) = (gpu.put(&qkv), gpu.table(&offsets), gpu.put(&dout));
+    let mut out = gpu.room::<T>(rows * width);
+    let [mut lse, mut delta] = [0; 2].map(|_| gpu.room::<f32>(heads * rows));
+    let mut dqkv = gpu.room::<T>(total * 3 * width);
+    macro_rules! launch {
+        ($fast:ident or $general:ident { $($fields:tt)* }) => {
+            if fast { gpu.launch($fast { $($fields)* }) } else { gpu.launch($general { $($fields)* }) }
+        };
+    }
+    launch!(AttentionForward or AttentionGeneralForward {
+        longest: if first_only { 1 } else { longest },
+        sequences,
+        qkv: &pqkv,
+        offsets: &po,
+        out: &mut out,
+        lse: &mut lse,
+        attention: a,
+        dropout: d,
+    });
+    let tolerance = T::TOLERANCE * if T::REAL == Real::F32 { 10.0 } else { 4.0 };
     assert_close(&format!("{what}: out"), &gpu.get::<T>(out), &expected.out, tolerance);
     for (i, (got, expected)) in gpu.get::<f32>(lse).iter().zip(&expected.lse).enumerate() {
         let same = f64::from(*got) == *expected; // empty: -inf
         assert!(same || (f64::from(*got) - expected).abs() < 1e-4, "{what}: lse[{i}]: {got} for {expected}");
     }
-    if !sum_delta {
-        let kernel = format!("attention_delta_{}", T::SUFFIX);
-        let grid = [(rows * heads).div_ceil(4), 1, 1];
-        gpu.launch(
-            &kernels::ATTENTION_GENERAL,
-            &kernel,
-            grid,
-            128,
-            0,
-            &[P(out), P(pdout), P(delta), a_bytes],
-        );
-    }
-    let arguments = [P(pqkv), P(po), P(pdout), P(lse), P(delta), P(dqkv), a_bytes, d_bytes];
-    launch("backward_dq", grid(longest), shared[1], &arguments);
-    launch("backward_dkv", grid(longest), shared[1], &arguments);
+    launch!(AttentionBackwardDq or AttentionGeneralBackwardDq {
+        longest,
+        sequences,
+        qkv: &pqkv,
+        offsets: &po,
+        dout: &pdout,
+        lse: &lse,
+        delta: &mut delta,
+        dqkv: &mut dqkv,
+        attention: a,
+        dropout: d,
+    });
+    launch!(AttentionBackwardDkv or AttentionGeneralBackwardDkv {
+        longest,
+        sequences,
+        qkv: &pqkv,
+        offsets: &po,
+        dout: &pdout,
+        lse: &lse,
+        delta: &mut delta,
+        dqkv: &mut dqkv,
+        attention: a,
+        dropout: d,
+    });
     assert_close(&format!("{what}: dqkv"), &gpu.get::<T>(dqkv), &expected.dqkv, tolerance * 2.0);
 }
 #[test]
 fn attention_general_f32() {
-    attention_case::<f32>(false, 5, &[0, 1, 33, 7], false, 0.0, false);
-    attention_case::<f32>(false, 64, &[40, 0, 3], false, 0.3, true);
-    attention_case::<f32>(false, 128, &[35], false, 0.1, false);
-    attention_case::<f32>(false, 16, &[40, 0, 3], true, 0.2, true);
+    attention_case::<f32>(false, 5, &[0, 1, 33, 7], false, 0.0);
+    attention_case::<f32>(false, 64, &[40, 0, 3], false, 0.3);
+    attention_case::<f32>(false, 128, &[35], false, 0.1);
+    attention_case::<f32>(false, 16, &[40, 0, 3], true, 0.2);
 }
 #[test]
 fn attention_general_bf16() {
-    attention_case::<bf16>(false, 24, &[0, 1, 33, 7], false, 0.2, true);
+    attention_case::<bf16>(false, 24, &[0, 1, 33, 7], false, 0.2);
 }
 #[test]
 fn attention_on_tensor_cores() {
-    for (p, sum_delta) in [(0.0, false), (0.3, true)] {
-        attention_case::<bf16>(true, 32, &[0, 1, 65, 7], false, p, sum_delta);
-        attention_case::<bf16>(true, 64, &[64, 0, 130], false, p, sum_delta);
-        attention_case::<bf16>(true, 64, &[70, 0, 3], true, p, sum_delta);
+    for p in [0.0, 0.3] {
+        attention_case::<bf16>(true, 32, &[0, 1, 65, 7], false, p);
+        attention_case::<bf16>(true, 64, &[64, 0, 130], false, p);
+        attention_case::<bf16>(true, 64, &[70, 0, 3], true, p);
     }
 }

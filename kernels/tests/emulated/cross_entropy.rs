@@ -1,8 +1,8 @@
 //! The cross entropy and its gradient.
 
-use crate::harness::{Arg::*, Gpu};
+use crate::harness::Gpu;
 use crate::numbers::{assert_close, numbers, wide};
-use vitrine_kernels as kernels;
+use vitrine_kernels::cross_entropy::{CrossEntropyBackward, CrossEntropyForward, MeanLoss};
 
 #[test]
 fn cross_entropy() {
@@ -12,15 +12,27 @@ fn cross_entropy() {
             numbers::<f32>(rows * classes, 1),
             (0..rows).map(|i| (i * 7 % classes) as u32).collect::<Vec<_>>(),
         );
-        let (px, pl) = (gpu.put(&x), gpu.put(&labels));
-        let (probabilities, losses, loss) = (gpu.room(rows * classes * 4), gpu.room(rows * 4), gpu.room(4));
-        let (module, grid) = (&kernels::CROSS_ENTROPY, [rows, 1, 1]);
-        let arguments = [P(px), L(classes), P(pl), P(probabilities), P(losses), W(classes)];
-        gpu.launch(module, "cross_entropy_forward_f32", grid, 64, 0, &arguments);
-        gpu.launch(module, "mean_loss", [1, 1, 1], 256, 0, &[P(losses), P(loss), W(rows)]);
-        let dx = gpu.room(rows * classes * 4);
-        let arguments = [P(gpu.put(&[2.0f32])), P(probabilities), P(pl), P(dx), W(classes)];
-        gpu.launch(module, "cross_entropy_backward_f32", grid, 64, 0, &arguments);
+        let (px, pl) = (gpu.put(&x), gpu.table(&labels));
+        let [mut probabilities, mut dx] = [0; 2].map(|_| gpu.room::<f32>(rows * classes));
+        let (mut losses, mut loss) = (gpu.room::<f32>(rows), gpu.room::<f32>(1));
+        gpu.launch(CrossEntropyForward {
+            rows,
+            logits: &px,
+            stride: classes as u64,
+            labels: &pl,
+            probabilities: &mut probabilities,
+            losses: &mut losses,
+            classes: classes as u32,
+        });
+        gpu.launch(MeanLoss { losses: &losses, loss: &mut loss, rows: rows as u32 });
+        gpu.launch(CrossEntropyBackward {
+            rows,
+            dloss: &gpu.put(&[2.0f32]),
+            probabilities: &probabilities,
+            labels: &pl,
+            dlogits: &mut dx,
+            classes: classes as u32,
+        });
         let (mut mean, mut gradient) = (0.0, vec![]);
         for (x, &label) in wide(&x).chunks(classes).zip(&labels) {
             let sum: f64 = x.iter().map(|x| x.exp()).sum();

@@ -1,9 +1,10 @@
 //! GELU in both forms, ReLU, tanh, sums of two arrays.
 
-use crate::harness::{Arg::*, Gpu};
+use crate::harness::{Gpu, Reals};
 use crate::numbers::{Float, assert_close, numbers, wide};
 use half::bf16;
-use vitrine_kernels as kernels;
+use vitrine_kernels::elementwise::Add;
+use vitrine_kernels::gelu::*;
 
 pub fn normal_cdf(x: f64) -> f64 {
     // Phi by Simpson's rule: independent of any erf.
@@ -22,30 +23,32 @@ fn elementwise<T: Float>() {
     for n in [1, 7, 8, 9, 2049] {
         let (x, dy) = (numbers::<T>(n, 1), numbers::<T>(n, 2));
         let (px, pdy) = (gpu.put(&x), gpu.put(&dy));
-        let grid = [n.div_ceil(2048), 1, 1];
+        let len = n as u64;
         let gelu_erf = |x: f64| x * normal_cdf(x);
         let gelu_tanh = |x: f64| x * tanh_gate(x);
-        let unary: [(&str, &dyn Fn(f64) -> f64); 4] = [
-            ("gelu_erf", &gelu_erf),
-            ("gelu_tanh", &gelu_tanh),
-            ("relu", &|x| x.max(0.0)),
-            ("tanh", &f64::tanh),
+        macro_rules! kernels {
+            ($forward:ident, $backward:ident) => {
+                (
+                    |gpu, x, y, n| gpu.launch($forward { x, y, n }),
+                    |gpu, a, b, y, n| gpu.launch($backward { a, b, y, n }),
+                )
+            };
+        }
+        type Forward = fn(&Gpu, &Reals, &mut Reals, u64);
+        type Backward = fn(&Gpu, &Reals, &Reals, &mut Reals, u64);
+        type Function<'a> = (&'static str, &'a dyn Fn(f64) -> f64, (Forward, Backward));
+        let unary: [Function<'_>; 4] = [
+            ("gelu_erf", &gelu_erf, kernels!(GeluErfForward, GeluErfBackward)),
+            ("gelu_tanh", &gelu_tanh, kernels!(GeluTanhForward, GeluTanhBackward)),
+            ("relu", &|x| x.max(0.0), kernels!(ReluForward, ReluBackward)),
+            ("tanh", &f64::tanh, kernels!(TanhForward, TanhBackward)),
         ];
-        for (name, f) in unary {
-            let y = gpu.room(n * size_of::<T>());
-            gpu.launch(
-                &kernels::GELU,
-                &format!("{name}_forward_{}", T::SUFFIX),
-                grid,
-                256,
-                0,
-                &[P(px), P(y), L(n)],
-            );
+        for (name, f, (forward, backward)) in unary {
+            let [mut y, mut dx] = [0; 2].map(|_| gpu.room::<T>(n));
+            forward(&gpu, &px, &mut y, len);
             let expected: Vec<f64> = wide(&x).into_iter().map(f).collect();
             assert_close(name, &gpu.get::<T>(y), &expected, T::TOLERANCE);
-            let dx = gpu.room(n * size_of::<T>());
-            let kernel = format!("{name}_backward_{}", T::SUFFIX);
-            gpu.launch(&kernels::GELU, &kernel, grid, 256, 0, &[P(pdy), P(px), P(dx), L(n)]);
+            backward(&gpu, &pdy, &px, &mut dx, len);
             let expected: Vec<f64> = wide(&x)
                 .iter()
                 .zip(&dy)
@@ -58,11 +61,10 @@ fn elementwise<T: Float>() {
                         }
                 })
                 .collect();
-            assert_close(&kernel, &gpu.get::<T>(dx), &expected, T::TOLERANCE);
+            assert_close(&format!("{name} backward"), &gpu.get::<T>(dx), &expected, T::TOLERANCE);
         }
-        let y = gpu.room(n * size_of::<T>());
-        let add = format!("add_{}", T::SUFFIX);
-        gpu.launch(&kernels::ELEMENTWISE, &add, grid, 256, 0, &[P(px), P(pdy), P(y), L(n)]);
+        let mut y = gpu.room::<T>(n);
+        gpu.launch(Add { a: &px, b: &pdy, y: &mut y, n: len });
         let expected: Vec<f64> = wide(&x).iter().zip(&dy).map(|(x, y)| x + y.get()).collect();
         assert_close("add", &gpu.get::<T>(y), &expected, T::TOLERANCE);
     }

@@ -1,8 +1,10 @@
-//! Launches kernels by name on whatever `libcuda.so` is loaded: here the emulator. Arguments are checked against the table.
+//! Launches kernels on whatever `libcuda.so` is loaded: here the emulator.
 
+use crate::numbers::Float;
 use cudarc::driver::sys;
-use std::ffi::{CString, c_void};
-use vitrine_kernels::{Module, Parameter};
+use std::ffi::CString;
+use std::marker::PhantomData;
+use vitrine_kernels::{Kernel, Launch, Launcher, Mismatch, Pointer, Real};
 
 /// One emulated device. Emulation runs at once, on the calling thread; the lock keeps tests apart.
 pub struct Gpu {
@@ -10,28 +12,49 @@ pub struct Gpu {
     allocations: std::cell::RefCell<Vec<u64>>,
 }
 
-/// An array in device memory.
+/// Reals in device memory.
 #[derive(Clone, Copy)]
-pub struct Buffer {
-    pub address: u64,
-    pub bytes: usize,
+pub struct Reals {
+    address: u64,
+    len: usize,
+    real: Real,
 }
 
-/// One argument.
+/// `E`s in device memory.
 #[derive(Clone, Copy)]
-pub enum Arg<'a> {
-    P(Buffer),
-    Null,
-    W(usize),
-    L(usize),
-    F(f32),
-    S(&'a [u8]),
+pub struct Buffer<E> {
+    address: u64,
+    elements: PhantomData<fn() -> E>,
 }
 
-/// The bytes of a slice of plain numbers or of a padding-free structure.
-pub fn bytes<T: Copy>(x: &[T]) -> &[u8] {
-    // SAFETY: T is a number or a structure without padding; every byte is initialised.
-    unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), size_of_val(x)) }
+impl Reals {
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// What begins at an element.
+    pub fn from(&self, start: usize) -> Reals {
+        let size = if self.real == Real::F32 { 4 } else { 2 };
+        Reals { address: self.address + (start * size) as u64, len: self.len - start, real: self.real }
+    }
+}
+
+impl Pointer for Reals {
+    fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl vitrine_kernels::Reals for Reals {
+    fn real(&self) -> Option<Real> {
+        Some(self.real)
+    }
+}
+
+impl<E> Pointer for Buffer<E> {
+    fn address(&self) -> u64 {
+        self.address
+    }
 }
 
 fn ok(result: sys::CUresult, what: &str) {
@@ -56,18 +79,36 @@ impl Gpu {
         Gpu { _turn: turn, allocations: std::cell::RefCell::default() }
     }
 
-    /// Uploads; an empty slice gets one spare element that nothing may touch.
-    pub fn put<T: Copy>(&self, x: &[T]) -> Buffer {
-        let buffer = self.room(size_of_val(x));
-        if !x.is_empty() {
-            // SAFETY: the allocation has that many bytes.
-            ok(unsafe { sys::cuMemcpyHtoD_v2(buffer.address, x.as_ptr().cast(), buffer.bytes) }, "upload");
-        }
-        buffer
+    /// Uploads reals; an empty slice gets spare bytes that nothing may touch.
+    pub fn put<T: Float>(&self, x: &[T]) -> Reals {
+        Reals { address: self.upload(x), len: x.len(), real: T::REAL }
     }
 
-    /// Bytes of garbage (a NaN pattern).
-    pub fn room(&self, bytes: usize) -> Buffer {
+    /// Uploads what is no real.
+    pub fn table<E: Copy>(&self, x: &[E]) -> Buffer<E> {
+        Buffer { address: self.upload(x), elements: PhantomData }
+    }
+
+    /// Reals that are garbage (a NaN pattern).
+    pub fn room<T: Float>(&self, len: usize) -> Reals {
+        Reals { address: self.garbage(len * size_of::<T>()), len, real: T::REAL }
+    }
+
+    /// Other elements that are garbage.
+    pub fn space<E>(&self, len: usize) -> Buffer<E> {
+        Buffer { address: self.garbage(len * size_of::<E>()), elements: PhantomData }
+    }
+
+    fn upload<T: Copy>(&self, x: &[T]) -> u64 {
+        let (bytes, address) = (size_of_val(x), self.garbage(size_of_val(x)));
+        if bytes > 0 {
+            // SAFETY: the allocation has that many bytes.
+            ok(unsafe { sys::cuMemcpyHtoD_v2(address, x.as_ptr().cast(), bytes) }, "upload");
+        }
+        address
+    }
+
+    fn garbage(&self, bytes: usize) -> u64 {
         let mut address = 0;
         // SAFETY: plain driver calls on a fresh allocation.
         unsafe {
@@ -75,80 +116,59 @@ impl Gpu {
             ok(sys::cuMemsetD8_v2(address, 0xff, bytes.max(16)), "cuMemset");
         }
         self.allocations.borrow_mut().push(address);
-        Buffer { address, bytes }
+        address
     }
 
-    pub fn get<T: Copy + Default>(&self, buffer: Buffer) -> Vec<T> {
-        let mut out = vec![T::default(); buffer.bytes / size_of::<T>()];
+    pub fn get<T: Float>(&self, reals: Reals) -> Vec<T> {
+        assert_eq!(reals.real, T::REAL);
+        let mut out = vec![T::default(); reals.len];
         if !out.is_empty() {
-            // SAFETY: `out` has room for all bytes of the buffer.
-            ok(
-                unsafe { sys::cuMemcpyDtoH_v2(out.as_mut_ptr().cast(), buffer.address, buffer.bytes) },
-                "download",
-            );
+            let bytes = size_of_val(&out[..]);
+            // SAFETY: `out` has room for all bytes of the array.
+            ok(unsafe { sys::cuMemcpyDtoH_v2(out.as_mut_ptr().cast(), reals.address, bytes) }, "download");
         }
         out
     }
 
-    pub fn launch(
-        &self,
-        module: &Module,
-        name: &str,
-        grid: [usize; 3],
-        block: usize,
-        shared: usize,
-        arguments: &[Arg],
-    ) {
-        let kernel = module.kernels.iter().find(|kernel| kernel.name == name);
-        let kernel = kernel.unwrap_or_else(|| panic!("no kernel {name}"));
-        assert_eq!(kernel.parameters.len(), arguments.len(), "{name}: number of arguments");
-        let mut values: Vec<Vec<u8>> = Vec::new();
-        for (i, (argument, parameter)) in arguments.iter().zip(kernel.parameters).enumerate() {
-            let (value, kind) = match *argument {
-                Arg::P(buffer) => (buffer.address.to_ne_bytes().to_vec(), Parameter::Pointer),
-                Arg::Null => (0u64.to_ne_bytes().to_vec(), Parameter::Pointer),
-                Arg::W(x) => ((x as u32).to_ne_bytes().to_vec(), Parameter::U32),
-                Arg::L(x) => ((x as u64).to_ne_bytes().to_vec(), Parameter::U64),
-                Arg::F(x) => (x.to_ne_bytes().to_vec(), Parameter::F32),
-                Arg::S(x) => (x.to_vec(), Parameter::Struct(x.len())),
-            };
-            assert_eq!(kind, *parameter, "{name}: argument {i}");
-            values.push(value);
+    pub fn launch(&self, kernel: impl Kernel<Gpu>) {
+        if let Err(Mismatch { kernel, given }) = Launcher::launch(self, kernel) {
+            panic!("{kernel} does not take {given}");
         }
-        let mut pointers: Vec<*mut c_void> =
-            values.iter_mut().map(|value| value.as_mut_ptr().cast()).collect();
-        let image = CString::new(module.ptx).unwrap();
+    }
+}
+
+impl Launcher for Gpu {
+    type Tensor = Reals;
+    type Array<E> = Buffer<E>;
+    type Error = Mismatch;
+
+    fn run(&self, launch: &Launch<'_>) -> Result<(), Mismatch> {
+        let (name, grid) = (launch.entry(), launch.grid());
+        let image = CString::new(launch.module().ptx().unwrap()).unwrap();
         let entry = CString::new(name).unwrap();
-        let [gx, gy, gz] = grid.map(|x| x as u32);
+        let [x, y, z] = grid.blocks.map(|blocks| blocks as u32);
         let dynamic = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        // SAFETY: argument types were checked against the table, which tests/ptx.rs checks against the PTX; addresses are
-        // this test's buffers, and the emulator reports accesses outside of them.
+        // SAFETY: a `Launch` has the kernel's arguments; addresses are this test's arrays, and the emulator reports accesses
+        // outside of them.
         unsafe {
             let (mut loaded, mut function) = (std::ptr::null_mut(), std::ptr::null_mut());
             ok(sys::cuModuleLoadData(&raw mut loaded, image.as_ptr().cast()), "cuModuleLoadData");
             ok(sys::cuModuleGetFunction(&raw mut function, loaded, entry.as_ptr()), name);
-            if shared > 48 << 10 {
-                ok(sys::cuFuncSetAttribute(function, dynamic, shared as i32), name);
+            if grid.shared > 48 << 10 {
+                ok(sys::cuFuncSetAttribute(function, dynamic, grid.shared as i32), name);
             }
-            let stream = std::ptr::null_mut();
-            let none = std::ptr::null_mut();
-            let status = sys::cuLaunchKernel(
-                function,
-                gx,
-                gy,
-                gz,
-                block as u32,
-                1,
-                1,
-                shared as u32,
-                stream,
-                pointers.as_mut_ptr(),
-                none,
-            );
-            ok(status, name);
+            let (threads, shared) = (grid.threads as u32, grid.shared as u32);
+            let (stream, extra) = (std::ptr::null_mut(), std::ptr::null_mut());
+            let arguments = launch.arguments().cast_mut().cast();
+            ok(sys::cuLaunchKernel(function, x, y, z, threads, 1, 1, shared, stream, arguments, extra), name);
             ok(sys::cuCtxSynchronize(), name);
             ok(sys::cuModuleUnload(loaded), name);
         }
+        Ok(())
+    }
+
+    fn mismatch(&self, mismatch: Mismatch) -> Mismatch {
+        mismatch
     }
 }
 

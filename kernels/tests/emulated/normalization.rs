@@ -1,10 +1,12 @@
 //! Dropout + residual + LayerNorm.
 
 use crate::draws::{hidden, settings};
-use crate::harness::{Arg::*, Gpu, bytes};
+use crate::harness::Gpu;
 use crate::numbers::{Float, assert_close, numbers, wide};
 use half::bf16;
-use vitrine_kernels as kernels;
+use vitrine_kernels::BACKWARD_ROWS;
+use vitrine_kernels::dropout_add_layer_norm::{DropoutAddLayerNormBackward, DropoutAddLayerNormForward};
+use vitrine_kernels::reduce::ColumnSums;
 
 /// y, mean, rstd of rows, and of dy: dx, dweight, dbias.
 pub fn layer_norm(x: &[f64], w: &[f64], b: &[f64], dy: &[f64], eps: f64) -> [Vec<f64>; 4] {
@@ -37,37 +39,28 @@ fn dropout_add_layer_norm<T: Float>() {
         let (w, b) = (numbers::<f32>(width, 3), numbers::<f32>(width, 4));
         let dy = numbers::<T>(rows * width, 5);
         let d = settings(p);
-        let size = rows * width * size_of::<T>();
         let [px, pr, pdy] = [&x, &residual, &dy].map(|x| gpu.put(x));
-        let (pw, pb, po) = (gpu.put(&w), gpu.put(&b), gpu.put(&offsets));
-        let (y, sum, mean, rstd) = (gpu.room(size), gpu.room(size), gpu.room(rows * 4), gpu.room(rows * 4));
-        let module = &kernels::DROPOUT_ADD_LAYER_NORM;
+        let (pw, pb, po) = (gpu.put(&w), gpu.put(&b), gpu.table(&offsets));
+        let [mut y, mut sum] = [0; 2].map(|_| gpu.room::<T>(rows * width));
+        let [mut mean, mut rstd] = [0; 2].map(|_| gpu.room::<f32>(rows));
         let eps = 1e-5f32;
-        let by_value = [d];
-        gpu.launch(
-            module,
-            &format!("dropout_add_layer_norm_forward_{}", T::SUFFIX),
-            [rows.div_ceil(4), 1, 1],
-            128,
-            0,
-            &[
-                P(px),
-                P(pr),
-                P(pw),
-                P(pb),
-                P(po),
-                P(y),
-                Null,
-                P(sum),
-                P(mean),
-                P(rstd),
-                W(rows),
-                W(width),
-                W(5),
-                F(eps),
-                S(bytes(&by_value)),
-            ],
-        );
+        gpu.launch(DropoutAddLayerNormForward {
+            x: &px,
+            residual: &pr,
+            weight: &pw,
+            bias: &pb,
+            offsets: &po,
+            y: &mut y,
+            rounded_y: None,
+            sum: &mut sum,
+            mean: &mut mean,
+            rstd: &mut rstd,
+            rows: rows as u32,
+            width: width as u32,
+            sequences: 5,
+            eps,
+            dropout: d,
+        });
         let factor: Vec<f64> = (0..rows * width)
             .map(|i| {
                 let row = i / width;
@@ -83,40 +76,40 @@ fn dropout_add_layer_norm<T: Float>() {
         let [ey, edx, edw, edb] = layer_norm(&wide(&got_sum), &wide(&w), &wide(&b), &wide(&dy), eps.into());
         let stretch = if width == 1 { 400.0 } else { 4.0 };
         assert_close("y", &gpu.get::<T>(y), &ey, T::TOLERANCE * stretch);
-        let blocks = rows.div_ceil(32);
-        let (dresidual, dx, partials) = (gpu.room(size), gpu.room(size), gpu.room(blocks * 2 * width * 4));
-        let warps = 4;
-        gpu.launch(
-            module,
-            &format!("dropout_add_layer_norm_backward_{}", T::SUFFIX),
-            [blocks, 1, 1],
-            32 * warps,
-            warps * 2 * width * 4,
-            &[
-                P(pdy),
-                P(sum),
-                P(pw),
-                P(mean),
-                P(rstd),
-                P(po),
-                P(dresidual),
-                P(dx),
-                P(partials),
-                W(rows),
-                W(width),
-                W(5),
-                S(bytes(&by_value)),
-            ],
-        );
+        let blocks = rows.div_ceil(BACKWARD_ROWS as usize);
+        let [mut dresidual, mut dx] = [0; 2].map(|_| gpu.room::<T>(rows * width));
+        let mut partials = gpu.room::<f32>(blocks * 2 * width);
+        gpu.launch(DropoutAddLayerNormBackward {
+            warps: 4,
+            dy: &pdy,
+            sum: &sum,
+            weight: &pw,
+            mean: &mean,
+            rstd: &rstd,
+            offsets: &po,
+            dresidual: &mut dresidual,
+            dx: Some(&mut dx),
+            partials: &mut partials,
+            rows: rows as u32,
+            width: width as u32,
+            sequences: 5,
+            dropout: d,
+        });
         let got = gpu.get::<T>(dresidual);
         assert_close("dresidual", &got, &edx, T::TOLERANCE * stretch);
         if d.threshold > 0 {
             let edx: Vec<f64> = got.iter().zip(&factor).map(|(g, f)| g.get() * f).collect();
             assert_close("dx", &gpu.get::<T>(dx), &edx, T::TOLERANCE);
         }
-        let total = gpu.room(2 * width * 4);
-        let arguments = [P(partials), P(total), Null, W(blocks), L(2 * width), L(2 * width)];
-        gpu.launch(&kernels::REDUCE, "column_sums", [(2 * width).div_ceil(32), 1, 1], 256, 0, &arguments);
+        let mut total = gpu.room::<f32>(2 * width);
+        gpu.launch(ColumnSums {
+            partials: &partials,
+            y: &mut total,
+            z: None,
+            rows: blocks as u32,
+            width: 2 * width as u64,
+            split: 2 * width as u64,
+        });
         assert_close("dweight, dbias", &gpu.get::<f32>(total), &[edw, edb].concat(), 4e-5 * stretch);
     }
 }

@@ -1,17 +1,18 @@
 //! Both storage types, numbers of them, and how results are compared.
 
 use half::bf16;
+use vitrine_kernels::Real;
 
 /// A storage type: f32 or bf16.
 pub trait Float: Copy + Default {
-    const SUFFIX: &str;
+    const REAL: Real;
     /// Relative rounding error of storage, with room for the f32 arithmetic before it.
     const TOLERANCE: f64;
     fn new(x: f64) -> Self;
     fn get(self) -> f64;
 }
 impl Float for f32 {
-    const SUFFIX: &str = "f32";
+    const REAL: Real = Real::F32;
     const TOLERANCE: f64 = 4e-6;
     fn new(x: f64) -> Self {
         x as f32
@@ -21,7 +22,7 @@ impl Float for f32 {
     }
 }
 impl Float for bf16 {
-    const SUFFIX: &str = "bf16";
+    const REAL: Real = Real::Bf16;
     const TOLERANCE: f64 = 4.5e-3;
     fn new(x: f64) -> Self {
         bf16::from_f64(x)

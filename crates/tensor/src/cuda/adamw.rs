@@ -1,25 +1,24 @@
 //! AdamW over all parameters in one launch, and the global norm of all gradients in two.
 
-use super::launch::{Grid, context_of, launch, single};
-use super::memory::Block;
+use super::launch::context_of;
+use super::memory::Buffer;
 use crate::ops::adamw::{AdamW, Update};
 use crate::{DType, Error, Result, Tensor};
-use vitrine_kernels::{ADAMW, AdamwChunk, AdamwSettings, AdamwTensor};
+use vitrine_kernels::Launcher as _;
+use vitrine_kernels::adamw::{self, AdamwNorm, AdamwSquares, AdamwUpdate, CHUNK, Chunk, Settings};
 
-/// Elements of a chunk: what a block of threads has.
-const CHUNK: usize = 2048;
-
-fn chunks(lens: impl Iterator<Item = usize>) -> Vec<AdamwChunk> {
+fn chunks(lens: impl Iterator<Item = usize>) -> Vec<Chunk> {
     let of = |(tensor, len): (usize, usize)| {
-        (0..len.div_ceil(CHUNK)).map(move |index| AdamwChunk { tensor: tensor as u32, index: index as u32 })
+        (0..len.div_ceil(CHUNK as usize))
+            .map(move |index| Chunk { tensor: tensor as u32, index: index as u32 })
     };
     lens.enumerate().flat_map(of).collect()
 }
 
-fn settings(settings: &AdamW, max_grad_norm: f64) -> AdamwSettings {
+fn settings(settings: &AdamW, max_grad_norm: f64) -> Settings {
     let AdamW { lr, beta1, beta2, eps, step } = *settings;
     let correction = |beta: f64| 1.0 - beta.powi(step as i32);
-    AdamwSettings {
+    Settings {
         lr,
         beta1,
         beta2,
@@ -30,7 +29,7 @@ fn settings(settings: &AdamW, max_grad_norm: f64) -> AdamwSettings {
     }
 }
 
-pub(crate) fn adamw_step(updates: &mut [Update<'_>], adamw: &AdamW, norm: &Tensor) -> Result<()> {
+pub(crate) fn adamw_step(updates: &mut [Update<'_>], step: &AdamW, norm: &Tensor) -> Result<()> {
     let Some(first) = updates.first() else { return Ok(()) };
     let context = context_of(first.param)?;
     let mut tensors = Vec::with_capacity(updates.len());
@@ -39,7 +38,7 @@ pub(crate) fn adamw_step(updates: &mut [Update<'_>], adamw: &AdamW, norm: &Tenso
         if dtype != DType::F32 || !update.grad.is_contiguous() {
             return Err(Error::NotSupported { op: "adamw_step", device: update.param.device(), dtype });
         }
-        tensors.push(AdamwTensor {
+        tensors.push(adamw::Tensor {
             param: update.param.device_address_mut()?,
             grad: update.grad.device_address(),
             first_moment: update.first_moment.device_address_mut()?,
@@ -50,10 +49,13 @@ pub(crate) fn adamw_step(updates: &mut [Update<'_>], adamw: &AdamW, norm: &Tenso
         });
     }
     let chunks = chunks(updates.iter().map(|update| update.param.numel()));
-    let (tensors, table) = (Block::upload(&context, &tensors)?, Block::upload(&context, &chunks)?);
-    let settings = Block::upload(&context, &[settings(adamw, 0.0)])?;
-    let grid = Grid::new(chunks.len(), 1, 256);
-    launch!(context, ADAMW, single(&ADAMW, "adamw_update"), grid, &tensors, &table, &settings, norm)
+    context.launch(AdamwUpdate {
+        chunk_count: chunks.len(),
+        tensors: &Buffer::upload(&context, &tensors)?,
+        chunks: &Buffer::upload(&context, &chunks)?,
+        settings: &Buffer::upload(&context, &[settings(step, 0.0)])?,
+        norm,
+    })
 }
 
 /// `[2]`, F32: the norm and the factor that clips it.
@@ -69,7 +71,7 @@ pub(crate) fn grad_norm(grads: &[&Tensor], max_norm: Option<f64>) -> Result<Tens
                 dtype: grad.dtype(),
             });
         }
-        tensors.push(AdamwTensor {
+        tensors.push(adamw::Tensor {
             param: 0,
             grad: grad.device_address(),
             first_moment: 0,
@@ -80,23 +82,20 @@ pub(crate) fn grad_norm(grads: &[&Tensor], max_norm: Option<f64>) -> Result<Tens
         });
     }
     let chunks = chunks(grads.iter().map(|grad| grad.numel()));
-    let (tensors, table) = (Block::upload(&context, &tensors)?, Block::upload(&context, &chunks)?);
-    let partials = Block::new(&context, 8 * chunks.len())?;
-    let adamw = AdamW { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 0.0, step: 1 };
-    let settings = Block::upload(&context, &[settings(&adamw, max_norm.unwrap_or(0.0))])?;
+    let mut partials = Buffer::new(&context, chunks.len())?;
+    context.launch(AdamwSquares {
+        chunk_count: chunks.len(),
+        tensors: &Buffer::upload(&context, &tensors)?,
+        chunks: &Buffer::upload(&context, &chunks)?,
+        partials: &mut partials,
+    })?;
+    let none = AdamW { lr: 0.0, beta1: 0.0, beta2: 0.0, eps: 0.0, step: 1 };
     let mut norm = Tensor::empty(&[2], DType::F32, device)?;
-    let squares = single(&ADAMW, "adamw_squares");
-    launch!(context, ADAMW, squares, Grid::new(chunks.len(), 1, 256), &tensors, &table, &partials)?;
-    let total = single(&ADAMW, "adamw_norm");
-    launch!(
-        context,
-        ADAMW,
-        total,
-        Grid::new(1, 1, 1024),
-        &partials,
-        chunks.len() as u32,
-        &settings,
-        &mut norm
-    )?;
+    context.launch(AdamwNorm {
+        partials: &partials,
+        count: chunks.len() as u32,
+        settings: &Buffer::upload(&context, &[settings(&none, max_norm.unwrap_or(0.0))])?,
+        norm: &mut norm,
+    })?;
     Ok(norm)
 }

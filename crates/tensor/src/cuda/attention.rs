@@ -1,11 +1,16 @@
 //! Attention over unpadded sequences: tensor cores for bfloat16 and heads of 32 or 64, plain FMAs for any head up to 128.
 
-use super::launch::{Grid, context_of, kernel, launch, single};
-use super::memory::Block;
+use super::launch::context_for;
+use super::memory::Buffer;
 use super::normalization::settings;
 use crate::ops::attention::{Attention, Queries, asked_rows};
 use crate::{DType, Dropout, Error, Offsets, Result, Tensor};
-use vitrine_kernels::{self as kernels, ATTENTION, ATTENTION_GENERAL, Kernel, Module};
+use vitrine_kernels::attention::{AttentionBackwardDkv, AttentionBackwardDq, AttentionForward};
+use vitrine_kernels::attention_general::{
+    AttentionGeneralBackwardDkv, AttentionGeneralBackwardDq, AttentionGeneralForward, AttentionProbabilities,
+    MAX_HEAD_SIZE,
+};
+use vitrine_kernels::{self as kernels, Launcher as _};
 
 /// The checked arguments of both passes.
 pub(crate) struct Problem<'a> {
@@ -18,17 +23,11 @@ pub(crate) struct Problem<'a> {
     pub dropout: Option<&'a Dropout>,
 }
 
-/// The largest head of the general kernels.
-const LARGEST_HEAD: usize = 128;
-
-/// The kernels for a problem, and how they are launched.
-struct Plan {
-    module: &'static Module,
-    prefix: String,
-    suffix: &'static str,
-    /// Rows of a block.
-    tile: usize,
-    shared: [usize; 2],
+/// The kernels for a problem.
+#[derive(Clone, Copy)]
+enum Family {
+    TensorCores,
+    General,
 }
 
 impl Problem<'_> {
@@ -52,70 +51,52 @@ impl Problem<'_> {
             rows: self.rows() as u32,
             first_only: u32::from(self.queries == Queries::First),
             softmax_scale: self.softmax_scale as f32,
-            sum_delta: 1,
+            reserved: 0,
         })
     }
 
-    fn plan(&self) -> Result<Plan> {
-        let (size, dtype) = (self.head_size(), self.qkv.dtype());
-        let suffix = match dtype {
-            DType::F32 => "_f32",
-            DType::BF16 => "_bf16",
-            _ => return Err(Error::NotSupported { op: self.op, device: self.qkv.device(), dtype }),
-        };
+    fn family(&self) -> Result<Family> {
+        let size = self.head_size();
         let aligned =
             self.qkv.device_address().is_multiple_of(16) && self.qkv.row_stride(self.op)?.is_multiple_of(8);
-        if dtype == DType::BF16 && matches!(size, 32 | 64) && aligned {
-            return Ok(Plan {
-                module: &ATTENTION,
-                prefix: format!("attention_{size}"),
-                suffix,
-                tile: 64,
-                shared: [0; 2],
-            });
+        if self.qkv.dtype() == DType::BF16 && matches!(size, 32 | 64) && aligned {
+            return Ok(Family::TensorCores);
         }
-        if size > LARGEST_HEAD {
+        if size > MAX_HEAD_SIZE as usize {
             let (name, expected) = ("heads", "heads of at most 128 channels on a CUDA device");
             return Err(Error::InvalidArgument { op: self.op, name, expected, got: size.to_string() });
         }
-        let shared = [4 * (96 * (size + 1) + 1056), 4 * (128 * (size + 1) + 2176)];
-        Ok(Plan { module: &ATTENTION_GENERAL, prefix: "attention_general".into(), suffix, tile: 32, shared })
+        Ok(Family::General)
     }
 }
 
-impl Plan {
-    fn kernel(&self, pass: &str) -> &'static Kernel {
-        single(self.module, &format!("{}_{pass}{}", self.prefix, self.suffix))
-    }
-
-    fn grid(&self, longest: usize, problem: &Problem, shared: usize) -> Grid {
-        let blocks = [longest.div_ceil(self.tile).max(1), problem.heads, problem.offsets.sequences()];
-        Grid { blocks, threads: 128, shared }
-    }
+/// Launches one of two kernels that take the same arguments.
+macro_rules! launch {
+    ($context:expr, $family:expr, $fast:ident or $general:ident { $($fields:tt)* }) => {
+        match $family {
+            Family::TensorCores => $context.launch($fast { $($fields)* }),
+            Family::General => $context.launch($general { $($fields)* }),
+        }
+    };
 }
 
 pub(crate) fn attention(problem: &Problem, probabilities_for: &[usize]) -> Result<Attention> {
-    let context = context_of(problem.qkv)?;
-    let (qkv, rows) = (problem.qkv, problem.rows());
-    let (plan, arguments) = (problem.plan()?, problem.arguments()?);
+    let context = context_for(problem.op, problem.qkv)?;
+    let (qkv, rows, family) = (problem.qkv, problem.rows(), problem.family()?);
     let mut out = Tensor::empty(&[rows, problem.width()], qkv.dtype(), qkv.device())?;
     let mut lse = Tensor::empty(&[problem.heads, rows], DType::F32, qkv.device())?;
-    let asked = if problem.queries == Queries::First { 1 } else { problem.offsets.longest() };
-    let positions = problem.offsets.on_device(&context)?;
-    let grid = plan.grid(asked, problem, plan.shared[0]);
-    let dropout = settings(problem.dropout);
-    launch!(
-        context,
-        *plan.module,
-        plan.kernel("forward"),
-        grid,
+    let offsets = problem.offsets.on_device(&context)?;
+    launch!(context, family, AttentionForward or AttentionGeneralForward {
+        // Under `First`, an empty sequence has a row of the output, too.
+        longest: if problem.queries == Queries::First { 1 } else { problem.offsets.longest() },
+        sequences: problem.offsets.sequences(),
         qkv,
-        &*positions,
-        &mut out,
-        &mut lse,
-        arguments,
-        dropout
-    )?;
+        offsets: &*offsets,
+        out: &mut out,
+        lse: &mut lse,
+        attention: problem.arguments()?,
+        dropout: settings(problem.dropout),
+    })?;
     let probabilities = probabilities(problem, probabilities_for, &lse)?;
     Ok(Attention { out, lse, probabilities })
 }
@@ -124,69 +105,70 @@ fn probabilities(problem: &Problem, chosen: &[usize], lse: &Tensor) -> Result<Ve
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let context = context_of(problem.qkv)?;
-    let module = &ATTENTION_GENERAL;
-    let kernel = kernel(problem.op, module, "attention_probabilities", problem.qkv)?;
+    let context = context_for(problem.op, problem.qkv)?;
     let first_only = problem.queries == Queries::First;
-    let asked = |len: usize| if first_only { len.min(1) } else { len };
+    let queries_of = |len: usize| if first_only { len.min(1) } else { len };
     let mut starts = Vec::new();
     let mut total = 0;
     for range in problem.offsets.ranges() {
         starts.push(total as u64);
-        total += chosen.len() * asked(range.len()) * range.len();
+        total += chosen.len() * queries_of(range.len()) * range.len();
     }
-    let all = Tensor::empty(&[total], DType::F32, problem.qkv.device())?;
+    let mut all = Tensor::empty(&[total], DType::F32, problem.qkv.device())?;
     let heads: Vec<u32> = chosen.iter().map(|&head| head as u32).collect();
-    let (heads, starts_on_device) = (Block::upload(&context, &heads)?, Block::upload(&context, &starts)?);
-    let positions = problem.offsets.on_device(&context)?;
-    let blocks = [asked(problem.offsets.longest()), chosen.len(), problem.offsets.sequences()];
-    let grid = Grid { blocks, threads: 128, shared: 0 };
-    launch!(
-        context,
-        *module,
-        kernel,
-        grid,
-        problem.qkv,
-        &*positions,
+    let offsets = problem.offsets.on_device(&context)?;
+    context.launch(AttentionProbabilities {
+        longest: queries_of(problem.offsets.longest()),
+        chosen_count: chosen.len(),
+        sequences: problem.offsets.sequences(),
+        qkv: problem.qkv,
+        offsets: &*offsets,
         lse,
-        &heads,
-        &starts_on_device,
-        &all,
-        problem.arguments()?
-    )?;
+        chosen: &Buffer::upload(&context, &heads)?,
+        starts: &Buffer::upload(&context, &starts)?,
+        out: &mut all,
+        attention: problem.arguments()?,
+    })?;
     let sequences = problem.offsets.ranges().zip(starts);
     let pieces = sequences.map(|(range, start)| {
-        let dims = [chosen.len(), asked(range.len()), range.len()];
+        let dims = [chosen.len(), queries_of(range.len()), range.len()];
         all.narrow(0, start as usize, dims.iter().product())?.reshape(&dims)
     });
     pieces.collect()
 }
 
 pub(crate) fn attention_backward(problem: &Problem, dout: &Tensor, lse: &Tensor) -> Result<Tensor> {
-    let context = context_of(problem.qkv)?;
-    let (qkv, rows) = (problem.qkv, problem.rows());
-    let (plan, arguments) = (problem.plan()?, problem.arguments()?);
+    let context = context_for(problem.op, problem.qkv)?;
+    let (qkv, rows, family) = (problem.qkv, problem.rows(), problem.family()?);
+    let (longest, sequences) = (problem.offsets.longest(), problem.offsets.sequences());
+    let (attention, dropout) = (problem.arguments()?, settings(problem.dropout));
     let (dout, lse) = (dout.contiguous()?, lse.contiguous()?);
-    let dqkv = Tensor::empty(&[problem.offsets.total(), 3 * problem.width()], qkv.dtype(), qkv.device())?;
-    let delta = Block::new(&context, 4 * problem.heads * rows)?;
-    let positions = problem.offsets.on_device(&context)?;
-    let grid = plan.grid(problem.offsets.longest(), problem, plan.shared[1]);
-    let dropout = settings(problem.dropout);
-    for pass in ["backward_dq", "backward_dkv"] {
-        launch!(
-            context,
-            *plan.module,
-            plan.kernel(pass),
-            grid,
-            qkv,
-            &*positions,
-            &dout,
-            &lse,
-            &delta,
-            &dqkv,
-            arguments,
-            dropout
-        )?;
-    }
+    let mut dqkv = Tensor::empty(&[problem.offsets.total(), 3 * problem.width()], qkv.dtype(), qkv.device())?;
+    let mut delta = Tensor::empty(&[problem.heads, rows], DType::F32, qkv.device())?;
+    let offsets = problem.offsets.on_device(&context)?;
+    launch!(context, family, AttentionBackwardDq or AttentionGeneralBackwardDq {
+        longest,
+        sequences,
+        qkv,
+        offsets: &*offsets,
+        dout: &dout,
+        lse: &lse,
+        delta: &mut delta,
+        dqkv: &mut dqkv,
+        attention,
+        dropout,
+    })?;
+    launch!(context, family, AttentionBackwardDkv or AttentionGeneralBackwardDkv {
+        longest,
+        sequences,
+        qkv,
+        offsets: &*offsets,
+        dout: &dout,
+        lse: &lse,
+        delta: &mut delta,
+        dqkv: &mut dqkv,
+        attention,
+        dropout,
+    })?;
     Ok(dqkv)
 }

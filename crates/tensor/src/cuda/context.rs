@@ -49,8 +49,8 @@ unsafe impl Send for Function {}
 // SAFETY: as above.
 unsafe impl Send for LoadedModule {}
 
-/// Dynamic shared memory that a kernel may have without asking.
-const SHARED_DEFAULT: usize = 48 << 10;
+/// Bytes of dynamic shared memory that a kernel may have without an attribute that allows more.
+pub(super) const SHARED_DEFAULT: usize = 48 << 10;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The maps are whole after any panic: every change is one insertion.
@@ -301,18 +301,18 @@ impl Context {
             .map_err(failed(self.ordinal, "waiting for the device"))
     }
 
-    /// A kernel by its name, its module loaded on first use; `shared` bytes of dynamic shared memory will be asked for.
-    pub fn function(&self, module: &Module, name: &'static str, shared: usize) -> Result<Function> {
+    /// An entry point, its module loaded on first use; a launch will have `shared` bytes of dynamic shared memory.
+    pub fn function(&self, module: &Module, entry: &'static str, shared: usize) -> Result<Function> {
         let mut functions = lock(&self.functions);
-        let function = match functions.get(name) {
+        let function = match functions.get(entry) {
             Some(function) => *function,
             None => {
                 let module = self.module(module)?;
-                let entry = CString::new(name).expect("internal: kernels' names have no zero bytes");
+                let name = CString::new(entry).expect("internal: kernels' names have no zero bytes");
                 // SAFETY: the module is loaded and never unloaded.
-                let found = unsafe { result::module::get_function(module.0, entry) };
+                let found = unsafe { result::module::get_function(module.0, name) };
                 let function = Function(found.map_err(failed(self.ordinal, "finding a kernel"))?);
-                functions.insert(name, function);
+                functions.insert(entry, function);
                 function
             }
         };
@@ -330,7 +330,12 @@ impl Context {
         if let Some(loaded) = modules.get(module.name) {
             return Ok(*loaded);
         }
-        let text = CString::new(module.ptx).expect("internal: PTX has no zero bytes");
+        let ptx = module.ptx().map_err(|error| Error::Cuda {
+            device: Device::Cuda(self.ordinal),
+            what: "unpacking kernels",
+            message: error.to_string(),
+        })?;
+        let text = CString::new(ptx).expect("internal: PTX has no zero bytes");
         // SAFETY: the image is PTX text that ends with a zero.
         let loaded = unsafe { result::module::load_data(text.as_ptr().cast::<c_void>()) };
         let loaded = LoadedModule(loaded.map_err(failed(self.ordinal, "loading kernels"))?);

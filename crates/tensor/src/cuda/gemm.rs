@@ -3,10 +3,17 @@
 
 use super::cublaslt::Beside;
 use super::elementwise::{add_partials, column_sums, unary};
-use super::launch::{Grid, context_of, kernel, launch, single};
+use super::launch::{context_for, context_of};
+use crate::ops::elementwise::{Relu, Tanh};
+use crate::ops::gelu::{GeluErf, GeluTanh};
 use crate::ops::linear::{Activation, Bias, Linear, LinearGradients, LinearNeeds};
 use crate::{DType, Error, Result, Tensor};
-use vitrine_kernels::{GELU, GEMM, GEMM_SIMT, GemmBackward, GemmShape, GemmSimt, Kernel};
+use vitrine_kernels::Launcher as _;
+use vitrine_kernels::gelu::{BiasGeluErfForward, BiasGeluTanhForward, BiasReluForward, BiasTanhForward};
+use vitrine_kernels::gemm::{
+    self, BackwardShape, GemmBackward, GemmNt, GemmNtGeluErf, GemmNtGeluTanh, Shape as GemmShape,
+};
+use vitrine_kernels::gemm_simt::{Gemm, GemmSimt};
 
 /// How a matrix lies in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,16 +35,6 @@ fn order(x: &Tensor) -> Order {
     }
 }
 
-/// The plain kernel for these operands and results.
-fn simt_kernel(op: &'static str, x: &Tensor, out: DType) -> Result<&'static Kernel> {
-    Ok(match (x.dtype(), out) {
-        (DType::F32, DType::F32) => single(&GEMM_SIMT, "gemm_simt_f32"),
-        (DType::BF16, DType::BF16) => single(&GEMM_SIMT, "gemm_simt_bf16"),
-        (DType::BF16, DType::F32) => single(&GEMM_SIMT, "gemm_simt_bf16_f32"),
-        _ => return Err(Error::NotSupported { op, device: x.device(), dtype: x.dtype() }),
-    })
-}
-
 /// `c = a b (+ bias) (+ so_far)` for matrices of any strides, or batches of them; c is contiguous, and so_far like it.
 fn simt(
     op: &'static str,
@@ -47,8 +44,11 @@ fn simt(
     so_far: Option<&Tensor>,
     c: &mut Tensor,
 ) -> Result<()> {
-    let context = context_of(a)?;
-    let kernel = simt_kernel(op, a, c.dtype())?;
+    let context = context_for(op, a)?;
+    if !matches!((a.dtype(), c.dtype()), (DType::F32 | DType::BF16, DType::F32) | (DType::BF16, DType::BF16))
+    {
+        return Err(Error::NotSupported { op, device: a.device(), dtype: a.dtype() });
+    }
     let strides = |x: &Tensor| {
         let strides = x.strides();
         let batch = if x.rank() == 3 { strides[0] as u64 } else { 0 };
@@ -56,7 +56,7 @@ fn simt(
     };
     let ((a_row, a_column, a_batch), (b_row, b_column, b_batch)) = (strides(a), strides(b));
     let (m, k, n) = (a.dims()[a.rank() - 2], a.dims()[a.rank() - 1], b.dims()[b.rank() - 1]);
-    let gemm = GemmSimt {
+    let gemm = Gemm {
         a_row,
         a_column,
         a_batch,
@@ -69,8 +69,7 @@ fn simt(
         reserved: 0,
     };
     let batch = if a.rank() == 3 { a.dims()[0] } else { 1 };
-    let grid = Grid { blocks: [n.div_ceil(64), m.div_ceil(64), batch], threads: 256, shared: 0 };
-    launch!(context, GEMM_SIMT, kernel, grid, a, b, bias, so_far, c, gemm)
+    context.launch(GemmSimt { batch, a, b, bias, so_far, c, gemm })
 }
 
 /// `a b` of two matrices of one dtype, with sums in F32, as a tensor of dtype `out`.
@@ -174,28 +173,27 @@ fn backward_on_tensor_cores(
     let (dx, dweight) = (wanted.dx.take(), wanted.dweight.take());
     let dbias = if dweight.is_some() { wanted.dbias.take() } else { None };
     // A weight's gradient has few tiles and a long sum: it is split until all multiprocessors have work.
-    let (weight_tiles, column_tiles) = (n.div_ceil(128), k.div_ceil(128));
+    let (row_tile, column_tile) = (gemm::BM as usize, gemm::BN as usize);
+    let (weight_tiles, column_tiles) = (n.div_ceil(row_tile), k.div_ceil(column_tile));
     let filling = 2 * context.multiprocessors / (weight_tiles * column_tiles).max(1);
     let splits = filling.min(rows.div_ceil(256)).max(1);
     let weight_blocks = if dweight.is_some() { splits * weight_tiles } else { 0 };
-    let dx_blocks = if dx.is_some() { rows.div_ceil(128) } else { 0 };
+    let dx_blocks = if dx.is_some() { rows.div_ceil(row_tile) } else { 0 };
     let numbers = [rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks].map(|x| x as u32);
     let [rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks] = numbers;
-    let shape = GemmBackward { rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks };
-    let wide = dx.as_deref().is_some_and(|dx| dx.dtype() == DType::F32);
-    let kernel = single(&GEMM, if wide { "gemm_backward_bf16_f32" } else { "gemm_backward_bf16" });
-    let grid = Grid::new(column_tiles, weight_blocks as usize + dx_blocks, 256);
-    let run = |dweight: Option<&Tensor>, dbias: Option<&Tensor>| {
-        launch!(context, GEMM, kernel, grid, dy, weight, x, so_far, dx.as_deref(), dweight, dbias, shape)
+    let shape = BackwardShape { rows, n, k, dy_stride, weight_stride, x_stride, splits, weight_blocks };
+    let run = |dweight: Option<&mut Tensor>, dbias: Option<&mut Tensor>| {
+        context.launch(GemmBackward { dx_blocks, dy, weight, x, so_far, dx, dweight, dbias, shape })
     };
     match dweight {
         Some(dweight) if splits > 1 => {
             let (of_weight, of_bias) = (dweight.numel(), n as usize);
-            let parts = Tensor::empty(&[splits as usize, of_weight + of_bias], DType::F32, dy.device())?;
-            run(Some(&parts), Some(&parts.narrow(1, of_weight, of_bias)?))?;
+            let mut parts = Tensor::empty(&[splits as usize, of_weight + of_bias], DType::F32, dy.device())?;
+            let mut bias_parts = parts.narrow(1, of_weight, of_bias)?;
+            run(Some(&mut parts), Some(&mut bias_parts))?;
             add_partials(&parts, dweight, dbias)
         }
-        dweight => run(dweight.as_deref(), dbias.as_deref()),
+        dweight => run(dweight, dbias),
     }
 }
 
@@ -214,81 +212,82 @@ pub(crate) fn linear(
     if let Some(library) = &context.cublaslt {
         let mut product = empty()?;
         // The library adds a bias of the result's dtype; with an activation the bias goes to the activation's kernel, in F32.
-        let fused = biased_activation(activation);
+        let fused = activation != Activation::None;
         let round =
             |bias: Bias<'_>| bias.rounded.map_or_else(|| bias.value.to_dtype(x.dtype()), |b| Ok(b.clone()));
-        let rounded = bias.filter(|_| fused.is_none()).map(round).transpose()?;
+        let rounded = bias.filter(|_| !fused).map(round).transpose()?;
         let beside = rounded.as_ref().map_or(Beside::Nothing, Beside::Bias);
         if library.product(&context, x, &weight.t()?, beside, &mut product).is_some() {
-            return match fused {
-                None => Ok(Linear { y: product, pre_activation: None }),
-                Some(name) => activated_with_bias(name, product, bias.map(|bias| bias.value), save_pre),
-            };
+            if !fused {
+                return Ok(Linear { y: product, pre_activation: None });
+            }
+            return activated_with_bias(activation, product, bias.map(|bias| bias.value), save_pre);
         }
     }
     let bias = bias.map(|bias| bias.value);
-    let gelu = match activation {
-        Activation::GeluErf => Some(("gelu_erf", "gemm_nt_gelu_erf_bf16")),
-        Activation::GeluTanh => Some(("gelu_tanh", "gemm_nt_gelu_tanh_bf16")),
-        _ => None,
-    };
     if let (DType::BF16, Order::Rows(lda), Order::Rows(ldb)) = (x.dtype(), order(x), order(weight)) {
-        let grid = Grid::new(n.div_ceil(128), rows.div_ceil(128), 256);
         let [m, n, k, lda, ldb] = [rows, n, x.dims()[1], lda, ldb].map(|x| x as u32);
         let shape = GemmShape { m, n, k, lda, ldb };
         let mut y = empty()?;
-        if let Some((_, fused)) = gelu {
-            let pre = save_pre.then(empty).transpose()?;
-            launch!(context, GEMM, single(&GEMM, fused), grid, x, weight, bias, pre.as_ref(), &mut y, shape)?;
-            return Ok(Linear { y, pre_activation: pre });
+        if !matches!(activation, Activation::GeluErf | Activation::GeluTanh) {
+            context.launch(GemmNt { x, weight, bias, y: &mut y, shape })?;
+            return activated(y, activation, save_pre);
         }
-        launch!(context, GEMM, single(&GEMM, "gemm_nt_bf16"), grid, x, weight, bias, &mut y, shape)?;
-        return activated(y, activation);
+        let mut saved = save_pre.then(empty).transpose()?;
+        let (pre, out) = (saved.as_mut(), &mut y);
+        if activation == Activation::GeluErf {
+            context.launch(GemmNtGeluErf { x, weight, bias, pre, y: out, shape })?;
+        } else {
+            context.launch(GemmNtGeluTanh { x, weight, bias, pre, y: out, shape })?;
+        }
+        return Ok(Linear { y, pre_activation: saved });
     }
     let mut pre = empty()?;
     simt(OP, x, &weight.t()?, bias, None, &mut pre)?;
-    match gelu {
-        Some((op, _)) => Ok(Linear { y: unary(op, &pre)?, pre_activation: save_pre.then_some(pre) }),
-        None => activated(pre, activation),
-    }
+    activated(pre, activation, save_pre)
 }
 
-/// The kernel that adds a bias and applies an activation.
-fn biased_activation(activation: Activation) -> Option<&'static str> {
-    match activation {
-        Activation::None => None,
-        Activation::GeluErf => Some("bias_gelu_erf_forward"),
-        Activation::GeluTanh => Some("bias_gelu_tanh_forward"),
-        Activation::Relu => Some("bias_relu_forward"),
-        Activation::Tanh => Some("bias_tanh_forward"),
-    }
-}
-
-/// `act(product + bias)`, with the sum in the product's place if it is to be kept.
+/// `act(product + bias)`; the sum, in the product's place, is kept if backward will need it.
 fn activated_with_bias(
-    name: &'static str,
-    product: Tensor,
+    activation: Activation,
+    mut product: Tensor,
     bias: Option<&Tensor>,
     save_pre: bool,
 ) -> Result<Linear> {
-    let context = context_of(&product)?;
-    let kernel = kernel("linear", &GELU, name, &product)?;
-    let (rows, width) = (product.dims()[0], product.dims()[1]);
-    let zeros = Tensor::zeros(&[if bias.is_some() { 0 } else { width }], DType::F32, product.device())?;
-    let mut y = Tensor::empty(product.dims(), product.dtype(), product.device())?;
-    let pre = save_pre.then_some(&product);
-    let grid = Grid::new(rows, width.div_ceil(2048), 256);
-    launch!(context, GELU, kernel, grid, &product, bias.unwrap_or(&zeros), pre, &mut y, width as u32)?;
-    Ok(Linear { y, pre_activation: save_pre.then_some(product) })
+    let context = context_for("linear", &product)?;
+    let (rows, n) = (product.dims()[0], product.dims()[1]);
+    let zeros = Tensor::zeros(&[if bias.is_some() { 0 } else { n }], DType::F32, product.device())?;
+    let mut out = Tensor::empty(product.dims(), product.dtype(), product.device())?;
+    let (bias, width, save) = (bias.unwrap_or(&zeros), n as u32, u32::from(save_pre));
+    let (sum, y) = (&mut product, &mut out);
+    match activation {
+        Activation::None => return Ok(Linear { y: product, pre_activation: None }),
+        Activation::GeluErf => {
+            context.launch(BiasGeluErfForward { rows, product: sum, bias, y, width, save_pre: save })
+        }
+        Activation::GeluTanh => {
+            context.launch(BiasGeluTanhForward { rows, product: sum, bias, y, width, save_pre: save })
+        }
+        Activation::Relu => {
+            context.launch(BiasReluForward { rows, product: sum, bias, y, width, save_pre: save })
+        }
+        Activation::Tanh => {
+            context.launch(BiasTanhForward { rows, product: sum, bias, y, width, save_pre: save })
+        }
+    }?;
+    Ok(Linear { y: out, pre_activation: save_pre.then_some(product) })
 }
 
-fn activated(pre: Tensor, activation: Activation) -> Result<Linear> {
-    let y = match activation {
-        Activation::Relu => unary("relu", &pre)?,
-        Activation::Tanh => unary("tanh", &pre)?,
-        _ => pre,
+/// `act(pre)`. Of ReLU and tanh, backward needs the result, of GELU what was before it.
+fn activated(pre: Tensor, activation: Activation, save_pre: bool) -> Result<Linear> {
+    let (y, saved) = match activation {
+        Activation::None => (pre, None),
+        Activation::GeluErf => (unary("gelu_erf", &pre, GeluErf)?, Some(pre)),
+        Activation::GeluTanh => (unary("gelu_tanh", &pre, GeluTanh)?, Some(pre)),
+        Activation::Relu => (unary("relu", &pre, Relu)?, None),
+        Activation::Tanh => (unary("tanh", &pre, Tanh)?, None),
     };
-    Ok(Linear { y, pre_activation: None })
+    Ok(Linear { y, pre_activation: saved.filter(|_| save_pre) })
 }
 
 /// The product of two batches of matrices, `[batch, M, K]` and `[batch, K, N]`, F32.

@@ -1,86 +1,78 @@
-//! One launch: a kernel with arguments that are checked against the table of `vitrine-kernels`.
-//!
-//! The driver takes addresses of arguments and cannot see a wrong type or number; the table can, and a test compares it with
-//! the PTX.
+//! Launches: how the typed kernels of `vitrine-kernels` reach a device's stream.
 
 use super::context::{Context, failed};
-use super::memory::Block;
+use super::memory::Buffer;
 use crate::{DType, Device, Error, Result, Tensor};
-use cudarc::driver::result;
-use std::ffi::c_void;
+use cudarc::driver::sys;
 use std::sync::Arc;
-use vitrine_kernels::{Kernel, Module, Parameter};
+use vitrine_kernels::{Grid, Launch, Launcher, Mismatch, Pointer, Real, Reals};
 
-/// An argument: its kind and its bytes, of which a structure has at most 96.
-#[derive(Clone, Copy)]
-pub(super) struct Argument {
-    kind: Parameter,
-    bytes: [u64; 12],
-}
-
-impl Argument {
-    fn new<T: Copy>(kind: Parameter, value: T) -> Self {
-        const { assert!(size_of::<T>() <= 96 && align_of::<T>() <= 8) };
-        let mut bytes = [0u64; 12];
-        // SAFETY: a T fits as asserted; kernels' structures write their padding, so all of it is initialised.
-        unsafe { bytes.as_mut_ptr().cast::<T>().write(value) };
-        Argument { kind, bytes }
+impl Pointer for Tensor {
+    fn address(&self) -> u64 {
+        self.device_address()
     }
-
-    fn address(address: u64) -> Self {
-        Argument::new(Parameter::Pointer, address)
-    }
-
-    /// No array.
-    pub const NULL: Argument = Argument { kind: Parameter::Pointer, bytes: [0; 12] };
 }
 
-impl From<u32> for Argument {
-    fn from(value: u32) -> Self {
-        Argument::new(Parameter::U32, value)
-    }
-}
-impl From<u64> for Argument {
-    fn from(value: u64) -> Self {
-        Argument::new(Parameter::U64, value)
-    }
-}
-impl From<f32> for Argument {
-    fn from(value: f32) -> Self {
-        Argument::new(Parameter::F32, value)
-    }
-}
-impl From<&Block> for Argument {
-    fn from(block: &Block) -> Self {
-        Argument::address(block.address())
-    }
-}
-/// The first element.
-impl From<&Tensor> for Argument {
-    fn from(tensor: &Tensor) -> Self {
-        Argument::address(tensor.device_address())
-    }
-}
-impl From<&mut Tensor> for Argument {
-    fn from(tensor: &mut Tensor) -> Self {
-        Argument::address(tensor.device_address())
-    }
-}
-impl From<Option<&Tensor>> for Argument {
-    fn from(tensor: Option<&Tensor>) -> Self {
-        tensor.map_or(Argument::NULL, Argument::from)
-    }
-}
-macro_rules! structures {
-    ($($name:ident),*) => { $(
-        impl From<vitrine_kernels::$name> for Argument {
-            fn from(value: vitrine_kernels::$name) -> Self {
-                Argument::new(Parameter::Struct(size_of::<vitrine_kernels::$name>()), value)
-            }
+impl Reals for Tensor {
+    fn real(&self) -> Option<Real> {
+        match self.dtype() {
+            DType::F32 => Some(Real::F32),
+            DType::BF16 => Some(Real::Bf16),
+            _ => None,
         }
-    )* };
+    }
 }
-structures!(Dropout, Attention, GemmSimt, GemmShape, GemmBackward, View);
+
+impl Launcher for Context {
+    type Tensor = Tensor;
+    type Array<E> = Buffer<E>;
+    type Error = Error;
+
+    fn run(&self, launch: &Launch<'_>) -> Result<()> {
+        let Grid { blocks, threads, shared } = launch.grid();
+        if blocks.contains(&0) {
+            return Ok(());
+        }
+        let [x, y, z] = blocks;
+        if x > i32::MAX as usize || y > 65535 || z > 65535 {
+            return Err(Error::InvalidArgument {
+                op: launch.entry(),
+                name: "size",
+                expected: "a problem that fits a CUDA grid (2^31 - 1, 65535, 65535 blocks)",
+                got: format!("{x}, {y}, {z}"),
+            });
+        }
+        let function = self.function(launch.module(), launch.entry(), shared)?;
+        // SAFETY: a `Launch` has as many arguments as the kernel, of its types; the driver only reads them, although it takes
+        // them as mutable. Addresses are of tensors and buffers that go back to the pool at the earliest after this call, and
+        // so to work behind this launch in the stream. That kernels stay inside of their arrays is what the emulator checks.
+        let status = unsafe {
+            sys::cuLaunchKernel(
+                function.0,
+                x as u32,
+                y as u32,
+                z as u32,
+                threads as u32,
+                1,
+                1,
+                shared as u32,
+                self.stream(),
+                launch.arguments().cast_mut().cast(),
+                std::ptr::null_mut(),
+            )
+        };
+        status.result().map_err(failed(self.ordinal, launch.entry()))
+    }
+
+    fn mismatch(&self, Mismatch { kernel, given }: Mismatch) -> Error {
+        Error::InvalidArgument {
+            op: kernel,
+            name: "dtypes",
+            expected: "a combination that a kernel exists for",
+            got: given,
+        }
+    }
+}
 
 /// The device of a tensor that is on one.
 pub(super) fn context_of(tensor: &Tensor) -> Result<Arc<Context>> {
@@ -90,103 +82,10 @@ pub(super) fn context_of(tensor: &Tensor) -> Result<Arc<Context>> {
     }
 }
 
-/// `NAME_f32` or `NAME_bf16`: the kernel of a family for a dtype.
-pub(super) fn kernel(
-    op: &'static str,
-    module: &'static Module,
-    name: &str,
-    tensor: &Tensor,
-) -> Result<&'static Kernel> {
-    let suffix = match tensor.dtype() {
-        DType::F32 => "_f32",
-        DType::BF16 => "_bf16",
-        dtype => return Err(Error::NotSupported { op, device: tensor.device(), dtype }),
-    };
-    let found = module.kernels.iter().find(|kernel| kernel.name.strip_suffix(suffix) == Some(name));
-    found.ok_or(Error::NotSupported { op, device: tensor.device(), dtype: tensor.dtype() })
-}
-
-/// A kernel that exists once.
-pub(super) fn single(module: &'static Module, name: &str) -> &'static Kernel {
-    let found = module.kernels.iter().find(|kernel| kernel.name == name);
-    found.expect("internal: the table has this kernel")
-}
-
-/// The shape of a launch.
-#[derive(Clone, Copy)]
-pub(super) struct Grid {
-    /// Blocks along x, y, z.
-    pub blocks: [usize; 3],
-    /// Threads of a block.
-    pub threads: usize,
-    /// Bytes of dynamic shared memory.
-    pub shared: usize,
-}
-
-impl Grid {
-    /// Blocks along x and y.
-    pub fn new(x: usize, y: usize, threads: usize) -> Self {
-        Grid { blocks: [x, y, 1], threads, shared: 0 }
+/// The device of a tensor of a dtype that kernels compute with.
+pub(super) fn context_for(op: &'static str, tensor: &Tensor) -> Result<Arc<Context>> {
+    if tensor.real().is_none() {
+        return Err(Error::NotSupported { op, device: tensor.device(), dtype: tensor.dtype() });
     }
-
-    /// One thread for every eight of `n` elements.
-    pub fn elements(n: usize) -> Self {
-        Grid::new(n.div_ceil(2048), 1, 256)
-    }
+    context_of(tensor)
 }
-
-/// Launches a kernel; without blocks there is nothing to do.
-pub(super) fn run(
-    context: &Context,
-    module: &'static Module,
-    kernel: &'static Kernel,
-    grid: Grid,
-    arguments: &mut [Argument],
-) -> Result<()> {
-    let kinds = arguments.iter().map(|argument| argument.kind);
-    assert!(kinds.eq(kernel.parameters.iter().copied()), "internal: arguments of {} do not fit", kernel.name);
-    if grid.blocks.contains(&0) {
-        return Ok(());
-    }
-    let [x, y, z] = grid.blocks;
-    if x > i32::MAX as usize || y > 65535 || z > 65535 {
-        let (name, expected) = ("size", "a problem that fits a CUDA grid (2^31 - 1, 65535, 65535 blocks)");
-        return Err(Error::InvalidArgument {
-            op: kernel.name,
-            name,
-            expected,
-            got: format!("{x}, {y}, {z}"),
-        });
-    }
-    let function = context.function(module, kernel.name, grid.shared)?;
-    let mut pointers: Vec<*mut c_void> =
-        arguments.iter_mut().map(|argument| argument.bytes.as_mut_ptr().cast()).collect();
-    // SAFETY: arguments have the kernel's types and number, as asserted; addresses are of tensors and blocks that go back to
-    // the pool at the earliest after this call, and so to work behind this launch in the stream. That kernels stay inside
-    // of their arrays is what the emulator checks.
-    unsafe {
-        result::launch_kernel(
-            function.0,
-            (x as u32, y as u32, z as u32),
-            (grid.threads as u32, 1, 1),
-            grid.shared as u32,
-            context.stream(),
-            &mut pointers,
-        )
-    }
-    .map_err(failed(context.ordinal, kernel.name))
-}
-
-/// `launch!(context, MODULE, kernel, grid, a, b, ..)`: arguments of any kind that [`Argument`] knows.
-macro_rules! launch {
-    ($context:expr, $module:expr, $kernel:expr, $grid:expr, $($argument:expr),* $(,)?) => {
-        $crate::cuda::launch::run(
-            &$context,
-            &$module,
-            $kernel,
-            $grid,
-            &mut [$($crate::cuda::launch::Argument::from($argument)),*],
-        )
-    };
-}
-pub(super) use launch;

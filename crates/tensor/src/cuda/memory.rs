@@ -5,10 +5,12 @@
 //! varying length find blocks; a steady training step asks the driver for nothing.
 
 use super::context::{Context, failed};
-use crate::{Device, Element, Error, Result};
+use crate::{Device, Element, Error, Result, Tensor};
 use cudarc::driver::{result, sys};
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError};
+use vitrine_kernels::Pointer;
 
 /// Blocks that nobody uses, by their size class.
 #[derive(Default)]
@@ -132,6 +134,55 @@ impl Block {
 
     pub fn len(&self) -> usize {
         self.len
+    }
+}
+
+/// Device memory of `E`s that is no tensor, such as indices and tables; or that of a tensor whose dtype was checked.
+pub(crate) struct Buffer<E> {
+    memory: Memory,
+    elements: PhantomData<fn() -> E>,
+}
+
+enum Memory {
+    Block(Block),
+    Tensor(Tensor),
+}
+
+impl<E: Copy> Buffer<E> {
+    /// Room for `len` elements with unspecified contents.
+    pub fn new(context: &Arc<Context>, len: usize) -> Result<Self> {
+        let memory = Memory::Block(Block::new(context, len * size_of::<E>())?);
+        Ok(Buffer { memory, elements: PhantomData })
+    }
+
+    /// A copy of host values.
+    pub fn upload(context: &Arc<Context>, values: &[E]) -> Result<Self> {
+        Ok(Buffer { memory: Memory::Block(Block::upload(context, values)?), elements: PhantomData })
+    }
+}
+
+impl<E: Element> Buffer<E> {
+    /// A contiguous tensor's elements.
+    ///
+    /// # Errors
+    /// `DTypeMismatch`, `NotContiguous`.
+    pub fn of(op: &'static str, tensor: &Tensor) -> Result<Self> {
+        if tensor.dtype() != E::DTYPE {
+            return Err(Error::DTypeMismatch { op, expected: E::DTYPE.to_string(), got: tensor.dtype() });
+        }
+        if !tensor.is_contiguous() {
+            return Err(tensor.not_contiguous(op));
+        }
+        Ok(Buffer { memory: Memory::Tensor(tensor.clone()), elements: PhantomData })
+    }
+}
+
+impl<E> Pointer for Buffer<E> {
+    fn address(&self) -> u64 {
+        match &self.memory {
+            Memory::Block(block) => block.address(),
+            Memory::Tensor(tensor) => tensor.device_address(),
+        }
     }
 }
 

@@ -1,35 +1,26 @@
 //! Choosing rows, summing chosen rows in a fixed order (the gradient of any look-up), and concatenation.
 
-use super::launch::{Grid, context_of, kernel, launch};
-use super::memory::Block;
+use super::launch::context_for;
+use super::memory::Buffer;
 use crate::{DType, Result, Tensor};
-use vitrine_kernels::{Piece, ROWS};
+use vitrine_kernels::Launcher as _;
+use vitrine_kernels::rows::{GatherRows, Piece, SegmentSum};
 
 /// Tokens of one piece of a sum: the rows of a table are summed by as many threads as there are pieces.
-const PIECE: usize = 64;
-
-fn grid(width: usize, rows: usize) -> Grid {
-    Grid::new(rows, width.div_ceil(1024), 128)
-}
+const PIECE: usize = vitrine_kernels::rows::PIECE as usize;
 
 pub(crate) fn gather_rows(op: &'static str, x: &Tensor, indices: &[u32]) -> Result<Tensor> {
-    let context = context_of(x)?;
-    let kernel = kernel(op, &ROWS, "gather_rows", x)?;
+    let context = context_for(op, x)?;
     let width = x.dims()[1];
-    let stride = x.row_stride(op)? as u64;
     let mut y = Tensor::empty(&[indices.len(), width], x.dtype(), x.device())?;
-    let indices_on_device = Block::upload(&context, indices)?;
-    launch!(
-        context,
-        ROWS,
-        kernel,
-        grid(width, indices.len()),
+    context.launch(GatherRows {
+        rows: indices.len(),
         x,
-        stride,
-        &indices_on_device,
-        &mut y,
-        width as u32
-    )?;
+        x_stride: x.row_stride(op)? as u64,
+        indices: &Buffer::upload(&context, indices)?,
+        y: &mut y,
+        width: width as u32,
+    })?;
     Ok(y)
 }
 
@@ -73,33 +64,39 @@ impl Groups {
 
 /// `y[indices[t]] += dy[t]`, F32, for a y of zeros.
 fn sum_into(op: &'static str, dy: &Tensor, indices: &[u32], y: &mut Tensor) -> Result<()> {
-    let context = context_of(dy)?;
-    let (width, stride) = (dy.dims()[1], dy.row_stride(op)? as u64);
-    let sum = kernel(op, &ROWS, "segment_sum", dy)?;
+    let context = context_for(op, dy)?;
+    let (width, x_stride) = (dy.dims()[1] as u32, dy.row_stride(op)? as u64);
     let groups = Groups::new(indices);
-    let order = Block::upload(&context, &groups.order)?;
-    let whole = Block::upload(&context, &groups.whole)?;
-    launch!(
-        context,
-        ROWS,
-        sum,
-        grid(width, groups.whole.len()),
-        dy,
-        stride,
-        &order,
-        &whole,
-        &mut *y,
-        width as u32
-    )?;
+    let order = Buffer::upload(&context, &groups.order)?;
+    context.launch(SegmentSum {
+        piece_count: groups.whole.len(),
+        x: dy,
+        x_stride,
+        index: Some(&order),
+        pieces: &Buffer::upload(&context, &groups.whole)?,
+        y: &mut *y,
+        width,
+    })?;
     if !groups.parts.is_empty() {
-        let scratch = Tensor::empty(&[groups.parts.len(), width], DType::F32, dy.device())?;
-        let (parts, joins) =
-            (Block::upload(&context, &groups.parts)?, Block::upload(&context, &groups.joins)?);
-        let blocks = grid(width, groups.parts.len());
-        launch!(context, ROWS, sum, blocks, dy, stride, &order, &parts, &scratch, width as u32)?;
-        let join = kernel(op, &ROWS, "segment_sum", &scratch)?;
-        let (blocks, none) = (grid(width, groups.joins.len()), None::<&Tensor>);
-        launch!(context, ROWS, join, blocks, &scratch, width as u64, none, &joins, y, width as u32)?;
+        let mut scratch = Tensor::empty(&[groups.parts.len(), dy.dims()[1]], DType::F32, dy.device())?;
+        context.launch(SegmentSum {
+            piece_count: groups.parts.len(),
+            x: dy,
+            x_stride,
+            index: Some(&order),
+            pieces: &Buffer::upload(&context, &groups.parts)?,
+            y: &mut scratch,
+            width,
+        })?;
+        context.launch(SegmentSum {
+            piece_count: groups.joins.len(),
+            x: &scratch,
+            x_stride: u64::from(width),
+            index: None,
+            pieces: &Buffer::upload(&context, &groups.joins)?,
+            y,
+            width,
+        })?;
     }
     Ok(())
 }

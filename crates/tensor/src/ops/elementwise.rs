@@ -1,16 +1,17 @@
 //! Arithmetic element by element: `y = f(x)`, and `y = f(a, b)` with NumPy's broadcasting.
 //!
-//! A function of elements is a type with a method over [`Lanes`] (`Unary`, `Binary`); the loops below run any of
-//! them on any dtype, layout and instruction set. Results have the operands' dtype and are contiguous. Where a gradient
+//! A function of elements is a type with a method over [`Lanes`] and a kernel (`Unary`, `Binary`); the loops below run any
+//! of them on any dtype, layout and instruction set. Results have the operands' dtype and are contiguous. Where a gradient
 //! needs more than these functions, it stands below its function: `d`-names are gradients of the loss.
 
 use super::check;
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
-use crate::cuda;
+use crate::cuda::{self, Context};
 use crate::{Device, Error, Float, Result, Shape, Tensor, for_float};
 use std::ops::Range;
+use vitrine_kernels::{Launcher as _, elementwise as kernels, gelu};
 
 /// Elements in a piece of parallel work: small enough for the second-level cache.
 const CHUNK: usize = 1 << 15;
@@ -19,18 +20,24 @@ const CHUNK: usize = 1 << 15;
 pub(crate) trait Unary: Copy + Send + Sync {
     /// The function, lane by lane.
     fn apply<L: Lanes>(self, x: L) -> L;
+
+    /// The same by a kernel, on contiguous tensors of one shape.
+    fn launch(self, context: &Context, x: &Tensor, y: &mut Tensor) -> Result<()>;
 }
 
 /// A function of two reals.
 pub(crate) trait Binary: Copy + Send + Sync {
     /// The function, lane by lane.
     fn apply<L: Lanes>(self, a: L, b: L) -> L;
+
+    /// The same by a kernel, on contiguous tensors of one shape.
+    fn launch(self, context: &Context, a: &Tensor, b: &Tensor, y: &mut Tensor) -> Result<()>;
 }
 
 /// `y[i] = f(x[i])` for a float tensor of any layout.
 pub(crate) fn unary(op: &'static str, x: &Tensor, f: impl Unary) -> Result<Tensor> {
     if x.device() != Device::Cpu {
-        return cuda::unary(op, x);
+        return cuda::unary(op, x, f);
     }
     let operand = Operand::new(x, x.dims())?;
     let mut y = Tensor::empty(x.dims(), x.dtype(), x.device())?;
@@ -46,7 +53,7 @@ pub(crate) fn binary(op: &'static str, a: &Tensor, b: &Tensor, f: impl Binary) -
     check::same_type(op, a, b)?;
     let shape = broadcast_shape(op, a.dims(), b.dims())?;
     if a.device() != Device::Cpu {
-        return cuda::binary(op, a, b, &shape);
+        return cuda::binary(op, a, b, &shape, f);
     }
     let mut y = Tensor::empty(&shape, a.dtype(), a.device())?;
     let (a, b) = (Operand::new(a, &shape)?, Operand::new(b, &shape)?);
@@ -191,12 +198,15 @@ fn splat<L: Lanes, E: Float<Real = L::Real>>(x: E) -> L {
 
 /// Defines a public function, and the type that [`unary`] or [`binary`] runs for it.
 macro_rules! function {
-    ($(#[$doc:meta])* unary $name:ident, $type:ident, |$x:ident: $L:ident| $body:expr) => {
+    ($(#[$doc:meta])* unary $name:ident, $type:ident, $module:ident::$kernel:ident, |$x:ident: $L:ident| $body:expr) => {
         #[derive(Clone, Copy)]
         pub(crate) struct $type;
         impl Unary for $type {
             #[inline(always)]
             fn apply<$L: Lanes>(self, $x: $L) -> $L { $body }
+            fn launch(self, context: &Context, x: &Tensor, y: &mut Tensor) -> Result<()> {
+                context.launch($module::$kernel { x, n: y.numel() as u64, y })
+            }
         }
         $(#[$doc])*
         ///
@@ -206,12 +216,15 @@ macro_rules! function {
             unary(stringify!($name), $x, $type)
         }
     };
-    ($(#[$doc:meta])* binary $name:ident, $type:ident, |$a:ident, $b:ident: $L:ident| $body:expr) => {
+    ($(#[$doc:meta])* binary $name:ident, $type:ident, $module:ident::$kernel:ident, |$a:ident, $b:ident: $L:ident| $body:expr) => {
         #[derive(Clone, Copy)]
         pub(crate) struct $type;
         impl Binary for $type {
             #[inline(always)]
             fn apply<$L: Lanes>(self, $a: $L, $b: $L) -> $L { $body }
+            fn launch(self, context: &Context, a: &Tensor, b: &Tensor, y: &mut Tensor) -> Result<()> {
+                context.launch($module::$kernel { a, b, n: y.numel() as u64, y })
+            }
         }
         $(#[$doc])*
         ///
@@ -226,55 +239,55 @@ macro_rules! function {
 function! {
     /// `a + b`, shapes broadcast. `da = db = dy`, each summed to its operand's shape by
     /// [`reduce_to_shape`](super::reduce::reduce_to_shape), here and below.
-    binary add, Add, |a, b: L| a + b
+    binary add, Add, kernels::Add, |a, b: L| a + b
 }
 function! {
     /// `a - b`, shapes broadcast. `da = dy`, `db = -dy`.
-    binary sub, Sub, |a, b: L| a - b
+    binary sub, Sub, kernels::Sub, |a, b: L| a - b
 }
 function! {
     /// `a * b`, shapes broadcast. `da = dy b`, `db = dy a`.
-    binary mul, Mul, |a, b: L| a * b
+    binary mul, Mul, kernels::Mul, |a, b: L| a * b
 }
 function! {
     /// `a / b`, shapes broadcast. `da = dy / b`, `db = -dy y / b`.
-    binary div, Div, |a, b: L| a / b
+    binary div, Div, kernels::Div, |a, b: L| a / b
 }
 function! {
     /// `-x`. `dx = -dy`.
-    unary neg, Neg, |x: L| -x
+    unary neg, Neg, kernels::Neg, |x: L| -x
 }
 function! {
     /// `e^x`. `dx = dy y`.
-    unary exp, Exp, |x: L| x.exp()
+    unary exp, Exp, kernels::ExpForward, |x: L| x.exp()
 }
 function! {
     /// The natural logarithm: minus infinity at 0, NaN below. `dx = dy / x`.
-    unary ln, Ln, |x: L| x.ln()
+    unary ln, Ln, kernels::LnForward, |x: L| x.ln()
 }
 function! {
     /// The square root, NaN below 0. For its gradient see [`sqrt_backward`].
-    unary sqrt, Sqrt, |x: L| x.sqrt()
+    unary sqrt, Sqrt, kernels::SqrtForward, |x: L| x.sqrt()
 }
 function! {
     /// `dx = dy / (2 y)` with `y = sqrt(x)`.
-    binary sqrt_backward, SqrtBackward, |dy, y: L| dy / (y + y)
+    binary sqrt_backward, SqrtBackward, kernels::SqrtBackward, |dy, y: L| dy / (y + y)
 }
 function! {
     /// The hyperbolic tangent. For its gradient see [`tanh_backward`].
-    unary tanh, Tanh, |x: L| x.tanh()
+    unary tanh, Tanh, gelu::TanhForward, |x: L| x.tanh()
 }
 function! {
     /// `dx = dy (1 - y^2)` with `y = tanh(x)`.
-    binary tanh_backward, TanhBackward, |dy, y: L| dy * (-y).mul_add(y, L::constant(1.0))
+    binary tanh_backward, TanhBackward, gelu::TanhBackward, |dy, y: L| dy * (-y).mul_add(y, L::constant(1.0))
 }
 function! {
     /// `max(x, 0)`; NaN stays NaN. For its gradient see [`relu_backward`].
-    unary relu, Relu, |x: L| L::select(x.lt(L::constant(0.0)), L::constant(0.0), x)
+    unary relu, Relu, gelu::ReluForward, |x: L| L::select(x.lt(L::constant(0.0)), L::constant(0.0), x)
 }
 function! {
     /// `dx = dy` where `y = relu(x)` is positive, else 0: the derivative at 0 is taken to be 0.
-    binary relu_backward, ReluBackward, |dy, y: L| L::select(L::constant(0.0).lt(y), dy, L::constant(0.0))
+    binary relu_backward, ReluBackward, gelu::ReluBackward, |dy, y: L| L::select(L::constant(0.0).lt(y), dy, L::constant(0.0))
 }
 
 #[derive(Clone, Copy)]
@@ -288,13 +301,11 @@ impl Unary for Affine {
     fn apply<L: Lanes>(self, x: L) -> L {
         x * L::constant(self.factor) + L::constant(self.term)
     }
-}
 
-fn affine(op: &'static str, x: &Tensor, f: Affine) -> Result<Tensor> {
-    if x.device() != Device::Cpu {
-        return cuda::affine(op, x, f.factor, f.term);
+    fn launch(self, context: &Context, x: &Tensor, y: &mut Tensor) -> Result<()> {
+        let (factor, term) = (self.factor as f32, self.term as f32);
+        context.launch(kernels::Affine { x, n: y.numel() as u64, y, factor, term })
     }
-    unary(op, x, f)
 }
 
 /// `factor * x`. `dx = factor * dy`.
@@ -302,7 +313,7 @@ fn affine(op: &'static str, x: &Tensor, f: Affine) -> Result<Tensor> {
 /// # Errors
 /// `DTypeMismatch` for integers; `NotSupported` on CUDA but for F32 and BF16.
 pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
-    affine("scale", x, Affine { factor, term: 0.0 })
+    unary("scale", x, Affine { factor, term: 0.0 })
 }
 
 /// `x + term`. `dx = dy`.
@@ -310,5 +321,5 @@ pub fn scale(x: &Tensor, factor: f64) -> Result<Tensor> {
 /// # Errors
 /// As [`scale`].
 pub fn add_scalar(x: &Tensor, term: f64) -> Result<Tensor> {
-    affine("add_scalar", x, Affine { factor: 1.0, term })
+    unary("add_scalar", x, Affine { factor: 1.0, term })
 }

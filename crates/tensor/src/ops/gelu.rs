@@ -8,8 +8,10 @@
 
 use super::elementwise::{Binary, Unary, binary, unary};
 use crate::cpu::simd::Lanes;
+use crate::cuda::Context;
 use crate::{Result, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+use vitrine_kernels::{Launcher as _, gelu as kernels};
 
 /// sqrt(2 / pi).
 const SQRT_2_OVER_PI: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
@@ -25,6 +27,10 @@ impl Unary for GeluErf {
     fn apply<L: Lanes>(self, x: L) -> L {
         x * normal_cdf(x)
     }
+
+    fn launch(self, context: &Context, x: &Tensor, y: &mut Tensor) -> Result<()> {
+        context.launch(kernels::GeluErfForward { x, n: y.numel() as u64, y })
+    }
 }
 
 /// See [`gelu_erf_backward`].
@@ -36,6 +42,10 @@ impl Binary for GeluErfBackward {
     fn apply<L: Lanes>(self, dy: L, x: L) -> L {
         let density = (x * x * L::constant(-0.5)).exp() * L::constant(0.5 * SQRT_2_OVER_PI);
         dy * x.mul_add(density, normal_cdf(x))
+    }
+
+    fn launch(self, context: &Context, dy: &Tensor, x: &Tensor, dx: &mut Tensor) -> Result<()> {
+        context.launch(kernels::GeluErfBackward { a: dy, b: x, n: dx.numel() as u64, y: dx })
     }
 }
 
@@ -54,6 +64,10 @@ impl Unary for GeluTanh {
     fn apply<L: Lanes>(self, x: L) -> L {
         x * gate(x).0
     }
+
+    fn launch(self, context: &Context, x: &Tensor, y: &mut Tensor) -> Result<()> {
+        context.launch(kernels::GeluTanhForward { x, n: y.numel() as u64, y })
+    }
 }
 
 /// See [`gelu_tanh_backward`].
@@ -65,6 +79,10 @@ impl Binary for GeluTanhBackward {
     fn apply<L: Lanes>(self, dy: L, x: L) -> L {
         let (gate, slope) = gate(x);
         dy * x.mul_add(slope, gate)
+    }
+
+    fn launch(self, context: &Context, dy: &Tensor, x: &Tensor, dx: &mut Tensor) -> Result<()> {
+        context.launch(kernels::GeluTanhBackward { a: dy, b: x, n: dx.numel() as u64, y: dx })
     }
 }
 

@@ -43,7 +43,7 @@ pub fn trials() -> Vec<Trial> {
 /// Kernels that no test has run, of those that `ours` says this program should: asked at the end.
 #[allow(dead_code, reason = "a real device does not tell")]
 pub fn never_ran(ours: impl Fn(&str) -> bool, ran: &[String]) -> Vec<&'static str> {
-    let names = vitrine_kernels::MODULES.iter().flat_map(|module| module.kernels).map(|kernel| kernel.name);
+    let names = vitrine_kernels::MODULES.iter().flat_map(|module| module.entries).copied();
     names.filter(|name| ours(name) && !ran.iter().any(|ran| ran == name)).collect()
 }
 
