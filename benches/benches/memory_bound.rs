@@ -1,7 +1,7 @@
 //! The operations that memory bounds, at BERT's shapes, as shares of an out-of-place copy measured in the same run.
 //!
 //! Rows are those of [`cases`]: verified in F32 against F64 first, then timed, forward and backward apart. Bytes are the
-//! least that must move. A copy reads its target too, before it overwrites it, so operations that update in place may
+//! least that must move; FLOPs are counted as `Op::flops` does. A copy reads its target too, before it overwrites it, so operations that update in place may
 //! exceed 100 %. First a table, then criterion's own measurements. For the table alone:
 //! `cargo bench -p vitrine-benches --bench memory_bound -- table`.
 
@@ -37,7 +37,7 @@ fn rows() -> Vec<OpCase> {
 fn table(rows: &[Row]) {
     let source = Tensor::full(&[COPIED], 1.0, DType::F32, Device::Cpu).expect("256 MiB");
     println!("{}, {} threads", Isa::current(), parallel::threads());
-    println!("{:>48} {:>9} {:>8} {:>10}", "", "ms", "GB/s", "% of copy");
+    println!("{:>48} {:>9} {:>8} {:>10} {:>9}", "", "ms", "GB/s", "% of copy", "GFLOP/s");
     for row in rows {
         let [forward, backward] = ["forward", "backward"].map(|way| format!("{} {way}", row.case.name()));
         let forward = (row.case.cost, row.forward_candidate(&forward));
@@ -48,7 +48,8 @@ fn table(rows: &[Row]) {
             let seconds = interleaved(&mut candidates, Duration::from_secs(1));
             let copy = (2 * source.bytes()) as f64 / seconds[0];
             let (name, speed) = (candidates[1].name, cost.bytes as f64 / seconds[1]);
-            println!("{name:>48} {:9.3} {:8.2} {:10.1}", seconds[1] * 1e3, speed / 1e9, 100.0 * speed / copy);
+            let (gflops, share) = (cost.flops as f64 / seconds[1] / 1e9, 100.0 * speed / copy);
+            println!("{name:>48} {:9.3} {:8.2} {share:10.1} {gflops:9.2}", seconds[1] * 1e3, speed / 1e9);
         }
     }
 }

@@ -186,8 +186,8 @@ impl Tape {
 
     /// Calls `hook` in backward with every gradient of a recorded variable, in F32 for a parameter of a half type, as soon as
     /// it is complete: last operation first, and parameters and leaves after all operations that use them. The place of a
-    /// `torch.Tensor.register_hook`, for norms, histograms and the search for the first NaN. The gradients inside of a
-    /// [`Segment`] are not seen.
+    /// `torch.Tensor.register_hook`, for norms, histograms and the search for the first NaN. Each
+    /// [`Tape::parameter`] is a variable of its own. The gradients inside of a [`Segment`] are not seen.
     #[must_use]
     pub fn on_gradient(self, hook: impl FnMut(VarId, &Node, &Tensor) + Send + 'static) -> Self {
         Tape { on_gradient: Some(Box::new(hook)), ..self }

@@ -32,6 +32,13 @@ fn main() {
             })
         }),
     ];
+    trials.push(Trial::test("planted_bug/tolerance_of_ten_percent", || {
+        let case = cases::layer_norm(3, 17).allowing(0.1 * 2f64.powi(24));
+        match case.check_f32(Device::Cpu) {
+            Err(Mismatch::Loose { .. }) => Ok(()),
+            other => Err(format!("the tolerance was not refused: {other:?}").into()),
+        }
+    }));
     for case in cases::all() {
         let case = Arc::new(case);
         let row = case.name();

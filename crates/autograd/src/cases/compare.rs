@@ -30,6 +30,14 @@ pub enum Mismatch {
         /// The number wanted.
         expected: usize,
     },
+    /// A row allows so much that its check would say nothing.
+    #[error("a tolerance of {share:e} of the largest magnitude; derive one of at most {most:e}")]
+    Loose {
+        /// The row's tolerance.
+        share: f64,
+        /// The largest that there may be.
+        most: f64,
+    },
     /// The operation returned an error.
     #[error(transparent)]
     Operation(#[from] AutogradError),
