@@ -5,14 +5,14 @@
 
 use std::hint::black_box;
 use std::time::Duration;
-use vitrine_benches::{Candidate, interleaved, values};
-use vitrine_tensor::cases;
+use vitrine_autograd::cases;
+use vitrine_benches::{Candidate, interleaved, values, verify_row};
+use vitrine_tensor::Tensor;
 use vitrine_tensor::cpu::{gemm, isa, parallel};
 use vitrine_tensor::ops::elementwise::add;
 use vitrine_tensor::ops::gelu::gelu_erf;
 use vitrine_tensor::ops::linear::{Activation, LinearNeeds, linear, linear_backward};
 use vitrine_tensor::ops::matmul::matmul;
-use vitrine_tensor::{Device, Tensor};
 
 fn tensor(dims: &[usize], seed: u32) -> Tensor {
     Tensor::from_slice(&values(dims.iter().product(), seed), dims).unwrap()
@@ -37,9 +37,7 @@ fn main() {
     let (t, k, n) = (2048, 768, 3072);
     // As everywhere, nothing is timed that does not compute what it should: few rows and several tiles of them.
     for rows in [1, 37, 130] {
-        if let Err(mismatch) = cases::linear(rows, k, n, Activation::GeluErf).check_f32(Device::Cpu) {
-            panic!("linear of {rows} rows: {mismatch}");
-        }
+        verify_row(&cases::linear(rows, k, n, Activation::GeluErf));
     }
     let (x, w, b, dy) = (tensor(&[t, k], 1), tensor(&[n, k], 2), tensor(&[n], 3), tensor(&[t, n], 4));
     let pre = run(&x, &w, &b, true).pre_activation.unwrap();
@@ -69,7 +67,8 @@ fn main() {
                 drop(black_box((matmul(&dy, &w), matmul(&dy.t().unwrap(), &x))));
             }),
             Candidate::new("linear + GELU, backward", || {
-                drop(black_box(linear_backward(&dy, &x, &w, Activation::GeluErf, Some(&pre), needs, None)));
+                let (x, w, pre) = (Some(&x), Some(&w), Some(&pre));
+                drop(black_box(linear_backward(&dy, x, w, Activation::GeluErf, pre, needs, None)));
             }),
         ],
     );

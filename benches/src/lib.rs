@@ -3,7 +3,10 @@
 //! The machines that this runs on are shared, so a figure means little by itself. Candidates are timed in turns within
 //! one process, and reported as medians and as shares of a limit measured in that process.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
+use vitrine_autograd::cases::{OpCase, Operand, Recorded};
+use vitrine_tensor::{DType, Device, Tensor};
 
 /// Deterministic values in (-1, 1).
 pub fn values(len: usize, seed: u32) -> Vec<f32> {
@@ -19,14 +22,91 @@ pub fn values(len: usize, seed: u32) -> Vec<f32> {
 pub struct Candidate<'a> {
     /// Its name in the table.
     pub name: &'a str,
-    /// One run.
-    pub run: Box<dyn FnMut() + 'a>,
+    /// Runs it as often as told; the seconds of all runs together.
+    time: Box<dyn FnMut(usize) -> f64 + 'a>,
 }
 
 impl<'a> Candidate<'a> {
     /// A candidate that runs `run`.
-    pub fn new(name: &'a str, run: impl FnMut() + 'a) -> Self {
-        Candidate { name, run: Box::new(run) }
+    pub fn new(name: &'a str, mut run: impl FnMut() + 'a) -> Self {
+        let time = move |repeats| {
+            let start = Instant::now();
+            (0..repeats).for_each(|_| run());
+            start.elapsed().as_secs_f64()
+        };
+        Candidate { name, time: Box::new(time) }
+    }
+
+    /// A candidate that runs `run` on what `prepare` makes for each run, untimed.
+    pub fn prepared<T>(
+        name: &'a str,
+        mut prepare: impl FnMut() -> T + 'a,
+        mut run: impl FnMut(T) + 'a,
+    ) -> Self {
+        let mut once = move || {
+            let prepared = prepare();
+            let start = Instant::now();
+            run(prepared);
+            start.elapsed().as_secs_f64()
+        };
+        Candidate { name, time: Box::new(move |repeats| (0..repeats).map(|_| once()).sum()) }
+    }
+}
+
+/// A row of the operations' table with its F32 tensors, ready to be timed.
+pub struct Row {
+    /// The row.
+    pub case: OpCase,
+    operands: Vec<Operand>,
+    douts: Vec<Tensor>,
+}
+
+impl Row {
+    /// Makes a row's tensors.
+    ///
+    /// # Panics
+    /// If the operation fails.
+    pub fn new(case: OpCase) -> Self {
+        let operands = case.operands(DType::F32, DType::F32, Device::Cpu).expect("inputs");
+        let outputs = case.record(&operands).expect("forward").outputs();
+        let douts = case.output_gradients(&outputs, DType::F32).expect("gradients");
+        Row { case, operands, douts }
+    }
+
+    /// One forward pass, on a tape that records.
+    ///
+    /// # Panics
+    /// If the operation fails.
+    pub fn forward(&self) -> Recorded {
+        self.case.record(&self.operands).expect("forward")
+    }
+
+    /// The backward pass of a forward one, by the tape and its rules.
+    ///
+    /// # Panics
+    /// If the operation fails.
+    pub fn backward(&self, recorded: Recorded) {
+        black_box(recorded.backward(&self.douts).expect("backward"));
+    }
+
+    /// Forward, to be timed.
+    pub fn forward_candidate<'a>(&'a self, name: &'a str) -> Candidate<'a> {
+        Candidate::new(name, || drop(black_box(self.forward())))
+    }
+
+    /// Backward alone, to be timed.
+    pub fn backward_candidate<'a>(&'a self, name: &'a str) -> Candidate<'a> {
+        Candidate::prepared(name, || self.forward(), |recorded| self.backward(recorded))
+    }
+}
+
+/// Panics unless a row is in F32 what it is in F64: nothing is timed that does not compute what it should.
+///
+/// # Panics
+/// At the first difference.
+pub fn verify_row(case: &OpCase) {
+    if let Err(mismatch) = case.check_f32(Device::Cpu) {
+        panic!("{}: {mismatch}", case.name());
     }
 }
 
@@ -34,13 +114,7 @@ impl<'a> Candidate<'a> {
 /// shorter than 200 microseconds are repeated within a turn.
 pub fn interleaved(candidates: &mut [Candidate<'_>], budget: Duration) -> Vec<f64> {
     const SHORTEST: f64 = 2e-4;
-    let time = |candidate: &mut Candidate<'_>, repeats: usize| {
-        let start = Instant::now();
-        for _ in 0..repeats {
-            (candidate.run)();
-        }
-        start.elapsed().as_secs_f64() / repeats as f64
-    };
+    let time = |candidate: &mut Candidate<'_>, repeats: usize| (candidate.time)(repeats) / repeats as f64;
     let repeats: Vec<usize> = candidates
         .iter_mut()
         .map(|candidate| {

@@ -18,9 +18,23 @@ pub enum AutogradError {
         /// The shape of the variable that was given.
         got: Vec<usize>,
     },
-    /// The variable is not on this tape: the tape only infers, or the variable is another tape's.
-    #[error("backward: the variable was not recorded; use Tape::training or Tape::recording")]
-    NotRecorded,
+    /// The tape of the variable only infers.
+    #[error("{op}: the variable was not recorded; use Tape::training or Tape::recording")]
+    NotRecorded {
+        /// What was asked for.
+        op: &'static str,
+    },
+    /// The variable is not this tape's.
+    #[error(
+        "{op}: the variable is of another tape, or of one that backward has consumed; put its value on this tape with Tape::constant or Tape::leaf"
+    )]
+    OtherTape {
+        /// What was asked for.
+        op: &'static str,
+    },
+    /// A rule takes a tensor that its operation did not save.
+    #[error("internal: an operation did not save what the gradient of its inputs takes")]
+    NotSaved,
     /// A trainable parameter did not take part in the loss.
     #[error("no gradient for the trainable parameters {}; freeze them, or use them", keys.join(", "))]
     MissingGradient {

@@ -1,26 +1,39 @@
 //! What backward returns.
 
+use crate::tape::TapeId;
 use crate::{AutogradError, ParameterId, ParameterStore, Result, VarId};
 use std::collections::BTreeMap;
 use vitrine_tensor::Tensor;
 use vitrine_tensor::ops::adamw::GradNorm;
 
 /// The gradients of one backward pass: of parameters, and of variables that were to be kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gradients {
+    tape: TapeId,
     pub(crate) parameters: BTreeMap<ParameterId, Tensor>,
     pub(crate) kept: BTreeMap<VarId, Tensor>,
 }
 
 impl Gradients {
+    /// None so far.
+    pub(crate) fn of_tape(tape: TapeId) -> Self {
+        Gradients { tape, parameters: BTreeMap::new(), kept: BTreeMap::new() }
+    }
+
     /// The gradient of a parameter: F32 (F64 in the reference), if it took part in the loss and is trainable.
     pub fn parameter(&self, id: ParameterId) -> Option<&Tensor> {
         self.parameters.get(&id)
     }
 
-    /// The gradient of a leaf, or of a variable that backward was told to keep.
-    pub fn of(&self, id: VarId) -> Option<&Tensor> {
-        self.kept.get(&id)
+    /// The gradient of a leaf, or of a variable that backward was told to keep; none where it took no part in the loss.
+    ///
+    /// # Errors
+    /// `OtherTape` for a variable of another tape than the one that made these gradients.
+    pub fn of(&self, id: VarId) -> Result<Option<&Tensor>> {
+        if id.tape != self.tape {
+            return Err(AutogradError::OtherTape { op: "Gradients::of" });
+        }
+        Ok(self.kept.get(&id))
     }
 
     /// The Euclidean norm over all parameters' gradients together, and the factor that clips it to `max_norm`.

@@ -4,6 +4,8 @@
 //! once: a recording tape keeps what gradients need, an inference tape keeps nothing. Reading order: [`Op`] for what can be
 //! recorded, `rules.rs` for every gradient, [`Tape`] for the walk, [`ParameterStore`] for what is trained.
 
+#[cfg(feature = "cases")]
+pub mod cases;
 mod error;
 mod gradients;
 mod op;
@@ -14,7 +16,7 @@ mod var;
 
 pub use error::{AutogradError, Result};
 pub use gradients::Gradients;
-pub use op::{Op, Segment};
+pub use op::{Op, Saved, Segment};
 pub use parameters::{Parameter, ParameterId, ParameterStore, Part};
 pub use tape::{Node, Profile, Randomness, ScopeGuard, Tape, VarId};
 pub use var::{AttentionSettings, EmbedParameters, TokenIds, Var};

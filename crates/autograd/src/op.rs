@@ -1,12 +1,12 @@
 //! [`Op`]: everything that can stand on a tape, with what its gradient needs.
 
 use crate::tape::{Randomness, Tape};
-use crate::{ParameterId, Result, Var};
+use crate::{AutogradError, ParameterId, Result, Var};
 use std::fmt;
 use std::sync::Arc;
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries};
 use vitrine_tensor::ops::linear::Activation;
-use vitrine_tensor::{DType, Dropout, Offsets, Tensor};
+use vitrine_tensor::{DType, Dropout, Offsets, Shape, Tensor};
 
 type Function = dyn for<'t> Fn(&'t Tape, &Var<'t>) -> Result<Var<'t>> + Send + Sync;
 
@@ -36,6 +36,36 @@ impl fmt::Debug for Segment {
     }
 }
 
+/// A tensor of an operation that its gradients take. Kept only if an input whose gradient takes it needs one; the shape is always
+/// known.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    shape: Shape,
+    tensor: Option<Tensor>,
+}
+
+impl Saved {
+    /// `tensor` if it is `wanted`, else its shape.
+    pub(crate) fn new(tensor: &Tensor, wanted: bool) -> Self {
+        Saved { shape: *tensor.shape(), tensor: wanted.then(|| tensor.clone()) }
+    }
+
+    /// The shape.
+    pub fn dims(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The tensor, if it is kept.
+    pub fn tensor(&self) -> Option<&Tensor> {
+        self.tensor.as_ref()
+    }
+
+    /// The tensor, for a rule that takes it.
+    pub(crate) fn get(&self) -> Result<&Tensor> {
+        self.tensor.as_ref().ok_or(AutogradError::NotSaved)
+    }
+}
+
 /// An operation and what it saved. The list is closed: `rules.rs` matches on it without a wildcard, so an operation
 /// without a gradient does not compile.
 #[derive(Clone, Debug)]
@@ -59,17 +89,17 @@ pub enum Op {
         positions: Arc<[u32]>,
         /// Rows of the three tables.
         rows: [usize; 3],
-        sum: Tensor,
-        mean: Tensor,
-        rstd: Tensor,
-        weight: Tensor,
+        sum: Saved,
+        mean: Saved,
+        rstd: Saved,
+        weight: Saved,
     },
-    /// Inputs: x, weight, bias. What is saved of x has the weight's dtype.
-    Linear { x: Tensor, weight: Tensor, activation: Activation, saved: Option<Tensor>, x_dtype: DType },
+    /// Inputs: x, weight, bias. What is saved of x has the weight's dtype; `saved` is what the activation's derivative takes.
+    Linear { x: Saved, weight: Saved, activation: Activation, saved: Option<Saved>, x_dtype: DType },
     /// Input: qkv.
     Attention {
-        qkv: Tensor,
-        lse: Tensor,
+        qkv: Saved,
+        lse: Saved,
         heads: usize,
         softmax_scale: f64,
         offsets: Offsets,
@@ -80,20 +110,26 @@ pub enum Op {
     Dropout { dropout: Dropout, offsets: Offsets },
     /// Inputs: x, residual, weight, bias.
     DropoutAddLayerNorm {
-        sum: Tensor,
-        mean: Tensor,
-        rstd: Tensor,
-        weight: Tensor,
+        sum: Saved,
+        mean: Saved,
+        rstd: Saved,
+        weight: Saved,
         dropout: Option<Dropout>,
         offsets: Offsets,
         x_dtype: DType,
     },
-    /// Inputs: x, and the parameters that the function asks for, in that order.
-    Segment { x: Tensor, function: Segment, parameters: Vec<ParameterId>, randomness: Option<Randomness> },
+    /// Inputs: x, and the parameters that the function asks for, in that order. The FLOPs are those of what is inside.
+    Segment {
+        x: Saved,
+        function: Segment,
+        parameters: Vec<ParameterId>,
+        randomness: Option<Randomness>,
+        flops: u64,
+    },
     /// Input: x.
     GatherRows { indices: Arc<[u32]>, rows: usize },
     /// Input: logits.
-    CrossEntropy { probabilities: Tensor, labels: Arc<[u32]> },
+    CrossEntropy { probabilities: Saved, labels: Arc<[u32]> },
 
     // General tensor code.
     /// Inputs: a, b.
@@ -101,37 +137,37 @@ pub enum Op {
     /// Inputs: a, b.
     Sub { a: Vec<usize>, b: Vec<usize> },
     /// Inputs: a, b.
-    Mul { a: Tensor, b: Tensor },
+    Mul { a: Saved, b: Saved },
     /// Inputs: a, b.
-    Div { a: Vec<usize>, b: Tensor, y: Tensor },
+    Div { a: Vec<usize>, b: Saved, y: Saved },
     /// Input: x.
     Scale { factor: f64 },
     /// Input: x.
     AddScalar,
     /// Input: x.
-    Exp { y: Tensor },
+    Exp { y: Saved },
     /// Input: x.
-    Ln { x: Tensor },
+    Ln { x: Saved },
     /// Input: x.
-    Sqrt { y: Tensor },
+    Sqrt { y: Saved },
     /// Input: x.
-    Tanh { y: Tensor },
+    Tanh { y: Saved },
     /// Input: x.
-    Relu { y: Tensor },
+    Relu { y: Saved },
     /// Input: x.
-    GeluErf { x: Tensor },
+    GeluErf { x: Saved },
     /// Input: x.
-    GeluTanh { x: Tensor },
+    GeluTanh { x: Saved },
     /// Input: x.
-    Softmax { y: Tensor },
+    Softmax { y: Saved },
     /// Input: x.
-    LogSoftmax { y: Tensor },
+    LogSoftmax { y: Saved },
     /// Inputs: x, weight, bias.
-    LayerNorm { x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor },
+    LayerNorm { x: Saved, weight: Saved, mean: Saved, rstd: Saved },
     /// Input: the table.
     Embedding { ids: Arc<[u32]>, rows: usize },
     /// Inputs: a, b.
-    Matmul { a: Tensor, b: Tensor },
+    Matmul { a: Saved, b: Saved },
     /// Input: x.
     Transpose { dims: [usize; 2] },
     /// Input: x.
@@ -145,7 +181,7 @@ pub enum Op {
     /// Inputs: the pieces, of these lengths along the dimension.
     Cat { dim: usize, lengths: Vec<usize> },
     /// Input: x.
-    Max { from: Vec<usize>, dim: usize, indices: Tensor },
+    Max { from: Vec<usize>, dim: usize, indices: Saved },
     /// Input: x.
     Sum { from: Vec<usize>, dim: usize, keepdim: bool },
 }
@@ -200,10 +236,26 @@ impl Op {
         }
     }
 
-    /// The activations that backward needs, parameters not counted; a tensor that is also another operation's may occur
-    /// there again.
+    /// What backward takes, weights of layers not counted; a tensor that is also another operation's may occur there again.
     pub fn saved(&self) -> Vec<&Tensor> {
-        match self {
+        let saved: Vec<&Saved> = match self {
+            Op::Constant
+            | Op::Leaf
+            | Op::Parameter(_)
+            | Op::Dropout { .. }
+            | Op::GatherRows { .. }
+            | Op::Add { .. }
+            | Op::Sub { .. }
+            | Op::Scale { .. }
+            | Op::AddScalar
+            | Op::Embedding { .. }
+            | Op::Transpose { .. }
+            | Op::Reshape { .. }
+            | Op::Cast { .. }
+            | Op::Narrow { .. }
+            | Op::BroadcastTo { .. }
+            | Op::Cat { .. }
+            | Op::Sum { .. } => vec![],
             Op::EmbedLayerNorm { sum, mean, rstd, .. } | Op::DropoutAddLayerNorm { sum, mean, rstd, .. } => {
                 vec![sum, mean, rstd]
             }
@@ -221,25 +273,83 @@ impl Op {
             Op::Max { indices, .. } => vec![indices],
             Op::Segment { x, .. } | Op::Ln { x } | Op::GeluErf { x } | Op::GeluTanh { x } => vec![x],
             Op::LayerNorm { x, mean, rstd, .. } => vec![x, mean, rstd],
-            _ => Vec::new(),
-        }
+        };
+        saved.into_iter().filter_map(Saved::tensor).collect()
     }
 
-    /// Floating-point operations of forward for a result of `numel` elements: of the matrix products and attention
-    /// exactly, of everything else none, as is the custom.
+    /// Floating-point operations of forward for a result of `numel` elements: one for each addition, multiplication, division
+    /// and comparison of two elements, and one for each `exp`, `ln`, `sqrt`, `tanh` or `erf` of an element. Copies, look-ups and
+    /// conversions are none, and what is done once for a whole row (a division by its length, a root) is not counted.
+    ///
+    /// The nominal FLOPs of a model, which benchmarks report, are counted by `BertConfig::cost`: products and attention alone.
     pub fn flops(&self, numel: usize) -> u64 {
+        let numel_of = |dims: &[usize]| dims.iter().product::<usize>();
         let flops = match self {
-            Op::Linear { weight, .. } => 2 * numel * weight.dims()[1],
-            Op::Matmul { a, .. } => 2 * numel * a.shape().last_dim(),
-            Op::Attention { qkv, offsets, queries, .. } => {
+            Op::Constant
+            | Op::Leaf
+            | Op::Parameter(_)
+            | Op::GatherRows { .. }
+            | Op::Embedding { .. }
+            | Op::Transpose { .. }
+            | Op::Reshape { .. }
+            | Op::Cast { .. }
+            | Op::Narrow { .. }
+            | Op::BroadcastTo { .. }
+            | Op::Cat { .. } => 0,
+            // Two sums of tables.
+            Op::EmbedLayerNorm { .. } => (2 + LAYER_NORM) * numel,
+            // K products and K sums: the last one is that of the bias.
+            Op::Linear { weight, activation, .. } => {
+                let of_activation = match activation {
+                    Activation::None => 0,
+                    Activation::GeluErf => GELU_ERF,
+                    Activation::GeluTanh => GELU_TANH,
+                    Activation::Relu | Activation::Tanh => 1,
+                };
+                (2 * weight.dims()[1] + of_activation) * numel
+            }
+            // A pair of rows has 2 D for its score, its softmax, and 2 D for its share of the result, in each head.
+            Op::Attention { qkv, offsets, queries, heads, .. } => {
                 let pairs = match queries {
                     Queries::All => offsets.sum_of_squares(),
                     Queries::First => offsets.total(),
                 };
-                4 * pairs * (qkv.shape().last_dim() / 3)
+                let width = qkv.dims().last().map_or(0, |width| width / 3);
+                pairs * (4 * width + SOFTMAX * heads)
             }
-            _ => 0,
+            Op::DropoutAddLayerNorm { dropout, .. } => {
+                (usize::from(dropout.is_some()) + 1 + LAYER_NORM) * numel
+            }
+            Op::Segment { flops, .. } => return *flops,
+            Op::CrossEntropy { probabilities, .. } => SOFTMAX * numel_of(probabilities.dims()),
+            Op::Dropout { .. }
+            | Op::Add { .. }
+            | Op::Sub { .. }
+            | Op::Mul { .. }
+            | Op::Div { .. }
+            | Op::Scale { .. }
+            | Op::AddScalar
+            | Op::Exp { .. }
+            | Op::Ln { .. }
+            | Op::Sqrt { .. }
+            | Op::Tanh { .. }
+            | Op::Relu { .. } => numel,
+            Op::GeluErf { .. } => GELU_ERF * numel,
+            Op::GeluTanh { .. } => GELU_TANH * numel,
+            Op::Softmax { .. } | Op::LogSoftmax { .. } => SOFTMAX * numel,
+            Op::LayerNorm { .. } => LAYER_NORM * numel,
+            Op::Matmul { a, .. } => 2 * a.dims().last().copied().unwrap_or(1) * numel,
+            Op::Max { from, .. } | Op::Sum { from, .. } => numel_of(from),
         };
         flops as u64
     }
 }
+
+/// An element's share of the mean; difference, square and sum of the variance; difference, rstd, weight and bias.
+const LAYER_NORM: usize = 8;
+/// Maximum, difference, exponential, sum, and the division by it (in log_softmax, the subtraction of its logarithm).
+const SOFTMAX: usize = 5;
+/// `x / sqrt 2`, erf, plus 1, times 1/2, times x.
+const GELU_ERF: usize = 5;
+/// x cubed, its factor, plus x, their factor, tanh, plus 1, times 1/2, times x.
+const GELU_TANH: usize = 9;

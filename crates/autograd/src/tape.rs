@@ -1,22 +1,37 @@
 //! [`Tape`]: the list of what was done, and the walk back over it.
 
-use crate::{AutogradError, Gradients, Op, ParameterId, ParameterStore, Result, Segment, Var, rules};
+use crate::{AutogradError, Gradients, Op, ParameterId, ParameterStore, Result, Saved, Segment, Var, rules};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use vitrine_tensor::ops::elementwise::add;
-use vitrine_tensor::{DType, Device, Dropout, Shape, Tensor};
+use vitrine_tensor::{DType, Device, Dropout, Error, Shape, Tensor};
 
-/// A variable's place on its tape.
+/// Which tape of the process: no two have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct TapeId(u64);
+
+impl TapeId {
+    fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        TapeId(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// A variable's tape and its place there. It may outlive the tape; then it is the name of nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VarId(usize);
+pub struct VarId {
+    pub(crate) tape: TapeId,
+    index: usize,
+}
 
 impl VarId {
-    /// The index into [`Tape::nodes`].
+    /// The index into [`Tape::nodes`]; of a variable that was not recorded, `usize::MAX`.
     pub fn index(self) -> usize {
-        self.0
+        self.index
     }
 }
 
@@ -48,10 +63,16 @@ pub struct Node {
     pub scope: Arc<str>,
     /// Wall-clock seconds of forward, on a profiled tape.
     pub seconds: f64,
+    value: Option<Tensor>,
     needs_gradient: bool,
 }
 
 impl Node {
+    /// The result, on a tape that is [`Tape::keeping_values`].
+    pub fn value(&self) -> Option<&Tensor> {
+        self.value.as_ref()
+    }
+
     /// Bytes of the activations that are kept for backward.
     pub fn saved_bytes(&self) -> usize {
         self.op.saved().iter().map(|tensor| tensor.bytes()).sum()
@@ -87,15 +108,23 @@ struct State {
     profile: Profile,
     /// Parameters that were asked for, on a tape that does not record.
     asked: Vec<ParameterId>,
+    /// Floating-point operations, on a tape that does not record.
+    flops: u64,
 }
+
+/// What sees each gradient; see [`Tape::on_gradient`].
+type GradientHook = Box<dyn FnMut(VarId, &Node, &Tensor) + Send>;
 
 /// A Wengert list. Saved tensors are owned here and nowhere else, so dropping the tape frees them.
 pub struct Tape {
+    id: TapeId,
     state: RefCell<State>,
     records: bool,
     randomness: Option<Randomness>,
     profiled: bool,
     checkpoints_layers: bool,
+    keeps_values: bool,
+    on_gradient: Option<GradientHook>,
 }
 
 /// Ends a scope when dropped.
@@ -109,7 +138,16 @@ impl Drop for ScopeGuard<'_> {
 
 impl Tape {
     fn new(records: bool, randomness: Option<Randomness>) -> Self {
-        Tape { state: RefCell::default(), records, randomness, profiled: false, checkpoints_layers: false }
+        Tape {
+            id: TapeId::new(),
+            state: RefCell::default(),
+            records,
+            randomness,
+            profiled: false,
+            checkpoints_layers: false,
+            keeps_values: false,
+            on_gradient: None,
+        }
     }
 
     /// Records, with dropout.
@@ -139,6 +177,22 @@ impl Tape {
         Tape { checkpoints_layers: true, ..self }
     }
 
+    /// Keeps every recorded result until the tape is dropped, for [`Node::value`] and [`Tape::value_of`]: to look into a model,
+    /// at the cost of its memory. What is inside of a [`Segment`] is not recorded.
+    #[must_use]
+    pub fn keeping_values(self) -> Self {
+        Tape { keeps_values: true, ..self }
+    }
+
+    /// Calls `hook` in backward with every gradient of a recorded variable, in F32 for a parameter of a half type, as soon as
+    /// it is complete: last operation first, and parameters and leaves after all operations that use them. The place of a
+    /// `torch.Tensor.register_hook`, for norms, histograms and the search for the first NaN. Each
+    /// [`Tape::parameter`] is a variable of its own. The gradients inside of a [`Segment`] are not seen.
+    #[must_use]
+    pub fn on_gradient(self, hook: impl FnMut(VarId, &Node, &Tensor) + Send + 'static) -> Self {
+        Tape { on_gradient: Some(Box::new(hook)), ..self }
+    }
+
     /// Whether layers should run as segments; false where nothing is saved anyway.
     pub fn checkpoints_layers(&self) -> bool {
         self.checkpoints_layers && self.records
@@ -162,7 +216,7 @@ impl Tape {
         let started = Instant::now();
         let inner = Tape { profiled: self.profiled, ..Tape::new(false, self.randomness) };
         let y = function.run(&inner, &inner.constant(x.value.clone()))?.into_value();
-        let State { profile, asked: parameters, .. } = inner.state.into_inner();
+        let State { profile, asked: parameters, flops, .. } = inner.state.into_inner();
         for (op, seconds) in profile.seconds {
             self.state.borrow_mut().profile.add(op, seconds);
         }
@@ -170,7 +224,8 @@ impl Tape {
         let inputs: Vec<&Var<'t>> = [x].into_iter().chain(&inputs).collect();
         let needs = inputs.iter().any(|input| input.needs_gradient);
         let ids = inputs.iter().map(|input| input.id).collect();
-        let op = Op::Segment { x: x.value.clone(), function, parameters, randomness: self.randomness };
+        let x = Saved::new(&x.value, needs);
+        let op = Op::Segment { x, function, parameters, randomness: self.randomness, flops };
         Ok(self.push(y, op, ids, needs, started.elapsed().as_secs_f64()))
     }
 
@@ -220,33 +275,59 @@ impl Tape {
         Var { rounded: parameter.rounded().cloned(), ..var }
     }
 
-    /// Runs one operation and records it.
+    /// Runs one operation and records it. `forward` is told which inputs need a gradient, and saves what these gradients take:
+    /// of a frozen branch the tape keeps the line for the reader, and no tensor.
+    ///
+    /// # Errors
+    /// `OtherTape` for an input that is not this tape's; those of `forward`.
     pub(crate) fn apply<'t>(
         &'t self,
         inputs: &[&Var<'t>],
-        forward: impl FnOnce() -> vitrine_tensor::Result<(Tensor, Op)>,
+        forward: impl FnOnce(&[bool]) -> vitrine_tensor::Result<(Tensor, Op)>,
     ) -> Result<Var<'t>> {
+        let needs: Vec<bool> = inputs.iter().map(|input| input.needs_gradient).collect();
         let started = self.profiled.then(Instant::now);
-        let (value, op) = forward()?;
+        let (value, op) = forward(&needs)?;
         let seconds = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        if inputs.iter().any(|input| input.id.tape != self.id) {
+            return Err(AutogradError::OtherTape { op: op.name() });
+        }
         if self.profiled {
             self.state.borrow_mut().profile.add(op.name(), seconds);
         }
-        let needs = inputs.iter().any(|input| input.needs_gradient);
         let ids = if self.records { inputs.iter().map(|input| input.id).collect() } else { Vec::new() };
-        // Nobody will ask for this gradient: keep the line for the reader, not the tensors.
-        Ok(self.push(value, op, ids, needs, seconds))
+        Ok(self.push(value, op, ids, needs.contains(&true), seconds))
     }
 
-    fn push(&self, value: Tensor, op: Op, inputs: Vec<VarId>, needs_gradient: bool, seconds: f64) -> Var<'_> {
-        if !self.records {
-            return Var { tape: self, id: VarId(usize::MAX), value, rounded: None, needs_gradient: false };
-        }
+    pub(crate) fn push(
+        &self,
+        value: Tensor,
+        op: Op,
+        inputs: Vec<VarId>,
+        needs_gradient: bool,
+        seconds: f64,
+    ) -> Var<'_> {
         let mut state = self.state.borrow_mut();
+        if !self.records {
+            state.flops += op.flops(value.numel());
+            let id = VarId { tape: self.id, index: usize::MAX };
+            return Var { tape: self, id, value, rounded: None, needs_gradient: false };
+        }
         let scope = state.scopes.last().map_or("", String::as_str).into();
-        let id = VarId(state.nodes.len());
+        let id = VarId { tape: self.id, index: state.nodes.len() };
         let (shape, dtype, device) = (*value.shape(), value.dtype(), value.device());
-        state.nodes.push(Node { op, inputs, shape, dtype, device, scope, seconds, needs_gradient });
+        let kept = self.keeps_values.then(|| value.clone());
+        state.nodes.push(Node {
+            op,
+            inputs,
+            shape,
+            dtype,
+            device,
+            scope,
+            seconds,
+            value: kept,
+            needs_gradient,
+        });
         Var { tape: self, id, value, rounded: None, needs_gradient }
     }
 
@@ -255,9 +336,24 @@ impl Tape {
         std::cell::Ref::map(self.state.borrow(), |state| state.nodes.as_slice())
     }
 
-    /// Shape of a recorded variable.
-    pub(crate) fn shape_of(&self, id: VarId) -> Option<Shape> {
-        self.state.borrow().nodes.get(id.0).map(|node| node.shape)
+    /// The place of a variable on this tape.
+    fn place(&self, op: &'static str, id: VarId) -> Result<usize> {
+        if id.tape != self.id {
+            return Err(AutogradError::OtherTape { op });
+        }
+        if id.index >= self.state.borrow().nodes.len() {
+            return Err(AutogradError::NotRecorded { op });
+        }
+        Ok(id.index)
+    }
+
+    /// The value of a recorded variable, on a tape that is [`Tape::keeping_values`].
+    ///
+    /// # Errors
+    /// `OtherTape`, `NotRecorded`.
+    pub fn value_of(&self, id: VarId) -> Result<Option<Tensor>> {
+        let place = self.place("value_of", id)?;
+        Ok(self.state.borrow().nodes[place].value.clone())
     }
 
     /// Seconds of forward by operation, on a profiled tape.
@@ -269,7 +365,7 @@ impl Tape {
     /// is freed on the way.
     ///
     /// # Errors
-    /// `NotScalar`, `NotRecorded`, errors of the rules.
+    /// `NotScalar`, `NotRecorded`, `OtherTape`, errors of the rules.
     pub fn backward(self, loss: VarId, keep: &[VarId]) -> Result<Gradients> {
         Ok(self.backward_profiled(loss, keep)?.0)
     }
@@ -279,34 +375,48 @@ impl Tape {
     /// # Errors
     /// As [`Tape::backward`].
     pub fn backward_profiled(self, loss: VarId, keep: &[VarId]) -> Result<(Gradients, Profile)> {
-        let shape = self.shape_of(loss).ok_or(AutogradError::NotRecorded)?;
+        let place = self.place("backward", loss)?;
+        let (shape, dtype, device) = {
+            let node = &self.state.borrow().nodes[place];
+            (node.shape, node.dtype, node.device)
+        };
         if shape.numel() != 1 {
             return Err(AutogradError::NotScalar { got: shape.to_vec() });
         }
-        let (dtype, device) = {
-            let node = &self.state.borrow().nodes[loss.0];
-            (node.dtype, node.device)
-        };
-        self.walk(loss, Tensor::full(&shape, 1.0, dtype, device)?, keep)
+        self.walk(&[(loss, Tensor::full(&shape, 1.0, dtype, device)?)], keep)
     }
 
-    /// The gradients of `sum(y * dy)` for a recorded variable y.
-    pub(crate) fn backward_from(self, y: VarId, dy: Tensor) -> Result<Gradients> {
-        self.shape_of(y).ok_or(AutogradError::NotRecorded)?;
-        Ok(self.walk(y, dy, &[])?.0)
+    /// The vector-Jacobian product: the gradients of `sum_i sum(y_i * dy_i)` for pairs of a recorded variable `y_i` and a
+    /// tensor `dy_i` of its shape, dtype and device. `torch.autograd.grad` with `grad_outputs`, `jax.vjp`.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`]; `ShapeMismatch`, `DTypeMismatch`, `DeviceMismatch` for a `dy_i` that does not fit.
+    pub fn vjp(self, outputs: &[(VarId, Tensor)], keep: &[VarId]) -> Result<Gradients> {
+        Ok(self.walk(outputs, keep)?.0)
     }
 
-    /// Walks the list in reverse from `last`, whose gradient is `dy`.
-    fn walk(self, last: VarId, dy: Tensor, keep: &[VarId]) -> Result<(Gradients, Profile)> {
+    /// Walks the list in reverse from the last of `outputs`.
+    fn walk(mut self, outputs: &[(VarId, Tensor)], keep: &[VarId]) -> Result<(Gradients, Profile)> {
+        const OP: &str = "backward";
+        keep.iter().try_for_each(|&id| self.place(OP, id).map(drop))?;
+        let mut slots: Vec<Option<Tensor>> = Vec::new();
+        for (id, dy) in outputs {
+            let place = self.place(OP, *id)?;
+            let dy = self.state.borrow().nodes[place].checked_output_gradient(OP, dy)?;
+            slots.resize(slots.len().max(place + 1), None);
+            slots[place] = Some(accumulate(slots[place].take(), dy)?);
+        }
         let mut nodes = self.state.into_inner().nodes;
-        nodes.truncate(last.0 + 1);
-        let mut slots: Vec<Option<Tensor>> = vec![None; nodes.len()];
-        slots[last.0] = Some(dy);
-        let mut gradients = Gradients::default();
+        nodes.truncate(slots.len());
+        let mut gradients = Gradients::of_tape(self.id);
         let mut profile = Profile::default();
         while let Some(node) = nodes.pop() {
-            let id = VarId(nodes.len());
-            let Some(dy) = slots[id.0].take() else { continue };
+            let index = nodes.len();
+            let Some(dy) = slots[index].take() else { continue };
+            let id = VarId { tape: self.id, index };
+            if let Some(hook) = &mut self.on_gradient {
+                hook(id, &node, &dy);
+            }
             if keep.contains(&id) || matches!(node.op, Op::Leaf) {
                 gradients.kept.insert(id, dy.clone());
             }
@@ -315,17 +425,18 @@ impl Tape {
                     .map(|sum| gradients.parameters.insert(parameter, sum))?;
                 continue;
             }
-            let needs: Vec<bool> = node.inputs.iter().map(|input| nodes[input.0].needs_gradient).collect();
+            let needs: Vec<bool> =
+                node.inputs.iter().map(|input| nodes[input.index].needs_gradient).collect();
             if !needs.contains(&true) {
                 continue;
             }
             let started = self.profiled.then(Instant::now);
             let input_gradients =
-                rules::backward(&node.op, &dy, &needs, |input| slots[node.inputs[input].0].take())?;
+                rules::backward(&node.op, &dy, &needs, |input| slots[node.inputs[input].index].take())?;
             for ((&input, gradient), needed) in node.inputs.iter().zip(input_gradients).zip(needs) {
                 let Some(gradient) = gradient.filter(|_| needed) else { continue };
-                check(&node, &nodes[input.0], &gradient)?;
-                slots[input.0] = Some(accumulate(slots[input.0].take(), gradient)?);
+                let gradient = nodes[input.index].fitted(&node, gradient)?;
+                slots[input.index] = Some(accumulate(slots[input.index].take(), gradient)?);
             }
             if let Some(started) = started {
                 profile.add(node.op.name(), started.elapsed().as_secs_f64());
@@ -343,23 +454,46 @@ fn accumulate(so_far: Option<Tensor>, gradient: Tensor) -> Result<Tensor> {
     }
 }
 
-/// A gradient has its variable's shape and dtype; a parameter's has the accumulator's dtype.
-fn check(node: &Node, input: &Node, gradient: &Tensor) -> Result<()> {
-    let expected = match input.op {
-        Op::Parameter(_) => input.dtype.accumulator(),
-        _ => input.dtype,
-    };
-    if gradient.dims() == &*input.shape && gradient.dtype() == expected {
-        return Ok(());
+impl Node {
+    /// The dtype of this variable's gradient: its own, but the accumulator's for a parameter.
+    fn gradient_dtype(&self) -> DType {
+        match self.op {
+            Op::Parameter(_) => self.dtype.accumulator(),
+            _ => self.dtype,
+        }
     }
-    Err(AutogradError::GradientMismatch {
-        op: node.op.name(),
-        scope: node.scope.to_string(),
-        expected: input.shape.to_vec(),
-        expected_dtype: expected,
-        got: gradient.dims().to_vec(),
-        got_dtype: gradient.dtype(),
-    })
+
+    /// A gradient that a rule made for this variable, in [`Node::gradient_dtype`]: rules make those of weights in the
+    /// accumulator's dtype, and those of operands in the operands', whatever the variable is.
+    fn fitted(&self, made_by: &Node, gradient: Tensor) -> Result<Tensor> {
+        let dtype = self.gradient_dtype();
+        if gradient.dims() == &*self.shape && gradient.dtype().accumulator() == dtype.accumulator() {
+            return Ok(gradient.to_dtype(dtype)?);
+        }
+        Err(AutogradError::GradientMismatch {
+            op: made_by.op.name(),
+            scope: made_by.scope.to_string(),
+            expected: self.shape.to_vec(),
+            expected_dtype: dtype,
+            got: gradient.dims().to_vec(),
+            got_dtype: gradient.dtype(),
+        })
+    }
+
+    /// A gradient that a caller gives for this variable.
+    fn checked_output_gradient(&self, op: &'static str, dy: &Tensor) -> Result<Tensor> {
+        if dy.dims() != &*self.shape {
+            let expected = format!("the shape {:?} of the output", &*self.shape);
+            return Err(Error::ShapeMismatch { op, expected, got: dy.dims().to_vec() }.into());
+        }
+        if dy.dtype() != self.dtype {
+            return Err(Error::DTypeMismatch { op, expected: self.dtype.to_string(), got: dy.dtype() }.into());
+        }
+        if dy.device() != self.device {
+            return Err(Error::DeviceMismatch { op, left: self.device, right: dy.device() }.into());
+        }
+        Ok(dy.to_dtype(self.gradient_dtype())?)
+    }
 }
 
 impl fmt::Display for Tape {

@@ -1,7 +1,7 @@
 //! [`Var`]: a value on a tape, and its operations. A method exists only because a rule does.
 
 use crate::tape::{Tape, VarId};
-use crate::{Op, ParameterStore, Result, Segment};
+use crate::{Op, ParameterStore, Result, Saved, Segment};
 use std::sync::Arc;
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries, attention};
 use vitrine_tensor::ops::embedding::{embed_layer_norm, embedding};
@@ -99,7 +99,7 @@ impl<'t> Var<'t> {
     /// As [`embed_layer_norm`].
     pub fn embed_layer_norm(tokens: &TokenIds, p: &EmbedParameters<'_, 't>) -> Result<Var<'t>> {
         let inputs = [p.word, p.position, p.token_type, p.weight, p.bias];
-        p.word.tape.apply(&inputs, || {
+        p.word.tape.apply(&inputs, |needs| {
             let TokenIds { ids, token_types, positions } = tokens.clone();
             let [word, position, token_type, weight, bias] = inputs.map(|input| &input.value);
             let out = embed_layer_norm(
@@ -114,7 +114,9 @@ impl<'t> Var<'t> {
                 p.eps,
             )?;
             let rows = [word, position, token_type].map(|table| table.dims()[0]);
-            let (sum, mean, rstd, weight) = (out.sum, out.mean, out.rstd, weight.clone());
+            // One pass makes all gradients.
+            let [sum, mean, rstd, weight] = [&out.sum, &out.mean, &out.rstd, weight]
+                .map(|tensor| Saved::new(tensor, needs.contains(&true)));
             Ok((out.y, Op::EmbedLayerNorm { ids, token_types, positions, rows, sum, mean, rstd, weight }))
         })
     }
@@ -130,8 +132,9 @@ impl<'t> Var<'t> {
         activation: Activation,
     ) -> Result<Var<'t>> {
         let inputs: Vec<&Var<'t>> = [self, weight].into_iter().chain(bias).collect();
-        self.tape.apply(&inputs, || {
-            let save = self.tape.records();
+        self.tape.apply(&inputs, |needs| {
+            // A layer of which nobody needs a gradient is used as in inference: its weight is not about to change.
+            let any = needs.contains(&true);
             let dtype = weight.value.dtype();
             let x = match &self.rounded {
                 Some(rounded) if rounded.dtype() == dtype => rounded.clone(),
@@ -139,13 +142,15 @@ impl<'t> Var<'t> {
                 _ => self.value.clone(),
             };
             let bias = bias.map(|bias| Bias { value: &bias.value, rounded: bias.rounded.as_ref() });
-            let out = linear(&x, &weight.value, bias, activation, save)?;
+            let out = linear(&x, &weight.value, bias, activation, any)?;
             let saved = match activation {
                 Activation::None => None,
                 _ if activation.needs_pre_activation() => out.pre_activation,
                 _ => Some(out.y.clone()),
             };
-            let (weight, x_dtype) = (weight.value.clone(), self.value.dtype());
+            let saved = saved.map(|saved| Saved::new(&saved, any));
+            let (x, weight) = (Saved::new(&x, needs[1]), Saved::new(&weight.value, needs[0]));
+            let x_dtype = self.value.dtype();
             Ok((out.y, Op::Linear { x, weight, activation, saved, x_dtype }))
         })
     }
@@ -162,14 +167,14 @@ impl<'t> Var<'t> {
     ) -> Result<(Var<'t>, Vec<Tensor>)> {
         let mut probabilities = Vec::new();
         let &AttentionSettings { heads, softmax_scale, queries, dropout_p, site, .. } = settings;
-        let out = self.tape.apply(&[self], || {
+        let out = self.tape.apply(&[self], |needs| {
             let options = AttentionOptions {
                 dropout: self.tape.dropout_at(dropout_p, site),
                 probabilities_for: settings.probabilities_for.clone(),
             };
             let result = attention(&self.value, heads, softmax_scale, offsets, queries, &options)?;
             probabilities = result.probabilities;
-            let (qkv, lse) = (self.value.clone(), result.lse);
+            let [qkv, lse] = [&self.value, &result.lse].map(|tensor| Saved::new(tensor, needs[0]));
             let offsets = offsets.clone();
             Ok((result.out, Op::Attention { qkv, lse, heads, softmax_scale, offsets, queries, options }))
         })?;
@@ -182,7 +187,7 @@ impl<'t> Var<'t> {
     /// As [`dropout::dropout`].
     pub fn dropout(&self, dropout_p: f64, site: u16, offsets: &Offsets) -> Result<Var<'t>> {
         let Some(dropout) = self.tape.dropout_at(dropout_p, site) else { return Ok(self.clone()) };
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |_| {
             let y = dropout::dropout(&self.value, &dropout, offsets)?;
             Ok((y, Op::Dropout { dropout, offsets: offsets.clone() }))
         })
@@ -202,7 +207,7 @@ impl<'t> Var<'t> {
         offsets: &Offsets,
     ) -> Result<Var<'t>> {
         let mut rounded = None;
-        let y = self.tape.apply(&[self, residual, weight, bias], || {
+        let y = self.tape.apply(&[self, residual, weight, bias], |needs| {
             let dropout = self.tape.dropout_at(dropout_p, site);
             let out = dropout_add_layer_norm::dropout_add_layer_norm(
                 &self.value,
@@ -213,7 +218,9 @@ impl<'t> Var<'t> {
                 dropout.as_ref(),
                 offsets,
             )?;
-            let (sum, mean, rstd, weight) = (out.sum, out.mean, out.rstd, weight.value.clone());
+            // One pass makes all gradients.
+            let [sum, mean, rstd, weight] = [&out.sum, &out.mean, &out.rstd, &weight.value]
+                .map(|tensor| Saved::new(tensor, needs.contains(&true)));
             let (offsets, x_dtype) = (offsets.clone(), self.value.dtype());
             rounded = out.rounded;
             Ok((out.y, Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets, x_dtype }))
@@ -234,7 +241,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`movement::gather_rows`].
     pub fn gather_rows(&self, indices: &[u32]) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |_| {
             let y = movement::gather_rows(&self.value, indices)?;
             Ok((y, Op::GatherRows { indices: indices.into(), rows: self.dims()[0] }))
         })
@@ -245,9 +252,10 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`cross_entropy::cross_entropy`].
     pub fn cross_entropy(&self, labels: &[u32]) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |needs| {
             let out = cross_entropy::cross_entropy(&self.value, labels)?;
-            Ok((out.loss, Op::CrossEntropy { probabilities: out.probabilities, labels: labels.into() }))
+            let probabilities = Saved::new(&out.probabilities, needs[0]);
+            Ok((out.loss, Op::CrossEntropy { probabilities, labels: labels.into() }))
         })
     }
 
@@ -256,7 +264,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`elementwise::add`].
     pub fn add(&self, other: &Var<'t>) -> Result<Var<'t>> {
-        self.tape.apply(&[self, other], || {
+        self.tape.apply(&[self, other], |_| {
             let y = elementwise::add(&self.value, &other.value)?;
             Ok((y, Op::Add { a: self.dims().to_vec(), b: other.dims().to_vec() }))
         })
@@ -267,7 +275,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`elementwise::sub`].
     pub fn sub(&self, other: &Var<'t>) -> Result<Var<'t>> {
-        self.tape.apply(&[self, other], || {
+        self.tape.apply(&[self, other], |_| {
             let y = elementwise::sub(&self.value, &other.value)?;
             Ok((y, Op::Sub { a: self.dims().to_vec(), b: other.dims().to_vec() }))
         })
@@ -278,9 +286,9 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`elementwise::mul`].
     pub fn mul(&self, other: &Var<'t>) -> Result<Var<'t>> {
-        self.tape.apply(&[self, other], || {
+        self.tape.apply(&[self, other], |needs| {
             let y = elementwise::mul(&self.value, &other.value)?;
-            Ok((y, Op::Mul { a: self.value.clone(), b: other.value.clone() }))
+            Ok((y, Op::Mul { a: Saved::new(&self.value, needs[1]), b: Saved::new(&other.value, needs[0]) }))
         })
     }
 
@@ -289,9 +297,11 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`elementwise::div`].
     pub fn div(&self, other: &Var<'t>) -> Result<Var<'t>> {
-        self.tape.apply(&[self, other], || {
+        self.tape.apply(&[self, other], |needs| {
             let y = elementwise::div(&self.value, &other.value)?;
-            Ok((y.clone(), Op::Div { a: self.dims().to_vec(), b: other.value.clone(), y }))
+            let b = Saved::new(&other.value, needs.contains(&true));
+            let op = Op::Div { a: self.dims().to_vec(), b, y: Saved::new(&y, needs[1]) };
+            Ok((y, op))
         })
     }
 
@@ -300,7 +310,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`elementwise::scale`].
     pub fn scale(&self, factor: f64) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || Ok((elementwise::scale(&self.value, factor)?, Op::Scale { factor })))
+        self.tape.apply(&[self], |_| Ok((elementwise::scale(&self.value, factor)?, Op::Scale { factor })))
     }
 
     /// `self + summand`.
@@ -308,7 +318,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`elementwise::add_scalar`].
     pub fn add_scalar(&self, summand: f64) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || Ok((elementwise::add_scalar(&self.value, summand)?, Op::AddScalar)))
+        self.tape.apply(&[self], |_| Ok((elementwise::add_scalar(&self.value, summand)?, Op::AddScalar)))
     }
 
     /// `e^self`.
@@ -388,10 +398,12 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`layer_norm::layer_norm`].
     pub fn layer_norm(&self, weight: &Var<'t>, bias: &Var<'t>, eps: f64) -> Result<Var<'t>> {
-        self.tape.apply(&[self, weight, bias], || {
+        self.tape.apply(&[self, weight, bias], |needs| {
             let out = layer_norm::layer_norm(&self.value, &weight.value, &bias.value, eps)?;
-            let (x, weight) = (self.value.clone(), weight.value.clone());
-            Ok((out.y, Op::LayerNorm { x, weight, mean: out.mean, rstd: out.rstd }))
+            // One pass makes all gradients.
+            let [x, weight, mean, rstd] = [&self.value, &weight.value, &out.mean, &out.rstd]
+                .map(|tensor| Saved::new(tensor, needs.contains(&true)));
+            Ok((out.y, Op::LayerNorm { x, weight, mean, rstd }))
         })
     }
 
@@ -400,7 +412,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`embedding`].
     pub fn embedding(&self, ids: &[u32]) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |_| {
             Ok((embedding(&self.value, ids)?, Op::Embedding { ids: ids.into(), rows: self.dims()[0] }))
         })
     }
@@ -410,9 +422,12 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`matmul::matmul`].
     pub fn matmul(&self, other: &Var<'t>) -> Result<Var<'t>> {
-        self.tape.apply(&[self, other], || {
+        self.tape.apply(&[self, other], |needs| {
             let y = matmul::matmul(&self.value, &other.value)?;
-            Ok((y, Op::Matmul { a: self.value.clone(), b: other.value.clone() }))
+            Ok((
+                y,
+                Op::Matmul { a: Saved::new(&self.value, needs[1]), b: Saved::new(&other.value, needs[0]) },
+            ))
         })
     }
 
@@ -421,7 +436,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`Tensor::transpose`].
     pub fn transpose(&self, a: usize, b: usize) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || Ok((self.value.transpose(a, b)?, Op::Transpose { dims: [a, b] })))
+        self.tape.apply(&[self], |_| Ok((self.value.transpose(a, b)?, Op::Transpose { dims: [a, b] })))
     }
 
     /// The same elements under another shape.
@@ -430,7 +445,7 @@ impl<'t> Var<'t> {
     /// As [`Tensor::reshape`].
     pub fn reshape(&self, dims: &[usize]) -> Result<Var<'t>> {
         self.tape
-            .apply(&[self], || Ok((self.value.reshape(dims)?, Op::Reshape { from: self.dims().to_vec() })))
+            .apply(&[self], |_| Ok((self.value.reshape(dims)?, Op::Reshape { from: self.dims().to_vec() })))
     }
 
     /// The same values in another dtype, rounded; the variable itself when it has this one.
@@ -442,7 +457,7 @@ impl<'t> Var<'t> {
         if from == dtype {
             return Ok(self.clone());
         }
-        self.tape.apply(&[self], || Ok((self.value.to_dtype(dtype)?, Op::Cast { from })))
+        self.tape.apply(&[self], |_| Ok((self.value.to_dtype(dtype)?, Op::Cast { from })))
     }
 
     /// `start..start + len` of dimension `dim`.
@@ -450,7 +465,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`Tensor::narrow`].
     pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |_| {
             let y = self.value.narrow(dim, start, len)?;
             Ok((y, Op::Narrow { dim, start, length: self.dims()[dim] }))
         })
@@ -461,7 +476,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`Tensor::broadcast_to`].
     pub fn broadcast_to(&self, dims: &[usize]) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |_| {
             Ok((self.value.broadcast_to(dims)?, Op::BroadcastTo { from: self.dims().to_vec() }))
         })
     }
@@ -472,7 +487,7 @@ impl<'t> Var<'t> {
     /// As [`movement::cat`].
     pub fn cat(&self, others: &[&Var<'t>], dim: usize) -> Result<Var<'t>> {
         let inputs: Vec<&Var<'t>> = [self].into_iter().chain(others.iter().copied()).collect();
-        self.tape.apply(&inputs, || {
+        self.tape.apply(&inputs, |_| {
             let pieces: Vec<&Tensor> = inputs.iter().map(|input| &input.value).collect();
             let y = movement::cat(&pieces, dim)?;
             Ok((y, Op::Cat { dim, lengths: pieces.iter().map(|piece| piece.dims()[dim]).collect() }))
@@ -484,9 +499,10 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`reduce::max`].
     pub fn max(&self, dim: usize, keepdim: bool) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |needs| {
             let found = reduce::max(&self.value, dim, keepdim)?;
-            Ok((found.values, Op::Max { from: self.dims().to_vec(), dim, indices: found.indices }))
+            let indices = Saved::new(&found.indices, needs[0]);
+            Ok((found.values, Op::Max { from: self.dims().to_vec(), dim, indices }))
         })
     }
 
@@ -495,7 +511,7 @@ impl<'t> Var<'t> {
     /// # Errors
     /// As [`reduce::sum`].
     pub fn sum(&self, dim: usize, keepdim: bool) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |_| {
             Ok((
                 reduce::sum(&self.value, dim, keepdim)?,
                 Op::Sum { from: self.dims().to_vec(), dim, keepdim },
@@ -523,19 +539,20 @@ impl<'t> Var<'t> {
     fn saving_output(
         &self,
         forward: impl FnOnce(&Tensor) -> vitrine_tensor::Result<Tensor>,
-        op: impl FnOnce(Tensor) -> Op,
+        op: impl FnOnce(Saved) -> Op,
     ) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || {
+        self.tape.apply(&[self], |needs| {
             let y = forward(&self.value)?;
-            Ok((y.clone(), op(y)))
+            let saved = Saved::new(&y, needs[0]);
+            Ok((y, op(saved)))
         })
     }
 
     fn saving_input(
         &self,
         forward: impl FnOnce(&Tensor) -> vitrine_tensor::Result<Tensor>,
-        op: impl FnOnce(Tensor) -> Op,
+        op: impl FnOnce(Saved) -> Op,
     ) -> Result<Var<'t>> {
-        self.tape.apply(&[self], || Ok((forward(&self.value)?, op(self.value.clone()))))
+        self.tape.apply(&[self], |needs| Ok((forward(&self.value)?, op(Saved::new(&self.value, needs[0])))))
     }
 }

@@ -115,7 +115,9 @@ pub enum Error {
         total: usize,
     },
     /// Mutable access to storage that something else still holds.
-    #[error("internal: {op}: the storage is shared, so it cannot be changed in place")]
+    #[error(
+        "{op}: another tensor holds the same storage, so it cannot be changed in place; drop the views, variables and tapes that hold it, or change a `copy()`"
+    )]
     SharedStorage {
         /// The operation.
         op: &'static str,

@@ -4,8 +4,6 @@
 //! travels from its formula to a vector loop, [`cpu::simd`] for that loop's mechanism, [`cpu::gemm`] for the matrix product,
 //! [`cuda`] for the same on a GPU.
 
-#[cfg(feature = "cases")]
-pub mod cases;
 pub mod cpu;
 pub mod cuda;
 mod device;

@@ -262,6 +262,11 @@ impl Tensor {
         }
     }
 
+    /// Whether another tensor holds the same storage: then this one cannot be changed in place.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.storage) > 1
+    }
+
     fn storage_mut(&mut self, op: &'static str) -> Result<&mut Storage> {
         Arc::get_mut(&mut self.storage).ok_or(Error::SharedStorage { op })
     }

@@ -1,13 +1,9 @@
-//! What the table of operations has no row for: views of any layout, misfits, batches of products, accuracy far out.
-//! `check` takes central differences in f64, and compares every dtype on every instruction set with f64.
+//! What the table of operations has no row for: views of any layout, misfits, accuracy far out.
 
 use vitrine_tensor::cpu::isa::{every_path, with_isa};
 use vitrine_tensor::ops::linear::{Activation, LinearNeeds, linear, linear_backward};
 use vitrine_tensor::ops::{elementwise as e, gelu, matmul, movement, reduce};
 use vitrine_tensor::{DType, Device, Result, Tensor};
-
-type Forward<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
-type Backward<'a> = &'a dyn Fn(&Tensor, &[Tensor], &Tensor) -> Result<Vec<Tensor>>;
 
 /// Values in `low..high`, the same for every run.
 fn values(dims: &[usize], low: f64, high: f64, seed: u64) -> Tensor {
@@ -32,53 +28,6 @@ fn assert_close(what: &str, got: &Tensor, expected: &Tensor, tolerance: f64) {
     let scale = expected.iter().fold(1.0f64, |largest, x| largest.max(x.abs()));
     for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
         assert!((got - expected).abs() <= tolerance * scale, "{what}: [{i}]: {got} against {expected}");
-    }
-}
-
-/// Central differences of `sum(dy * forward(inputs))` against `backward`, then all dtypes and instruction sets.
-fn check(what: &str, inputs: &[Tensor], forward: Forward, backward: Backward) {
-    let y = forward(inputs).unwrap();
-    let dy = values(y.dims(), -1.0, 1.0, 99);
-    let gradients = backward(&dy, inputs, &y).unwrap();
-    assert_eq!(gradients.len(), inputs.len());
-    let loss = |inputs: &[Tensor]| -> f64 {
-        f64s(&forward(inputs).unwrap()).iter().zip(f64s(&dy)).map(|(y, dy)| y * dy).sum()
-    };
-    for (which, gradient) in gradients.iter().enumerate() {
-        const H: f64 = 1e-5;
-        let numbers = f64s(&inputs[which]);
-        let differences: Vec<f64> = (0..numbers.len())
-            .map(|i| {
-                let at = |x: f64| {
-                    let mut moved = numbers.clone();
-                    moved[i] = x;
-                    let mut inputs = inputs.to_vec();
-                    inputs[which] = Tensor::from_slice(&moved, inputs[which].dims()).unwrap();
-                    loss(&inputs)
-                };
-                (at(numbers[i] + H) - at(numbers[i] - H)) / (2.0 * H)
-            })
-            .collect();
-        let differences = Tensor::from_slice(&differences, inputs[which].dims()).unwrap();
-        assert_close(&format!("{what}: gradient {which}"), gradient, &differences, 1e-8);
-    }
-    for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F16, 4e-3), (DType::BF16, 3e-2)] {
-        let narrow: Vec<Tensor> = inputs.iter().map(|x| x.to_dtype(dtype).unwrap()).collect();
-        let wide: Vec<Tensor> = narrow.iter().map(|x| x.to_dtype(DType::F64).unwrap()).collect();
-        let narrow_dy = dy.to_dtype(dtype).unwrap();
-        let y64 = forward(&wide).unwrap();
-        let expected = backward(&narrow_dy.to_dtype(DType::F64).unwrap(), &wide, &y64).unwrap();
-        for isa in every_path() {
-            let what = format!("{what} in {dtype} on {isa}");
-            with_isa(isa, || {
-                let y = forward(&narrow).unwrap();
-                assert_eq!(y.dtype(), dtype, "{what}");
-                assert_close(&what, &y, &y64, tolerance);
-                for (which, gradient) in backward(&narrow_dy, &narrow, &y).unwrap().iter().enumerate() {
-                    assert_close(&format!("{what}: gradient {which}"), gradient, &expected[which], tolerance);
-                }
-            });
-        }
     }
 }
 
@@ -179,7 +128,7 @@ fn exact_sums_and_the_largest_of_nan_on_every_path() {
         with_isa(isa, || {
             // Many pieces: the sum of 300 000 ones is exact.
             let ones = Tensor::full(&[300_000], 1.0, DType::F32, Device::Cpu).unwrap();
-            assert_eq!(reduce::sum_all(&ones).unwrap().item().unwrap(), 300_000.0);
+            assert_eq!(reduce::sum(&ones, 0, false).unwrap().item().unwrap(), 300_000.0);
             let with_nan = Tensor::from_slice(&[1.0f32, f32::NAN, 3.0], &[3]).unwrap();
             let found = reduce::max(&with_nan, 0, false).unwrap();
             assert!(found.values.item().unwrap().is_nan());
@@ -189,55 +138,12 @@ fn exact_sums_and_the_largest_of_nan_on_every_path() {
 }
 
 #[test]
-fn products_of_batches_on_every_path() {
-    type Dims = &'static [usize];
-    let shapes: [(Dims, Dims); 8] = [
-        (&[3, 5], &[5, 4]),
-        (&[1, 17], &[17, 1]),
-        (&[2, 3, 5], &[5, 4]),
-        (&[2, 3, 5], &[2, 5, 4]),
-        (&[2, 1, 3, 5], &[3, 5, 2]),
-        (&[0, 5], &[5, 4]),
-        (&[3, 0], &[0, 4]),
-        (&[2, 9, 18], &[2, 18, 33]),
-    ];
-    for (a, b) in shapes {
-        let inputs = [values(a, -1.0, 1.0, 1), values(b, -1.0, 1.0, 2)];
-        check("matmul", &inputs, &|x| matmul::matmul(&x[0], &x[1]), &|dy, x, _| {
-            let gradients = matmul::matmul_backward(dy, &x[0], &x[1])?;
-            Ok(vec![gradients.da, gradients.db])
-        });
-    }
+fn products_take_views_and_refuse_misfits() {
     let x = values(&[3, 5], -1.0, 1.0, 1);
     assert!(matmul::matmul(&x, &x).is_err());
     assert!(matmul::matmul(&x, &x.reshape(&[15]).unwrap()).is_err());
     let square = matmul::matmul(&x.t().unwrap(), &x).unwrap();
     assert_close("x^T x", &square, &square.t().unwrap(), 1e-15);
-}
-
-#[test]
-fn linear_layers_on_every_path() {
-    use Activation::{GeluErf, GeluTanh, None as Identity, Relu, Tanh};
-    for activation in [Identity, GeluErf, GeluTanh, Relu, Tanh] {
-        for (rows, k, n) in [(1, 1, 1), (3, 7, 5), (5, 16, 33), (0, 3, 2), (2, 0, 3), (130, 4, 3)] {
-            let inputs =
-                [values(&[rows, k], -1.0, 1.0, 1), values(&[n, k], -1.0, 1.0, 2), values(&[n], -1.0, 1.0, 3)];
-            let what = format!("linear {activation:?} {rows} x {k} x {n}");
-            check(
-                &what,
-                &inputs,
-                &|x| Ok(linear(&x[0], &x[1], Some((&x[2]).into()), activation, false)?.y),
-                &|dy, x, y| {
-                    let out = linear(&x[0], &x[1], Some((&x[2]).into()), activation, true)?;
-                    assert_eq!(out.pre_activation.is_some(), activation.needs_pre_activation());
-                    let saved = out.pre_activation.as_ref().or(Some(y));
-                    let needs = LinearNeeds { x: Some(x[0].dtype()), weight: true, bias: true };
-                    let gradients = linear_backward(dy, &x[0], &x[1], activation, saved, needs, None)?;
-                    Ok([gradients.dx, gradients.dweight, gradients.dbias].map(Option::unwrap).into())
-                },
-            );
-        }
-    }
 }
 
 #[test]
@@ -256,6 +162,18 @@ fn linear_takes_views_and_refuses_misfits() {
     assert!(linear(&x, &w, None, Activation::None, false).is_err());
     assert!(linear(&strided, &w, Some((&x).into()), Activation::None, false).is_err());
     assert!(linear(&strided, &w.to_dtype(DType::F64).unwrap(), None, Activation::None, false).is_err());
-    let needs = LinearNeeds { x: Some(DType::F32), weight: false, bias: false };
-    assert!(linear_backward(&y(&strided), &strided, &w, Activation::Tanh, None, needs, None).is_err());
+    let dy = y(&strided);
+    let wants = |x, weight| LinearNeeds { x, weight, bias: true };
+    let dx = wants(Some(DType::F32), false);
+    let backward =
+        |x, weight, activation, needs| linear_backward(&dy, x, weight, activation, None, needs, None);
+    assert!(backward(Some(&strided), Some(&w), Activation::Tanh, dx).is_err(), "y is missing");
+    // Only dweight takes x, and only dx takes the weight.
+    let alone = backward(None, Some(&w), Activation::None, dx).unwrap();
+    assert!(alone.dx.is_some() && alone.dweight.is_none() && alone.dbias.is_some());
+    assert!(backward(Some(&strided), None, Activation::None, wants(None, true)).is_ok());
+    assert!(backward(None, None, Activation::None, wants(None, false)).is_ok());
+    assert!(backward(Some(&strided), None, Activation::None, dx).is_err(), "the weight is missing");
+    assert!(backward(None, Some(&w), Activation::None, wants(None, true)).is_err(), "x is missing");
+    assert!(backward(Some(&x), Some(&w), Activation::None, dx).is_err(), "x does not fit");
 }

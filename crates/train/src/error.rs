@@ -111,6 +111,14 @@ pub enum TrainError {
         /// Global norm of its gradient.
         grad_norm: f64,
     },
+    /// Something still holds a parameter that is to be updated in place.
+    #[error(
+        "the parameter {name} cannot be updated while a variable, a tape or another tensor holds its values; drop them before the optimizer's step"
+    )]
+    ParameterInUse {
+        /// The parameter's keys.
+        name: String,
+    },
     /// Somebody asked for an end.
     #[error("interrupted after step {step} of {total}; nothing was saved")]
     Interrupted {

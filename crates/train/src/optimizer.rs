@@ -1,6 +1,6 @@
 //! AdamW over a [`ParameterStore`], with the gradient clipped by its global norm.
 
-use crate::Result;
+use crate::{Result, TrainError};
 use vitrine_autograd::{Gradients, Parameter, ParameterStore};
 use vitrine_tensor::Tensor;
 use vitrine_tensor::ops::adamw::{AdamW as Settings, GradNorm, Update, adamw_step};
@@ -34,7 +34,7 @@ impl AdamW {
     /// (`torch.nn.utils.clip_grad_norm_`), inside the update's own pass over memory.
     ///
     /// # Errors
-    /// A trainable parameter without a gradient, named; tensor errors.
+    /// A trainable parameter without a gradient, named; `ParameterInUse`; tensor errors. Then no parameter is changed.
     pub fn step(
         &self,
         parameters: &mut ParameterStore,
@@ -47,11 +47,15 @@ impl AdamW {
         let mut updates = Vec::new();
         for (id, parameter) in parameters.iter_mut() {
             let Some(grad) = gradients.parameter(id).filter(|_| parameter.trainable) else { continue };
+            let name = parameter.name();
             let Parameter { value: param, compute, first_moment, second_moment, decay, .. } = parameter;
             for moment in [&mut *first_moment, &mut *second_moment] {
                 if moment.is_none() {
                     *moment = Some(Tensor::zeros(grad.dims(), grad.dtype(), grad.device())?);
                 }
+            }
+            if param.is_shared() || compute.as_ref().is_some_and(Tensor::is_shared) {
+                return Err(TrainError::ParameterInUse { name });
             }
             let (Some(first_moment), Some(second_moment)) = (first_moment, second_moment) else { continue };
             let weight_decay = if *decay { self.weight_decay } else { 0.0 };

@@ -1,6 +1,6 @@
 //! Training on a real CUDA device: what `emulated` compares with the CPU.
 
-#[path = "../../tensor/tests/cuda/on_a_device.rs"]
+#[path = "../../autograd/tests/cuda/on_a_device.rs"]
 mod on_a_device;
 mod tiny;
 

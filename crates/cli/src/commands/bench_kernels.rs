@@ -281,7 +281,7 @@ fn products(bench: &mut Bench) -> Result<()> {
             ("linear dweight", LinearNeeds { x: None, weight: true, bias: false }),
         ] {
             bench.add(name, &shape, flops, || {
-                linear_backward(&dy, &x, &weight, Activation::None, None, needs, None).map(drop)
+                linear_backward(&dy, Some(&x), Some(&weight), Activation::None, None, needs, None).map(drop)
             })?;
         }
     }

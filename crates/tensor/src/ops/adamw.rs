@@ -50,7 +50,8 @@ pub struct Update<'a> {
 /// for all.
 ///
 /// # Errors
-/// `ShapeMismatch`, `DTypeMismatch`, `DeviceMismatch`; `SharedStorage` when something else still holds a parameter.
+/// `ShapeMismatch`, `DTypeMismatch`, `DeviceMismatch`; `SharedStorage` when something else still holds a parameter. Then nothing
+/// is changed.
 pub fn adamw_step(updates: &mut [Update<'_>], settings: &AdamW, norm: &GradNorm) -> Result<()> {
     const OP: &str = "adamw_step";
     let Some(device) = updates.first().map(|update| update.param.device()) else { return Ok(()) };
@@ -66,6 +67,10 @@ pub fn adamw_step(updates: &mut [Update<'_>], settings: &AdamW, norm: &GradNorm)
             check::shape(OP, "compute", compute, update.param.dims())?;
             check::dtype(OP, compute, DType::BF16)?;
             check::device(OP, update.param, compute)?;
+        }
+        let written = [&*update.param, &*update.first_moment, &*update.second_moment];
+        if written.into_iter().chain(update.compute.as_deref()).any(Tensor::is_shared) {
+            return Err(Error::SharedStorage { op: OP });
         }
         if update.param.device() != device {
             return Err(Error::DeviceMismatch { op: OP, left: device, right: update.param.device() });

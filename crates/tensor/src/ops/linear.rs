@@ -10,7 +10,7 @@ use super::check;
 use super::elementwise::{Relu, Tanh, Unary, add, relu, relu_backward, tanh, tanh_backward};
 use super::gelu::{GeluErf, GeluTanh, gelu_erf, gelu_erf_backward, gelu_tanh, gelu_tanh_backward};
 use super::matmul::{matmul, matrix};
-use super::reduce::sum_rows;
+use super::reduce::{sum, sum_rows};
 use crate::cpu::gemm::{Epilogue, MatrixMut, MatrixRef, PackedB, PackedPairs, Rhs, gemm, gemm_bf16};
 use crate::cpu::isa::Isa;
 use crate::cpu::simd::{self, Kernel, Lanes};
@@ -132,58 +132,86 @@ pub fn linear(
     }
 }
 
-/// The gradients of [`linear`] that `needs` asks for, for dy `[.., N]` of y's dtype. `saved` is the pre-activation for
-/// the GELUs, y for ReLU and tanh, and not used without activation. `dx = so_far + ..`, where `so_far` is what other uses of
-/// x gave, of dx's shape and dtype.
+/// The gradients of [`linear`] that `needs` asks for, for dy `[.., N]` of y's dtype. Only dweight takes `x`, and only dx takes
+/// `weight`. `saved` is the pre-activation for the GELUs, y for ReLU and tanh, and not used without activation.
+/// `dx = so_far + ..`, where `so_far` is what other uses of x gave, of dx's shape and dtype.
 ///
 /// # Errors
-/// As [`linear`]; `InvalidArgument` when `saved` is missing.
+/// As [`linear`]; `InvalidArgument` when an operand or `saved` is missing.
 pub fn linear_backward(
     dy: &Tensor,
-    x: &Tensor,
-    weight: &Tensor,
+    x: Option<&Tensor>,
+    weight: Option<&Tensor>,
     activation: Activation,
     saved: Option<&Tensor>,
     needs: LinearNeeds,
     so_far: Option<&Tensor>,
 ) -> Result<LinearGradients> {
     const OP: &str = "linear_backward";
-    let (rows, [n, k]) = check_operands(OP, x, weight)?;
-    check::same_type(OP, x, dy)?;
-    let dx_dtype = needs.x.unwrap_or(x.dtype());
-    if dx_dtype != x.dtype() && dx_dtype != x.dtype().accumulator() {
-        let expected = format!("dx of {} or {}", x.dtype(), x.dtype().accumulator());
-        return Err(Error::DTypeMismatch { op: OP, expected, got: dx_dtype });
+    let (dtype, device, n) = (dy.dtype(), dy.device(), dy.shape().last_dim());
+    let rows = dy.dims()[..dy.rank().saturating_sub(1)].iter().product();
+    // Products of bfloat16 read it as it is; what the others need is their accumulator's type.
+    let compute = if dtype == DType::BF16 { DType::BF16 } else { dtype.accumulator() };
+    let dpre = as_matrix(&activation_backward(&dy.to_dtype(compute)?, activation, saved)?, rows, n)?;
+    for (name, operand, wanted) in [("x", x, needs.weight), ("weight", weight, needs.x.is_some())] {
+        match operand {
+            None if wanted => return Err(missing(name, "the operand of forward")),
+            None => {}
+            Some(operand) => check::same_type(OP, dy, operand)?,
+        }
+    }
+    let k = x.or(weight).map_or(0, |operand| operand.shape().last_dim());
+    let dims = with_last(dy, k);
+    if let Some(weight) = weight {
+        check::shape(OP, "weight [N, K]", weight, &[n, k])?;
+    }
+    if let Some(x) = x {
+        check::shape(OP, "x", x, &dims)?;
+    }
+    if let Some(dx) = needs.x.filter(|&dx| dx != dtype && dx != dtype.accumulator()) {
+        let expected = format!("dx of {dtype} or {}", dtype.accumulator());
+        return Err(Error::DTypeMismatch { op: OP, expected, got: dx });
     }
     if let Some(so_far) = so_far {
-        check::shape(OP, "so_far", so_far, x.dims())?;
-        check::dtype(OP, so_far, dx_dtype)?;
-        check::device(OP, x, so_far)?;
+        check::shape(OP, "so_far", so_far, &dims)?;
+        check::dtype(OP, so_far, needs.x.unwrap_or(so_far.dtype()))?;
+        check::device(OP, dy, so_far)?;
     }
-    if dy.dims() != with_last(x, n) {
-        let expected = format!("dy {:?}", with_last(x, n));
-        return Err(Error::ShapeMismatch { op: OP, expected, got: dy.dims().to_vec() });
+    if needs.x.is_none() && !needs.weight {
+        // No product: the bias's gradient, in the accumulator's type.
+        let sums = || sum(&dpre.to_dtype(dtype.accumulator())?, 0, false);
+        return Ok(LinearGradients { dx: None, dweight: None, dbias: needs.bias.then(sums).transpose()? });
     }
-    // Products of bfloat16 read it as it is; what the others need is their accumulator's type.
-    let compute = if x.dtype() == DType::BF16 { DType::BF16 } else { x.dtype().accumulator() };
-    let dpre = as_matrix(&activation_backward(&dy.to_dtype(compute)?, activation, saved)?, rows, n)?;
-    let weight = weight.to_dtype(compute)?;
-    if x.device() != Device::Cpu {
-        let so_far = so_far.map(|so_far| as_matrix(so_far, rows, k)).transpose()?;
-        let out = cuda::linear_backward(&dpre, &as_matrix(x, rows, k)?, &weight, needs, so_far.as_ref())?;
-        return Ok(LinearGradients { dx: out.dx.map(|dx| dx.reshape(x.dims())).transpose()?, ..out });
-    }
+    let weight = weight.map(|weight| weight.to_dtype(compute)).transpose()?;
     let so_far = so_far.map(|so_far| as_matrix(so_far, rows, k)).transpose()?;
-    let dx = |dtype| add_product(&dpre, &weight, so_far.as_ref(), dtype)?.reshape(x.dims());
-    let dx = needs.x.map(dx).transpose()?;
-    let dweight = if needs.weight {
-        let x = as_matrix(&x.to_dtype(compute)?, rows, k)?;
-        Some(add_product(&dpre.t()?, &x, None, compute.accumulator())?)
-    } else {
-        None
+    if device != Device::Cpu {
+        // An operand that no gradient takes has a place, which kernels do not read.
+        let unread = |dims: &[usize]| Tensor::empty(dims, dtype, device);
+        let x = x.map_or_else(|| unread(&[rows, k]), |x| as_matrix(x, rows, k))?;
+        let weight = weight.map_or_else(|| unread(&[n, k]), Ok)?;
+        let out = cuda::linear_backward(&dpre, &x, &weight, needs, so_far.as_ref())?;
+        return Ok(LinearGradients { dx: out.dx.map(|dx| dx.reshape(&dims)).transpose()?, ..out });
+    }
+    let dx = match (needs.x, &weight) {
+        (Some(dtype), Some(weight)) => {
+            Some(add_product(&dpre, weight, so_far.as_ref(), dtype)?.reshape(&dims)?)
+        }
+        _ => None,
+    };
+    let dweight = match x.filter(|_| needs.weight) {
+        Some(x) => {
+            let x = as_matrix(&x.to_dtype(compute)?, rows, k)?;
+            Some(add_product(&dpre.t()?, &x, None, compute.accumulator())?)
+        }
+        None => None,
     };
     let dbias = needs.bias.then(|| column_sums(&dpre)).transpose()?;
     Ok(LinearGradients { dx, dweight, dbias })
+}
+
+/// `InvalidArgument` for an operand that is not there.
+fn missing(name: &'static str, expected: &'static str) -> Error {
+    Error::InvalidArgument { op: "linear_backward", name, expected, got: "nothing".into() }
 }
 
 /// `so_far + a b` for matrices, with sums in the accumulator's type, as a tensor of dtype `out`, which is that of `so_far`.
@@ -278,12 +306,7 @@ fn activation_backward(dy: &Tensor, activation: Activation, saved: Option<&Tenso
     if activation == Activation::None {
         return Ok(dy.clone());
     }
-    let saved = saved.ok_or_else(|| Error::InvalidArgument {
-        op: "linear_backward",
-        name: "saved",
-        expected: "the pre-activation (gelu) or y (relu, tanh)",
-        got: "nothing".into(),
-    })?;
+    let saved = saved.ok_or_else(|| missing("saved", "the pre-activation (gelu) or y (relu, tanh)"))?;
     let saved = saved.to_dtype(dy.dtype())?;
     match activation {
         Activation::None => Ok(dy.clone()),

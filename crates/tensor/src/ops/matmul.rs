@@ -5,7 +5,6 @@
 
 use super::check;
 use super::elementwise::broadcast_shape;
-use super::reduce::reduce_to_shape;
 use crate::cpu::gemm::{self, MatrixMut, MatrixRef, gemm, naive};
 use crate::cpu::isa::Isa;
 use crate::cpu::parallel;
@@ -14,7 +13,8 @@ use crate::{DType, Device, Element, Error, Result, Tensor, cuda};
 /// Products of fewer multiply-adds are handed out whole, one per thread; larger ones are shared by the threads.
 const SHARED_WORK: usize = 1 << 22;
 
-/// `a b`: `[.., M, K]` times `[.., K, N]`, any strides; the batch dimensions broadcast.
+/// `a b`: `[.., M, K]` times `[.., K, N]`, any strides; the batch dimensions broadcast. `da = dy b^T`, `db = a^T dy`, each summed
+/// to its operand's shape by [`reduce_to_shape`](super::reduce::reduce_to_shape).
 ///
 /// # Errors
 /// `ShapeMismatch` unless both have at least two dimensions that fit; `DTypeMismatch` unless both have one float dtype;
@@ -74,25 +74,6 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         }
     }
     Ok(y)
-}
-
-/// What [`matmul_backward`] computes.
-pub struct MatmulGradients {
-    /// The shape of `a`.
-    pub da: Tensor,
-    /// The shape of `b`.
-    pub db: Tensor,
-}
-
-/// `da = dy b^T`, `db = a^T dy`, summed over the batch dimensions that were repeated.
-///
-/// # Errors
-/// As [`matmul`].
-pub fn matmul_backward(dy: &Tensor, a: &Tensor, b: &Tensor) -> Result<MatmulGradients> {
-    Ok(MatmulGradients {
-        da: reduce_to_shape(&matmul(dy, &b.t()?)?, a.dims())?,
-        db: reduce_to_shape(&matmul(&a.t()?, dy)?, b.dims())?,
-    })
 }
 
 /// The `index`-th matrix of a batch, in row-major order of the batch.

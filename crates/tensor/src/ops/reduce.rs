@@ -1,10 +1,9 @@
-//! Sums, means and maxima along one dimension, and the sum that undoes broadcasting.
+//! Sums and maxima along one dimension, and the sum that undoes broadcasting.
 //!
 //! A contiguous tensor is seen as `[outer, length, inner]` around the dimension. Sums are held in f32 (f64 in the
 //! reference) over pieces of fixed size, and the pieces' sums are added up in order.
 
 use super::check;
-use super::elementwise::scale;
 use crate::cpu::isa::{Available, Isa};
 use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
@@ -47,23 +46,6 @@ pub fn sum(x: &Tensor, dim: usize, keepdim: bool) -> Result<Tensor> {
         }
         Ok(y)
     })
-}
-
-/// The mean over dimension `dim`; NaN for a dimension of length 0. `dx` is `dy / length`, broadcast.
-///
-/// # Errors
-/// As [`sum`].
-pub fn mean(x: &Tensor, dim: usize, keepdim: bool) -> Result<Tensor> {
-    let [_, len, _] = around("mean", x, dim)?;
-    scale(&sum(x, dim, keepdim)?, 1.0 / len as f64)
-}
-
-/// The sum of all elements, a scalar tensor. `dx` is `dy`, broadcast.
-///
-/// # Errors
-/// `DTypeMismatch` for integers; `NotSupported` on CUDA but for F32 and BF16.
-pub fn sum_all(x: &Tensor) -> Result<Tensor> {
-    sum(&x.reshape(&[x.numel()])?, 0, false)
 }
 
 /// The gradient of an operand with shape `dims` that was broadcast: `dy` summed over the dimensions that were repeated.

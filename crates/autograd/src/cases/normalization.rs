@@ -4,12 +4,10 @@
 //! `mean` and `rstd` and the two means of backward hold sums over C, gradients of parameters sums over T; the elementwise
 //! rest adds about eight roundings. Twice the sum of these is allowed.
 
-use super::{Cost, Forwarded, Input, Low, NaiveResults, OpCase, Values};
-use crate::ops::dropout::{dropout as dropout_op, dropout_backward};
-use crate::ops::dropout_add_layer_norm as dropout_add_layer_norm_op;
-use crate::ops::embedding as embedding_op;
-use crate::ops::layer_norm as layer_norm_op;
-use crate::{Dropout, Offsets};
+use super::{Cost, Input, Low, NaiveResults, OpCase, SITE, Values, mask, one};
+use crate::{EmbedParameters, TokenIds, Var};
+use std::sync::Arc;
+use vitrine_tensor::{DType, Dropout, Offsets, random};
 
 /// BERT's `layer_norm_eps` is 1e-12; this one is large enough that rows without variance stay within half precision.
 const EPS: f64 = 1e-5;
@@ -34,21 +32,13 @@ pub fn layer_norm(rows: usize, width: usize) -> OpCase {
         variant: format!("{rows}x{width}"),
         inputs: vec![Input::new("x", &[rows, width]), weight, bias],
         roundings: roundings(rows, width),
-        forward: Box::new(|inputs| {
-            let out = layer_norm_op::layer_norm(&inputs[0], &inputs[1], &inputs[2], EPS)?;
-            Ok(Forwarded { outputs: vec![out.y], saved: vec![out.mean, out.rstd] })
-        }),
-        backward: Some(Box::new(|inputs, saved, douts| {
-            let d =
-                layer_norm_op::layer_norm_backward(&douts[0], &inputs[0], &inputs[1], &saved[0], &saved[1])?;
-            Ok(vec![Some(d.dx), Some(d.dweight), Some(d.dbias)])
-        })),
-        naive: Some(Box::new(|inputs, douts| {
+        function: one(|v| v[0].layer_norm(&v[1], &v[2], EPS)),
+        naive: Box::new(|inputs, douts| {
             let n = layer_norm_of(&inputs[0], &inputs[1], &inputs[2], &douts[0]);
-            NaiveResults { outputs: vec![n.y], gradients: vec![Some(n.dx), Some(n.dweight), Some(n.dbias)] }
-        })),
+            NaiveResults { outputs: vec![n.y], gradients: vec![n.dx, n.dweight, n.dbias] }
+        }),
         cost: Cost { bytes: 8 * rows * width, flops: 8 * rows * width },
-        backward_cost: Cost { bytes: 12 * rows * width, flops: 14 * rows * width },
+        backward_cost: Some(Cost { bytes: 12 * rows * width, flops: 14 * rows * width }),
     }
 }
 
@@ -92,18 +82,17 @@ pub fn layer_norm_of(x: &[Low], weight: &[Low], bias: &[Low], dy: &[Low]) -> Nai
     NaiveLayerNorm { y, dx, dweight: sums(weight_terms), dbias: sums(bias_terms) }
 }
 
-/// The mask that rows use, over sequences of these lengths.
-fn settings(dropout_p: f32) -> Dropout {
-    Dropout { dropout_p, seed: 0x1234_5678_9abc, step: 3, site: 5, first_sequence: 2 }
-}
-
 /// `rows` tokens as a long sequence, an empty one and one of a single token.
-fn offsets(rows: usize) -> crate::Result<Offsets> {
-    Offsets::from_lengths([rows.saturating_sub(1), 0, rows.min(1)])
+pub(super) fn offsets(rows: usize) -> crate::Result<Offsets> {
+    Ok(Offsets::from_lengths([rows.saturating_sub(1), 0, rows.min(1)])?)
 }
 
-/// What the mask multiplies the elements of `[rows, width]` by, from the scalar definition.
-fn factors(dropout: &Dropout, rows: usize, width: usize) -> Vec<f64> {
+/// What the mask multiplies the elements of `[rows, width]` by, from the scalar definition; 1 without dropout.
+pub(super) fn factors(dropout_p: f64, rows: usize, width: usize) -> Vec<f64> {
+    mask(dropout_p).map_or(vec![1.0; rows * width], |dropout| mask_factors(&dropout, rows, width))
+}
+
+fn mask_factors(dropout: &Dropout, rows: usize, width: usize) -> Vec<f64> {
     let keep = |row: usize, c: usize| {
         let last = row + 1 == rows;
         let (position, sequence) = if last { (0, 2) } else { (row, 0) };
@@ -113,7 +102,7 @@ fn factors(dropout: &Dropout, rows: usize, width: usize) -> Vec<f64> {
     (0..rows * width).map(|i| keep(i / width, i % width)).collect()
 }
 
-fn masked(x: &[Low], factors: &[f64]) -> Vec<Low> {
+pub(super) fn masked(x: &[Low], factors: &[f64]) -> Vec<Low> {
     x.iter().zip(factors).map(|(&x, &factor)| x.map(|x| x * factor)).collect()
 }
 
@@ -124,81 +113,46 @@ pub fn dropout(rows: usize, width: usize) -> OpCase {
         variant: format!("{rows}x{width}"),
         inputs: vec![Input::new("x", &[rows, width])],
         roundings: 2.0,
-        forward: Box::new(move |inputs| {
-            let y = dropout_op(&inputs[0], &settings(0.3), &offsets(rows)?)?;
-            Ok(Forwarded { outputs: vec![y], saved: vec![] })
-        }),
-        backward: Some(Box::new(move |_, _, douts| {
-            Ok(vec![Some(dropout_backward(&douts[0], &settings(0.3), &offsets(rows)?)?)])
-        })),
-        naive: Some(Box::new(move |inputs, douts| {
-            let factors = factors(&settings(0.3), rows, width);
+        function: one(move |v| v[0].dropout(0.3, SITE, &offsets(rows)?)),
+        naive: Box::new(move |inputs, douts| {
+            let factors = factors(0.3, rows, width);
             NaiveResults {
                 outputs: vec![masked(&inputs[0], &factors)],
-                gradients: vec![Some(masked(&douts[0], &factors))],
+                gradients: vec![masked(&douts[0], &factors)],
             }
-        })),
+        }),
         cost: Cost { bytes: 8 * rows * width, flops: rows * width },
-        backward_cost: Cost { bytes: 8 * rows * width, flops: rows * width },
+        backward_cost: Some(Cost { bytes: 8 * rows * width, flops: rows * width }),
     }
 }
 
 /// `LayerNorm(residual + dropout(x))` of `[rows, width]`; `dropout_p` 0 stands for inference, without dropout.
-pub fn dropout_add_layer_norm(rows: usize, width: usize, dropout_p: f32) -> OpCase {
+pub fn dropout_add_layer_norm(rows: usize, width: usize, dropout_p: f64) -> OpCase {
     let [weight, bias] = parameters(width);
-    let dropout = (dropout_p > 0.0).then(|| settings(dropout_p));
     OpCase {
         op: "dropout_add_layer_norm",
         variant: format!("{rows}x{width}_p{dropout_p}"),
         inputs: vec![Input::new("x", &[rows, width]), Input::new("residual", &[rows, width]), weight, bias],
         roundings: roundings(rows, width),
-        forward: Box::new(move |inputs| {
-            let [x, residual, weight, bias] = [0, 1, 2, 3].map(|i| &inputs[i]);
-            let offsets = offsets(rows)?;
-            let out = dropout_add_layer_norm_op::dropout_add_layer_norm(
-                x,
-                residual,
-                weight,
-                bias,
-                EPS,
-                dropout.as_ref(),
-                &offsets,
-            )?;
-            Ok(Forwarded { outputs: vec![out.y], saved: vec![out.sum, out.mean, out.rstd] })
+        function: one(move |v| {
+            v[0].dropout_add_layer_norm(&v[1], &v[2], &v[3], EPS, (dropout_p, SITE), &offsets(rows)?)
         }),
-        backward: Some(Box::new(move |inputs, saved, douts| {
-            let offsets = offsets(rows)?;
-            let d = dropout_add_layer_norm_op::dropout_add_layer_norm_backward(
-                &douts[0],
-                &saved[0],
-                &inputs[2],
-                &saved[1],
-                &saved[2],
-                dropout.as_ref(),
-                &offsets,
-                inputs[0].dtype(),
-            )?;
-            Ok(vec![Some(d.dx), Some(d.dresidual), Some(d.dweight), Some(d.dbias)])
-        })),
-        naive: Some(Box::new(move |inputs, douts| {
-            let factors = dropout.map_or(vec![1.0; rows * width], |dropout| factors(&dropout, rows, width));
+        naive: Box::new(move |inputs, douts| {
+            let factors = factors(dropout_p, rows, width);
             let dropped = masked(&inputs[0], &factors);
             let sum: Vec<Low> = dropped.iter().zip(&inputs[1]).map(|(&x, &residual)| x + residual).collect();
             let n = layer_norm_of(&sum, &inputs[2], &inputs[3], &douts[0]);
             let dx = masked(&n.dx, &factors);
-            NaiveResults {
-                outputs: vec![n.y],
-                gradients: vec![Some(dx), Some(n.dx), Some(n.dweight), Some(n.dbias)],
-            }
-        })),
-        cost: Cost { bytes: 16 * rows * width, flops: 10 * rows * width },
-        backward_cost: Cost { bytes: 16 * rows * width, flops: 15 * rows * width },
+            NaiveResults { outputs: vec![n.y], gradients: vec![dx, n.dx, n.dweight, n.dbias] }
+        }),
+        cost: Cost { bytes: 16 * rows * width, flops: (9 + usize::from(dropout_p > 0.0)) * rows * width },
+        backward_cost: Some(Cost { bytes: 16 * rows * width, flops: 15 * rows * width }),
     }
 }
 
 /// `count` ids below `rows`, some of them often and some never.
 fn ids(count: usize, rows: usize, seed: u64) -> Vec<u32> {
-    let word = |i: usize| crate::random::philox([i as u32, 0, 0, 0], crate::random::key(seed))[0];
+    let word = |i: usize| random::philox([i as u32, 0, 0, 0], random::key(seed))[0];
     (0..count).map(|i| (u64::from(word(i)) * u64::from(word(i / 3)) % rows as u64) as u32).collect()
 }
 
@@ -208,35 +162,29 @@ fn scatter(dy: &[Low], ids: &[u32], rows: usize, width: usize) -> Vec<Low> {
         let tokens = ids.iter().enumerate().filter(move |&(_, &id)| id as usize == v);
         tokens.map(move |(t, _)| dy[t * width + c])
     };
-    let zero = || Low::new(0.0, crate::DType::F64);
+    let zero = || Low::new(0.0, DType::F64);
     (0..rows * width).map(|i| Low::sum(terms(i / width, i % width)).unwrap_or_else(zero)).collect()
 }
 
 /// Look-up of `tokens` ids in `[rows, width]`. Forward copies; backward sums the tokens of an id.
 pub fn embedding(tokens: usize, rows: usize, width: usize) -> OpCase {
-    let ids: std::sync::Arc<[u32]> = ids(tokens, rows, 1).into();
-    let [forward_ids, backward_ids, naive_ids] = [ids.clone(), ids.clone(), ids];
+    let ids: Arc<[u32]> = ids(tokens, rows, 1).into();
+    let naive_ids = ids.clone();
     OpCase {
         op: "embedding",
         variant: format!("{tokens}of{rows}x{width}"),
-        inputs: vec![Input::new("table", &[rows, width])],
+        inputs: vec![Input::new("table", &[rows, width]).parameter()],
         roundings: roundings(tokens, 0),
-        forward: Box::new(move |inputs| {
-            let y = embedding_op::embedding(&inputs[0], &forward_ids)?;
-            Ok(Forwarded { outputs: vec![y], saved: vec![] })
-        }),
-        backward: Some(Box::new(move |_, _, douts| {
-            Ok(vec![Some(embedding_op::embedding_backward(&douts[0], &backward_ids, rows)?)])
-        })),
-        naive: Some(Box::new(move |inputs, douts| {
+        function: one(move |v| v[0].embedding(&ids)),
+        naive: Box::new(move |inputs, douts| {
             let row = |&id: &u32| inputs[0][id as usize * width..(id as usize + 1) * width].to_vec();
             NaiveResults {
                 outputs: vec![naive_ids.iter().flat_map(row).collect()],
-                gradients: vec![Some(scatter(&douts[0], &naive_ids, rows, width))],
+                gradients: vec![scatter(&douts[0], &naive_ids, rows, width)],
             }
-        })),
+        }),
         cost: Cost { bytes: 8 * tokens * width, flops: 0 },
-        backward_cost: Cost { bytes: 4 * (tokens + rows) * width, flops: tokens * width },
+        backward_cost: Some(Cost { bytes: 4 * (tokens + rows) * width, flops: tokens * width }),
     }
 }
 
@@ -245,39 +193,26 @@ pub fn embed_layer_norm(tokens: usize, rows: usize, width: usize) -> OpCase {
     let [weight, bias] = parameters(width);
     let positions = tokens.clamp(1, 512);
     let sizes = [rows, positions, 2];
-    let indices: std::sync::Arc<[Vec<u32>; 3]> =
-        [ids(tokens, rows, 1), ids(tokens, positions, 2), ids(tokens, 2, 3)].into();
-    let [forward_indices, backward_indices, naive_indices] = [indices.clone(), indices.clone(), indices];
+    let naive_indices = [ids(tokens, rows, 1), ids(tokens, positions, 2), ids(tokens, 2, 3)];
+    let [words, positions_of, types] = naive_indices.clone().map(Arc::from);
+    let tokens_of = TokenIds { ids: words, token_types: types, positions: positions_of };
     OpCase {
         op: "embed_layer_norm",
         variant: format!("{tokens}of{rows}x{width}"),
         inputs: vec![
-            Input::new("word", &[rows, width]),
-            Input::new("position", &[positions, width]),
-            Input::new("token_type", &[2, width]),
+            Input::new("word", &[rows, width]).parameter(),
+            Input::new("position", &[positions, width]).parameter(),
+            Input::new("token_type", &[2, width]).parameter(),
             weight,
             bias,
         ],
         roundings: roundings(tokens, width),
-        forward: Box::new(move |inputs| {
-            let [ids, positions, types] = &*forward_indices;
-            let [word, position, token_type, weight, bias] = [0, 1, 2, 3, 4].map(|i| &inputs[i]);
-            let out = embedding_op::embed_layer_norm(
-                ids, types, positions, word, position, token_type, weight, bias, EPS,
-            )?;
-            Ok(Forwarded { outputs: vec![out.y], saved: vec![out.sum, out.mean, out.rstd] })
+        function: one(move |v| {
+            let [word, position, token_type, weight, bias] = [0, 1, 2, 3, 4].map(|i| &v[i]);
+            let parameters = EmbedParameters { word, position, token_type, weight, bias, eps: EPS };
+            Var::embed_layer_norm(&tokens_of, &parameters)
         }),
-        backward: Some(Box::new(move |inputs, saved, douts| {
-            let [ids, positions, types] = &*backward_indices;
-            let [sum, mean, rstd] = [0, 1, 2].map(|i| &saved[i]);
-            let [word, position, token_type] = sizes.map(Some);
-            let tables = embedding_op::EmbedTables { word, position, token_type };
-            let d = embedding_op::embed_layer_norm_backward(
-                &douts[0], ids, types, positions, sum, &inputs[3], mean, rstd, tables,
-            )?;
-            Ok(vec![d.dword, d.dposition, d.dtoken_type, Some(d.dweight), Some(d.dbias)])
-        })),
-        naive: Some(Box::new(move |inputs, douts| {
+        naive: Box::new(move |inputs, douts| {
             let element = |table: usize, t: usize, c: usize| {
                 inputs[table][naive_indices[table][t] as usize * width + c]
             };
@@ -288,15 +223,14 @@ pub fn embed_layer_norm(tokens: usize, rows: usize, width: usize) -> OpCase {
                 .collect();
             let n = layer_norm_of(&sum, &inputs[3], &inputs[4], &douts[0]);
             let tables = naive_indices.iter().zip(sizes);
-            let mut gradients: Vec<_> =
-                tables.map(|(ids, rows)| Some(scatter(&n.dx, ids, rows, width))).collect();
-            gradients.extend([Some(n.dweight), Some(n.dbias)]);
+            let mut gradients: Vec<_> = tables.map(|(ids, rows)| scatter(&n.dx, ids, rows, width)).collect();
+            gradients.extend([n.dweight, n.dbias]);
             NaiveResults { outputs: vec![n.y], gradients }
-        })),
+        }),
         cost: Cost { bytes: 16 * tokens * width, flops: 10 * tokens * width },
-        backward_cost: Cost {
+        backward_cost: Some(Cost {
             bytes: 4 * (5 * tokens + rows + positions) * width,
             flops: 17 * tokens * width,
-        },
+        }),
     }
 }

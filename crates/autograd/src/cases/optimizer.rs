@@ -1,17 +1,18 @@
-//! Rows of AdamW.
+//! Rows of AdamW, which changes tensors in place and has no gradient: its results stand on the tape as constants.
 //!
 //! Tolerance: the moments are three roundings each, the quotient adds seven, and the result is a sum of the parameter and
 //! a step that is not larger.
 
-use super::{Cost, Forwarded, Input, Low, NaiveResults, OpCase, Values};
-use crate::ops::adamw::{AdamW, GradNorm, Update, adamw_step};
+use super::{Cost, Input, NaiveResults, OpCase, Values};
+use vitrine_tensor::Tensor;
+use vitrine_tensor::ops::adamw::{AdamW, GradNorm, Update, adamw_step};
 
 /// One update of `len` elements at a step where both bias corrections matter.
 pub fn adamw(len: usize) -> OpCase {
     const GRAD_SCALE: f64 = 0.5;
     const WEIGHT_DECAY: f64 = 0.1;
     let settings = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 3 };
-    let input = |name| Input::new(name, &[len]).parameter();
+    let input = |name| Input::new(name, &[len]).wide();
     OpCase {
         op: "adamw",
         variant: len.to_string(),
@@ -22,18 +23,23 @@ pub fn adamw(len: usize) -> OpCase {
             input("second_moment").values(Values::Squares),
         ],
         roundings: 16.0,
-        forward: Box::new(move |inputs| {
-            let mut outputs = vec![inputs[0].copy()?, inputs[2].copy()?, inputs[3].copy()?];
-            if let [param, first_moment, second_moment] = &mut outputs[..] {
-                let (grad, weight_decay) = (&inputs[1], WEIGHT_DECAY);
-                let update = Update { param, compute: None, grad, first_moment, second_moment, weight_decay };
-                let norm = GradNorm::fixed(GRAD_SCALE, grad.device())?;
-                adamw_step(&mut [update], &settings, &norm)?;
-            }
-            Ok(Forwarded { outputs, saved: vec![] })
+        function: Box::new(move |v| {
+            let [param, grad, first_moment, second_moment] = [0, 1, 2, 3].map(|i| v[i].value());
+            let [mut param, mut first_moment, mut second_moment] =
+                [param.copy()?, first_moment.copy()?, second_moment.copy()?];
+            let update = Update {
+                param: &mut param,
+                compute: None,
+                grad,
+                first_moment: &mut first_moment,
+                second_moment: &mut second_moment,
+                weight_decay: WEIGHT_DECAY,
+            };
+            adamw_step(&mut [update], &settings, &GradNorm::fixed(GRAD_SCALE, grad.device())?)?;
+            let result = |value: Tensor| v[0].tape().constant(value);
+            Ok([param, first_moment, second_moment].map(result).into())
         }),
-        backward: None,
-        naive: Some(Box::new(move |inputs, _| {
+        naive: Box::new(move |inputs, _| {
             let AdamW { lr, beta1, beta2, eps, step } = settings;
             let mut outputs = vec![Vec::new(); 3];
             let elements = inputs[0].iter().zip(&inputs[1]).zip(inputs[2].iter().zip(&inputs[3]));
@@ -48,9 +54,9 @@ pub fn adamw(len: usize) -> OpCase {
                     output.push(param.like(value));
                 }
             }
-            NaiveResults { outputs, gradients: Vec::<Option<Vec<Low>>>::new() }
-        })),
+            NaiveResults { outputs, gradients: Vec::new() }
+        }),
         cost: Cost { bytes: 28 * len, flops: 15 * len },
-        backward_cost: Cost::default(),
+        backward_cost: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
-use vitrine_tensor::cases::{self, Mismatch, OpCase, compare, largest, numbers_of};
+use vitrine_autograd::cases::{self, Mismatch, OpCase, compare, largest, numbers_of};
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries, attention, attention_backward};
 use vitrine_tensor::ops::dropout::dropout;
 use vitrine_tensor::ops::dropout_add_layer_norm::dropout_add_layer_norm;
@@ -35,6 +35,11 @@ pub fn trials() -> Vec<Trial> {
         add("f32", |case| case.check_f32(CUDA));
         if case.has_half() {
             add("bf16", |case| case.check_half(DType::BF16, CUDA));
+        }
+        // A kernel may get an operand that it is not to read.
+        if case.op == "linear" {
+            add("frozen/f32", |case| case.check_frozen(DType::F32, CUDA));
+            add("frozen/bf16", |case| case.check_frozen(DType::BF16, CUDA));
         }
     }
     trials
@@ -144,11 +149,7 @@ fn sums() -> Result<(), Mismatch> {
     for dim in 0..3 {
         let (expected, got) = (reduce::sum(&x, dim, false)?, reduce::sum(&y, dim, false)?);
         compare(|| format!("sum over {dim}"), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-4)?;
-        let (expected, got) = (reduce::mean(&x, dim, true)?, reduce::mean(&y, dim, true)?);
-        compare(|| format!("mean over {dim}"), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-5)?;
     }
-    let (expected, got) = (reduce::sum_all(&x)?, reduce::sum_all(&y)?);
-    compare(|| "sum of all".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-3)?;
     let (expected, got) = (reduce::reduce_to_shape(&x, &[70, 1])?, reduce::reduce_to_shape(&y, &[70, 1])?);
     compare(|| "reduce_to_shape".into(), &numbers_of(&got)?, &numbers_of(&expected)?, 1e-4)
 }

@@ -5,9 +5,7 @@
 //! argument is that far below the maximum are e^-150 of the largest. `z e^-z < 0.37` bounds the product. The sum over C and the
 //! elementwise rest are as in LayerNorm. Logarithms are compared with the largest logarithm.
 
-use super::{Cost, Forwarded, Input, Low, NaiveResults, OpCase};
-use crate::ops::cross_entropy as cross_entropy_op;
-use crate::ops::softmax as softmax_op;
+use super::{Cost, Input, Low, NaiveResults, OpCase, one};
 
 fn roundings(width: usize) -> f64 {
     2.0 * ((width as f64).sqrt() + 8.0)
@@ -20,14 +18,8 @@ pub fn softmax(rows: usize, width: usize) -> OpCase {
         variant: format!("{rows}x{width}"),
         inputs: vec![Input::new("x", &[rows, width])],
         roundings: roundings(width),
-        forward: Box::new(|inputs| {
-            let y = softmax_op::softmax(&inputs[0])?;
-            Ok(Forwarded { outputs: vec![y.clone()], saved: vec![y] })
-        }),
-        backward: Some(Box::new(|_, saved, douts| {
-            Ok(vec![Some(softmax_op::softmax_backward(&douts[0], &saved[0])?)])
-        })),
-        naive: Some(Box::new(move |inputs, douts| {
+        function: one(|v| v[0].softmax()),
+        naive: Box::new(move |inputs, douts| {
             let (mut y, mut dx) = (Vec::new(), Vec::new());
             for (x, dy) in inputs[0].chunks(width).zip(douts[0].chunks(width)) {
                 let row = softmax_of(x);
@@ -35,10 +27,10 @@ pub fn softmax(rows: usize, width: usize) -> OpCase {
                 dx.extend(dy.iter().zip(&row).map(|(&dy, &y)| y * (dy - dot)));
                 y.extend(row);
             }
-            NaiveResults { outputs: vec![y], gradients: vec![Some(dx)] }
-        })),
+            NaiveResults { outputs: vec![y], gradients: vec![dx] }
+        }),
         cost: Cost { bytes: 8 * rows * width, flops: 5 * rows * width },
-        backward_cost: Cost { bytes: 12 * rows * width, flops: 4 * rows * width },
+        backward_cost: Some(Cost { bytes: 12 * rows * width, flops: 4 * rows * width }),
     }
 }
 
@@ -59,14 +51,8 @@ pub fn log_softmax(rows: usize, width: usize) -> OpCase {
         variant: format!("{rows}x{width}"),
         inputs: vec![Input::new("x", &[rows, width])],
         roundings: roundings(width),
-        forward: Box::new(|inputs| {
-            let y = softmax_op::log_softmax(&inputs[0])?;
-            Ok(Forwarded { outputs: vec![y.clone()], saved: vec![y] })
-        }),
-        backward: Some(Box::new(|_, saved, douts| {
-            Ok(vec![Some(softmax_op::log_softmax_backward(&douts[0], &saved[0])?)])
-        })),
-        naive: Some(Box::new(move |inputs, douts| {
+        function: one(|v| v[0].log_softmax()),
+        naive: Box::new(move |inputs, douts| {
             let (mut y, mut dx) = (Vec::new(), Vec::new());
             for (x, dy) in inputs[0].chunks(width).zip(douts[0].chunks(width)) {
                 let max = x.iter().fold(f64::NEG_INFINITY, |max, x| max.max(x.get()));
@@ -77,30 +63,24 @@ pub fn log_softmax(rows: usize, width: usize) -> OpCase {
                 dx.extend(dy.iter().zip(&row).map(|(&dy, y)| dy - y.map(f64::exp) * sum));
                 y.extend(row);
             }
-            NaiveResults { outputs: vec![y], gradients: vec![Some(dx)] }
-        })),
-        cost: Cost { bytes: 8 * rows * width, flops: 4 * rows * width },
-        backward_cost: Cost { bytes: 12 * rows * width, flops: 4 * rows * width },
+            NaiveResults { outputs: vec![y], gradients: vec![dx] }
+        }),
+        cost: Cost { bytes: 8 * rows * width, flops: 5 * rows * width },
+        backward_cost: Some(Cost { bytes: 12 * rows * width, flops: 4 * rows * width }),
     }
 }
 
 /// Mean cross entropy of `[rows, classes]`.
 pub fn cross_entropy(rows: usize, classes: usize) -> OpCase {
     let labels: std::sync::Arc<[u32]> = (0..rows).map(|row| (row * 7 % classes) as u32).collect();
-    let [forward_labels, backward_labels, naive_labels] = [labels.clone(), labels.clone(), labels];
+    let naive_labels = labels.clone();
     OpCase {
         op: "cross_entropy",
         variant: format!("{rows}x{classes}"),
         inputs: vec![Input::new("logits", &[rows, classes])],
         roundings: roundings(classes),
-        forward: Box::new(move |inputs| {
-            let out = cross_entropy_op::cross_entropy(&inputs[0], &forward_labels)?;
-            Ok(Forwarded { outputs: vec![out.loss], saved: vec![out.probabilities] })
-        }),
-        backward: Some(Box::new(move |_, saved, douts| {
-            Ok(vec![Some(cross_entropy_op::cross_entropy_backward(&douts[0], &saved[0], &backward_labels)?)])
-        })),
-        naive: Some(Box::new(move |inputs, douts| {
+        function: one(move |v| v[0].cross_entropy(&labels)),
+        naive: Box::new(move |inputs, douts| {
             let (mut losses, mut dlogits) = (Vec::new(), Vec::new());
             let scale = douts[0][0].map(|d| d / rows as f64);
             for (x, &label) in inputs[0].chunks(classes).zip(naive_labels.iter()) {
@@ -115,9 +95,9 @@ pub fn cross_entropy(rows: usize, classes: usize) -> OpCase {
                 }));
             }
             let loss = Low::sum(losses).into_iter().map(|sum| sum.map(|sum| sum / rows as f64)).collect();
-            NaiveResults { outputs: vec![loss], gradients: vec![Some(dlogits)] }
-        })),
+            NaiveResults { outputs: vec![loss], gradients: vec![dlogits] }
+        }),
         cost: Cost { bytes: 8 * rows * classes, flops: 5 * rows * classes },
-        backward_cost: Cost { bytes: 8 * rows * classes, flops: 2 * rows * classes },
+        backward_cost: Some(Cost { bytes: 8 * rows * classes, flops: 2 * rows * classes }),
     }
 }

@@ -1,11 +1,11 @@
 //! Every row of [`cases`], each check a test of its own: what depends on the instruction set as `every_path/row/dtype/isa`.
 //!
 //! A new row is in the group `every_path` without further ado. What this machine lacks is listed as an ignored test, so that
-//! `.ci/every-path` and a reader see which paths a run left out. `cargo test -p vitrine-tensor --test op_cases -- layer_norm/3x17` runs the tests of one row.
+//! `.ci/every-path` and a reader see which paths a run left out. `cargo test -p vitrine-autograd --test op_cases -- layer_norm/3x17` runs the tests of one row.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::sync::Arc;
-use vitrine_tensor::cases::{self, Mismatch, OpCase, check_count, compare, largest, numbers_of};
+use vitrine_autograd::cases::{self, Function, Mismatch, OpCase, compare, numbers_of};
 use vitrine_tensor::cpu::isa::{Available, Isa, every_path, with_isa};
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::{DType, Device, Tensor};
@@ -17,7 +17,28 @@ fn main() {
         planted("wrong_gradient", |gradient| scale_one(gradient, 1.0 + 1e-5)),
         planted("nan", |gradient| scale_one(gradient, f64::NAN)),
         planted("missing_row", |gradient| gradient.narrow(0, 0, 2).expect("rows")),
+        planted_in_function("past_the_tape", |right| {
+            Box::new(move |v| {
+                let mut inputs = v.to_vec();
+                inputs[1] = v[1].tape().constant(v[1].value().clone());
+                right(&inputs)
+            })
+        }),
+        planted_in_function("wrong_factor", |right| {
+            Box::new(move |v| {
+                // As if the rule of the operation lost a factor: forward is that of y + y / 1000, the gradient that of y.
+                let y = &right(v)?[0];
+                Ok(vec![y.add(&y.tape().constant(y.value().clone()).scale(1e-3)?)?])
+            })
+        }),
     ];
+    trials.push(Trial::test("planted_bug/tolerance_of_ten_percent", || {
+        let case = cases::layer_norm(3, 17).allowing(0.1 * 2f64.powi(24));
+        match case.check_f32(Device::Cpu) {
+            Err(Mismatch::Loose { .. }) => Ok(()),
+            other => Err(format!("the tolerance was not refused: {other:?}").into()),
+        }
+    }));
     for case in cases::all() {
         let case = Arc::new(case);
         let row = case.name();
@@ -25,12 +46,11 @@ fn main() {
             let case = case.clone();
             trials.push(Trial::test(name, move || with_isa(isa, || check(&case)).map_err(Failed::from)));
         };
-        if case.backward.is_some() {
-            add(format!("{row}/central_differences"), Isa::detect(), OpCase::check_gradients);
+        if case.backward_cost.is_some() {
+            add(format!("{row}/central_differences"), Isa::detect(), |case| case.check_gradients().map(drop));
+            add(format!("{row}/frozen"), Isa::detect(), |case| case.check_frozen(DType::F32, Device::Cpu));
         }
-        if case.naive.is_some() {
-            add(format!("{row}/textbook"), Isa::detect(), textbook);
-        }
+        add(format!("{row}/textbook"), Isa::detect(), OpCase::check_textbook);
         add(format!("{row}/threads"), Isa::detect(), threads);
         for isa in every_path() {
             add(format!("every_path/{row}/f32/{isa}"), isa, |case| case.check_f32(Device::Cpu));
@@ -51,18 +71,6 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-/// F64 against the textbook version: both are the formula, so only their order of summation differs.
-fn textbook(case: &OpCase) -> Outcome {
-    let naive = case.naive_numbers(DType::F32, DType::F64)?;
-    let results = case.name_results(case.run(DType::F32, DType::F64, Device::Cpu)?);
-    check_count(naive.len(), results.len())?;
-    for ((name, tensor), expected) in results.iter().zip(&naive) {
-        let tolerance = 1e-12 * largest(expected).max(1e-3);
-        compare(|| name.clone(), &numbers_of(tensor)?, expected, tolerance)?;
-    }
-    Ok(())
-}
-
 /// The same bits on one thread and on three.
 fn threads(case: &OpCase) -> Outcome {
     let run = |count| parallel::with_threads(count, || case.run(DType::F32, DType::F32, Device::Cpu));
@@ -76,18 +84,28 @@ fn threads(case: &OpCase) -> Outcome {
 /// A test that passes only if the check of gradients finds the bug that `plant` puts into one.
 fn planted(name: &str, plant: fn(&Tensor) -> Tensor) -> Trial {
     Trial::test(format!("planted_bug/{name}"), move || {
-        let mut case = cases::layer_norm(3, 17);
-        let right = case.backward.take().expect("layer_norm has a gradient");
-        case.backward = Some(Box::new(move |inputs, saved, douts| {
-            let mut gradients = right(inputs, saved, douts)?;
-            gradients[0] = gradients[0].as_ref().map(plant);
-            Ok(gradients)
-        }));
-        match case.check_gradients() {
-            Err(Mismatch::Element { .. } | Mismatch::Length { .. }) => Ok(()),
-            other => Err(format!("the planted bug was not found: {other:?}").into()),
-        }
+        let case = cases::layer_norm(3, 17);
+        let mut gradients = case.run(DType::F32, DType::F64, Device::Cpu)?.gradients;
+        case.compare_gradients(&gradients)?;
+        gradients[0] = gradients[0].as_ref().map(plant);
+        found(case.compare_gradients(&gradients))
     })
+}
+
+/// The same for a bug in what the tape records: a variable that an operation reads past the tape has no gradient.
+fn planted_in_function(name: &str, plant: impl FnOnce(Function) -> Function + Send + 'static) -> Trial {
+    Trial::test(format!("planted_bug/{name}"), move || {
+        let mut case = cases::layer_norm(3, 17);
+        case.function = plant(case.function);
+        found(case.check_gradients().map(drop))
+    })
+}
+
+fn found(outcome: Outcome) -> Result<(), Failed> {
+    match outcome {
+        Err(Mismatch::Element { .. } | Mismatch::Length { .. }) => Ok(()),
+        other => Err(format!("the planted bug was not found: {other:?}").into()),
+    }
 }
 
 /// The tensor with the largest of the elements that [`OpCase::check_gradients`] looks at multiplied by `factor`.

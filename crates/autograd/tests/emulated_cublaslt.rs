@@ -3,8 +3,9 @@
 mod cuda;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use vitrine_autograd::cases;
 use vitrine_tensor::ops::linear::Activation;
-use vitrine_tensor::{DType, Device, cases, cuda as backend};
+use vitrine_tensor::{DType, Device, cuda as backend};
 
 fn main() {
     vitrine_emulator::install();

@@ -1,8 +1,8 @@
 //! [`Low`]: arithmetic in which every result is rounded to a dtype, as a naive half-precision program's is.
 
-use crate::{DType, Float};
 use half::{bf16, f16};
 use std::ops::{Add, Div, Mul, Neg, Sub};
+use vitrine_tensor::{DType, Float};
 
 /// A number whose operations round to its dtype. Sums over many terms, as in reductions and matrix products, round once:
 /// also naive programs accumulate those in F32.

@@ -1,12 +1,13 @@
 //! The table: every row that is tested.
 
 use super::{
-    OpCase, Values, adamw, arithmetic, attention, cat, cross_entropy, dropout, dropout_add_layer_norm,
-    embed_layer_norm, embedding, functions, gather_rows, gelu_erf, gelu_tanh, layer_norm, linear,
-    linear_beside_residual, log_softmax, matmul, max, mean, narrow, softmax, sum, transpose,
+    OpCase, Values, adamw, arithmetic, attention, broadcast_to, cast, cat, cross_entropy, dropout,
+    dropout_add_layer_norm, embed_layer_norm, embedding, functions, gather_rows, gelu_erf, gelu_tanh,
+    layer_norm, linear, linear_beside_residual, linear_without_bias, log_softmax, matmul, matmul_of, max,
+    mean, narrow, reshape, segment, softmax, sum, transpose, twice,
 };
-use crate::ops::attention::Queries;
-use crate::ops::linear::Activation;
+use vitrine_tensor::ops::attention::Queries;
+use vitrine_tensor::ops::linear::Activation;
 
 /// Widths around the vectors of every instruction set: 1, 4, 8 and 16 lanes, alone and in fours.
 const WIDTHS: [usize; 11] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 65, 131];
@@ -72,13 +73,34 @@ fn dense() -> Vec<OpCase> {
     let sizes = [(1, 1, 1), (3, 5, 7), (16, 16, 16), (17, 33, 15), (1, 64, 9), (40, 3, 70)];
     rows.extend(sizes.map(|(m, k, n)| matmul(m, k, n)));
     rows.extend([matmul(5, 7, 9).strided(4), matmul(70, 130, 50)]);
+    // Batches: of one operand, of both, broadcast, empty.
+    for (a, b) in [
+        (&[2, 3, 5][..], &[5, 4][..]),
+        (&[3, 5], &[2, 5, 4]),
+        (&[2, 3, 5], &[2, 5, 4]),
+        (&[2, 1, 3, 5], &[3, 5, 2]),
+        (&[0, 5], &[5, 4]),
+        (&[3, 0], &[0, 4]),
+        (&[2, 9, 18], &[2, 18, 33]),
+    ] {
+        rows.push(matmul_of(a, b));
+    }
     let activations =
         [Activation::None, Activation::GeluErf, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
     rows.extend(activations.map(|activation| linear(6, 17, 9, activation)));
     // Rows that tensor cores can read, forward and backward.
     rows.extend(activations.map(|activation| linear(33, 40, 72, activation)));
-    rows.extend([linear(1, 1, 1, Activation::None), linear(33, 40, 70, Activation::GeluErf)]);
+    rows.push(linear(33, 40, 70, Activation::GeluErf));
+    // One number, of which the bias takes away nearly nothing: an error is judged by the largest result.
+    rows.push(linear(1, 1, 1, Activation::None).with_values(Values::Constant(0.25)));
     rows.push(linear(6, 17, 9, Activation::Tanh).strided(3));
+    // No rows, no channels, many rows; without a bias.
+    rows.extend(
+        [(0, 3, 2), (2, 0, 3), (130, 4, 3)]
+            .into_iter()
+            .flat_map(|(m, k, n)| activations.map(|activation| linear(m, k, n, activation))),
+    );
+    rows.extend(activations.map(|activation| linear_without_bias(5, 16, 33, activation)));
     // Widths that tensor cores can read, and that they cannot; the last has more rows than one part of a split sum.
     rows.extend(
         [(37, 40, 72), (6, 17, 9), (0, 8, 16), (300, 24, 136)]
@@ -106,10 +128,22 @@ fn general() -> Vec<OpCase> {
     }
     rows.extend(arithmetic(&[3, 20], &[1, 20]).into_iter().map(|row| row.strided(3)));
     for dims in [[2, 3, 4], [1, 33, 1], [5, 1, 17], [3, 4, 130]] {
-        rows.extend((0..3).flat_map(|dim| [sum(&dims, dim), mean(&dims, dim), max(&dims, dim)]));
+        rows.extend(
+            (0..3).flat_map(|dim| [sum(&dims, dim, false), mean(&dims, dim), max(&dims, dim, false)]),
+        );
     }
-    rows.extend([sum(&[2, 0, 3], 1), sum(&[0, 3], 1), sum(&[20_000], 0), sum(&[300, 7], 0)]);
-    rows.extend([sum(&[4, 9], 1), mean(&[4, 9], 0), max(&[4, 9], 1)].map(|row| row.strided(3)));
+    rows.extend(
+        [(&[2, 0, 3][..], 1), (&[0, 3], 1), (&[20_000], 0), (&[300, 7], 0)].map(|(x, d)| sum(x, d, false)),
+    );
+    rows.extend([sum(&[2, 3, 4], 1, true), max(&[2, 5, 3], 1, true), max(&[4, 5], 1, true)]);
+    rows.extend([sum(&[4, 9], 1, false), mean(&[4, 9], 0), max(&[4, 9], 1, false)].map(|row| row.strided(3)));
+    rows.extend([twice(17), cast(5), cast(65), segment(3, 5), segment(9, 40)]);
+    rows.extend([reshape(&[2, 6], &[3, 4]), reshape(&[0, 3], &[3, 0]), reshape(&[4, 9], &[6, 6]).strided(3)]);
+    rows.extend([
+        broadcast_to(&[3, 1], &[2, 3, 4]),
+        broadcast_to(&[5], &[70, 5]),
+        broadcast_to(&[2], &[0, 2]),
+    ]);
     rows.extend([cat(&[3, 5], 2, 0), cat(&[3, 5], 2, 1), cat(&[2, 3, 4], 1, 1), cat(&[2, 3], 0, 1)]);
     rows.extend([narrow(&[5, 19], 0, 1, 3), narrow(&[5, 19], 1, 3, 7), narrow(&[2, 3, 4], 1, 2, 1)]);
     rows.extend([transpose(1, 7), transpose(5, 19), transpose(40, 33)]);

@@ -55,7 +55,7 @@ fn out_of_memory() {
 fn a_second_round_allocates_nothing() {
     let round = || {
         for case in ["linear", "attention", "adamw", "embed_layer_norm"] {
-            for case in vitrine_tensor::cases::of(case) {
+            for case in vitrine_autograd::cases::of(case) {
                 case.run(DType::F32, DType::F32, Device::Cuda(0)).unwrap();
             }
         }

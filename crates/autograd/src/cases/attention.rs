@@ -5,10 +5,11 @@
 //! Four times the sum is allowed.
 
 use super::classification::softmax_of;
-use super::{Cost, Forwarded, Input, Low, NaiveResults, OpCase};
-use crate::ops::attention::{self as op, AttentionOptions, Queries};
-use crate::{Dropout, Offsets};
+use super::{Cost, Input, Low, NaiveResults, OpCase, SITE, mask, one};
+use crate::AttentionSettings;
 use std::ops::Range;
+use vitrine_tensor::ops::attention::Queries;
+use vitrine_tensor::{Dropout, Offsets};
 
 /// Attention of sequences with these lengths: `heads` heads of `size`, and dropout.
 pub fn attention(
@@ -16,15 +17,9 @@ pub fn attention(
     heads: usize,
     size: usize,
     queries: Queries,
-    dropout_p: Option<f32>,
+    dropout_p: Option<f64>,
 ) -> OpCase {
-    let dropout = dropout_p.map(|dropout_p| Dropout {
-        dropout_p,
-        seed: 0x1234_5678_9abc,
-        step: 3,
-        site: 5,
-        first_sequence: 2,
-    });
+    let dropout = dropout_p.and_then(mask);
     let problem = Problem { lens: lens.into(), heads, size, queries, dropout };
     let longest = lens.iter().copied().max().unwrap_or(0);
     let total: usize = lens.iter().sum();
@@ -32,7 +27,15 @@ pub fn attention(
         Queries::All => lens.iter().map(|len| len * len).sum(),
         Queries::First => total,
     };
-    let (forward, backward) = (problem.clone(), problem.clone());
+    let settings = AttentionSettings {
+        heads,
+        softmax_scale: problem.scale(),
+        queries,
+        dropout_p: dropout_p.unwrap_or(0.0),
+        site: SITE,
+        probabilities_for: Vec::new(),
+    };
+    let sequences = lens.to_vec();
     let lengths: Vec<String> = lens.iter().map(ToString::to_string).collect();
     let dropped = if dropout.is_some() { "_dropout" } else { "" };
     let rows = problem.rows();
@@ -42,26 +45,16 @@ pub fn attention(
         variant: format!("{}_{heads}x{size}_{queries:?}{dropped}", lengths.join("+")),
         inputs: vec![Input::new("qkv", &[total, 3 * heads * size])],
         roundings: 4.0 * ((size as f64).sqrt() + (longest as f64).sqrt() + 8.0),
-        forward: Box::new(move |inputs| {
-            let (offsets, options) = forward.arguments()?;
-            let result = op::attention(&inputs[0], heads, forward.scale(), &offsets, queries, &options)?;
-            Ok(Forwarded { outputs: vec![result.out], saved: vec![result.lse] })
+        function: one(move |v| {
+            let offsets = Offsets::from_lengths(sequences.iter().copied())?;
+            Ok(v[0].attention(&offsets, &settings)?.0)
         }),
-        backward: Some(Box::new(move |inputs, saved, douts| {
-            let (offsets, options) = backward.arguments()?;
-            let scale = backward.scale();
-            let dqkv = op::attention_backward(
-                &douts[0], &inputs[0], &saved[0], heads, scale, &offsets, queries, &options,
-            )?;
-            Ok(vec![Some(dqkv)])
-        })),
-        naive: Some(Box::new(move |inputs, douts| problem.naive(&inputs[0], &douts[0]))),
-        cost: Cost { bytes, flops: 4 * pairs * heads * size },
-        backward_cost: Cost { bytes: 2 * bytes, flops: 10 * pairs * heads * size },
+        naive: Box::new(move |inputs, douts| problem.naive(&inputs[0], &douts[0])),
+        cost: Cost { bytes, flops: pairs * heads * (4 * size + 5) },
+        backward_cost: Some(Cost { bytes: 2 * bytes, flops: 10 * pairs * heads * size }),
     }
 }
 
-#[derive(Clone)]
 struct Problem {
     lens: Vec<usize>,
     heads: usize,
@@ -81,11 +74,6 @@ impl Problem {
             Queries::All => self.lens.iter().sum(),
             Queries::First => self.lens.len(),
         }
-    }
-
-    fn arguments(&self) -> crate::Result<(Offsets, AttentionOptions)> {
-        let options = AttentionOptions { dropout: self.dropout, ..Default::default() };
-        Ok((Offsets::from_lengths(self.lens.iter().copied())?, options))
     }
 
     /// The textbook version, with whole matrices of scores.
@@ -112,7 +100,7 @@ impl Problem {
             }
             first += len;
         }
-        NaiveResults { outputs: vec![out], gradients: vec![Some(dqkv)] }
+        NaiveResults { outputs: vec![out], gradients: vec![dqkv] }
     }
 
     fn naive_head(
