@@ -45,23 +45,18 @@ impl Tensor {
     /// # Errors
     /// `SharedStorage` when another tensor holds the storage.
     pub fn zero_(&mut self) -> Result<()> {
-        if self.device() != Device::Cpu {
-            let (start, len) = (self.layout.offset() * self.dtype.size(), self.bytes());
-            return self.storage_mut("zero_")?.block_mut().zero(start, len);
-        }
         fn fill<E: Element>(tensor: &mut Tensor) -> Result<()> {
             crate::cpu::parallel::for_each_chunk_mut(tensor.as_mut_slice::<E>()?, 1 << 18, |_, chunk| {
                 chunk.fill(E::default());
             });
             Ok(())
         }
-        match self.dtype {
-            DType::F32 => fill::<f32>(self),
-            DType::BF16 => fill::<half::bf16>(self),
-            DType::F16 => fill::<half::f16>(self),
-            DType::F64 => fill::<f64>(self),
-            DType::U32 => fill::<u32>(self),
-            DType::I64 => fill::<i64>(self),
+        match self.device() {
+            Device::Cpu => for_dtype!(self.dtype, E => fill::<E>(self)),
+            Device::Cuda(_) => {
+                let (start, len) = (self.layout.offset() * self.dtype.size(), self.bytes());
+                self.storage_mut("zero_")?.block_mut().zero(start, len)
+            }
         }
     }
 
@@ -258,7 +253,7 @@ impl Tensor {
     fn check_host(&self, op: &'static str) -> Result<()> {
         match self.device() {
             Device::Cpu => Ok(()),
-            left => Err(Error::DeviceMismatch { op, left, right: Device::Cpu }),
+            left @ Device::Cuda(_) => Err(Error::DeviceMismatch { op, left, right: Device::Cpu }),
         }
     }
 
@@ -325,14 +320,14 @@ impl Tensor {
     /// `DTypeMismatch`.
     pub fn to_vec<E: Element>(&self) -> Result<Vec<E>> {
         self.check_dtype::<E>("to_vec")?;
-        if self.device() != Device::Cpu {
-            return self.to_device(Device::Cpu)?.to_vec();
+        match self.device() {
+            Device::Cpu if self.is_contiguous() => Ok(self.as_slice::<E>()?.to_vec()),
+            Device::Cpu => {
+                let elements = self.storage.elements::<E>();
+                Ok(self.layout.positions().map(|position| elements[position]).collect())
+            }
+            Device::Cuda(_) => self.to_device(Device::Cpu)?.to_vec(),
         }
-        if self.is_contiguous() {
-            return Ok(self.as_slice::<E>()?.to_vec());
-        }
-        let elements = self.storage.elements::<E>();
-        Ok(self.layout.positions().map(|position| elements[position]).collect())
     }
 
     /// The only element of a one-element tensor, as f64.
@@ -440,8 +435,9 @@ impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 8;
         write!(f, "Tensor[{:?} {} {}]", self.dims(), self.dtype, self.device())?;
-        if self.device() != Device::Cpu {
-            return Ok(()); // Looking would wait for the device.
+        match self.device() {
+            Device::Cpu => {}
+            Device::Cuda(_) => return Ok(()), // Looking would wait for the device.
         }
         let positions: Vec<usize> = self.layout.positions().take(SHOWN).collect();
         let dots = if self.numel() > SHOWN { ", .." } else { "" };

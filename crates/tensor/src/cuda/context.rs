@@ -50,7 +50,7 @@ unsafe impl Send for Function {}
 unsafe impl Send for LoadedModule {}
 
 /// Bytes of dynamic shared memory that a kernel may have without an attribute that allows more.
-pub(super) const SHARED_DEFAULT: usize = 48 << 10;
+pub(crate) const SHARED_DEFAULT: usize = 48 << 10;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The maps are whole after any panic: every change is one insertion.

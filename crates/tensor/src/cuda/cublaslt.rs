@@ -141,7 +141,7 @@ struct Key {
 
 /// What is done beside a product.
 #[derive(Clone, Copy)]
-pub(super) enum Beside<'a> {
+pub(crate) enum Beside<'a> {
     Nothing,
     /// A bias, of the result's dtype, is added to every row.
     Bias(&'a Tensor),
@@ -331,7 +331,7 @@ impl CublasLt {
     }
 
     /// `d = a b` for matrices of one dtype, with what is done beside it. `None`: the library cannot, or does not want to.
-    pub(super) fn product(
+    pub fn product(
         &self,
         context: &std::sync::Arc<Context>,
         a: &Tensor,

@@ -2,9 +2,8 @@
 
 use super::context::{Context, failed};
 use super::memory::Buffer;
-use crate::{DType, Device, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor};
 use cudarc::driver::sys;
-use std::sync::Arc;
 use vitrine_kernels::{Grid, Launch, Launcher, Mismatch, Pointer, Real, Reals};
 
 impl Pointer for Tensor {
@@ -74,18 +73,12 @@ impl Launcher for Context {
     }
 }
 
-/// The device of a tensor that is on one.
-pub(super) fn context_of(tensor: &Tensor) -> Result<Arc<Context>> {
-    match tensor.device() {
-        Device::Cuda(ordinal) => Context::get(ordinal),
-        Device::Cpu => unreachable!("internal: the CPU backend has this"),
+impl Context {
+    /// `NotSupported` unless kernels compute with the tensor's dtype.
+    pub fn computes(&self, op: &'static str, tensor: &Tensor) -> Result<()> {
+        match tensor.real() {
+            Some(_) => Ok(()),
+            None => Err(Error::NotSupported { op, device: tensor.device(), dtype: tensor.dtype() }),
+        }
     }
-}
-
-/// The device of a tensor of a dtype that kernels compute with.
-pub(super) fn context_for(op: &'static str, tensor: &Tensor) -> Result<Arc<Context>> {
-    if tensor.real().is_none() {
-        return Err(Error::NotSupported { op, device: tensor.device(), dtype: tensor.dtype() });
-    }
-    context_of(tensor)
 }

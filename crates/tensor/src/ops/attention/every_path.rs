@@ -1,7 +1,8 @@
 //! Attention against an explicit softmax, central differences, and itself on other paths.
 
 use super::*;
-use crate::cpu::isa::{every_path, with_isa};
+use crate::cpu::isa::{Isa, every_path, with_isa};
+use crate::cpu::parallel;
 use crate::random;
 
 /// One problem, with its inputs in f64.
@@ -85,7 +86,7 @@ impl Case {
             dqkv: vec![0.0; self.qkv.len()],
         };
         for (sequence, keys) in self.offsets().ranges().enumerate() {
-            let asked = if self.queries == Queries::All { keys.len() } else { keys.len().min(1) };
+            let query_rows = if self.queries == Queries::All { keys.len() } else { keys.len().min(1) };
             let first_out = if self.queries == Queries::All { keys.start } else { sequence };
             let mut heads_probabilities = vec![Vec::new(); self.heads];
             for (head, probabilities) in heads_probabilities.iter_mut().enumerate() {
@@ -93,7 +94,7 @@ impl Case {
                     (keys.start + row) * 3 * width + which * width + head * size + d
                 };
                 let x = |which, row, d| self.qkv[at(which, row, d)];
-                for i in 0..asked {
+                for i in 0..query_rows {
                     let scores: Vec<f64> = (0..keys.len())
                         .map(|j| SCALE * (0..size).map(|d| x(0, i, d) * x(1, j, d)).sum::<f64>())
                         .collect();
