@@ -1,5 +1,12 @@
 //! What the `ptx` tool makes from the `.cu` files, but for compiling them; and the tests that find what is stale.
 
+/// Formats to the end of a string.
+macro_rules! put {
+    ($out:expr, $($format:tt)*) => {
+        $out.push_str(&format!($($format)*))
+    };
+}
+
 pub mod cuda;
 pub mod rust;
 pub mod summary;

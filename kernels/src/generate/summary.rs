@@ -1,7 +1,6 @@
 //! `ptx/summary.txt`: what a change of a kernel changes in the compiled code, as text that `git diff` shows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 /// What ptxas says of a compiled kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,18 +50,16 @@ const HEADER: &str = "\
 pub fn write(summary: &Summary) -> String {
     let mut out = String::from(HEADER);
     for (module, part) in summary {
-        write!(out, "\n{module}: {} bytes\n  sources {}\n  ptx     {}\n", part.bytes, part.sources, part.ptx)
-            .unwrap_or_default();
-        write!(out, "  {:<46}{:>12}", "kernel", "instructions").unwrap_or_default();
+        put!(out, "\n{module}: {} bytes\n  sources {}\n  ptx     {}\n", part.bytes, part.sources, part.ptx);
+        put!(out, "  {:<46}{:>12}", "kernel", "instructions");
         for device in DEVICES {
-            write!(out, "{device:>8}: {:>9} {:>6} {:>6}", "registers", "shared", "spills")
-                .unwrap_or_default();
+            put!(out, "{device:>8}: {:>9} {:>6} {:>6}", "registers", "shared", "spills");
         }
         out.push('\n');
         for (kernel, row) in &part.rows {
-            write!(out, "  {kernel:<46}{:>12}", row.instructions).unwrap_or_default();
+            put!(out, "  {kernel:<46}{:>12}", row.instructions);
             for Resources { registers, shared, spills } in row.resources {
-                write!(out, "{:>9} {registers:>9} {shared:>6} {spills:>6}", "").unwrap_or_default();
+                put!(out, "{:>9} {registers:>9} {shared:>6} {spills:>6}", "");
             }
             out.push('\n');
         }
@@ -125,10 +122,10 @@ pub fn changes(before: &Summary, after: &Summary) -> String {
             (Some(old), None) => ('-', old, old),
             (None, None) => continue,
         };
-        write!(out, "{mark} {name:<46}").unwrap_or_default();
+        put!(out, "{mark} {name:<46}");
         for (old, new) in columns(old).into_iter().zip(columns(new)) {
             let cell = if old == new { new.to_string() } else { format!("{old} > {new}") };
-            write!(out, "{cell:>14}").unwrap_or_default();
+            put!(out, "{cell:>14}");
         }
         out.push('\n');
     }
@@ -138,7 +135,7 @@ pub fn changes(before: &Summary, after: &Summary) -> String {
     let mut head =
         format!("{:<62}{:>14}{:>42}\n  {:<46}{:>14}", "", DEVICES[0], DEVICES[1], "kernel", "instructions");
     for title in ["registers", "shared", "spills"].iter().cycle().take(6) {
-        write!(head, "{title:>14}").unwrap_or_default();
+        put!(head, "{title:>14}");
     }
     format!("{head}\n{out}")
 }

@@ -176,6 +176,12 @@ fn what_is_not_understood_is_refused() {
             "uint32_t n) { cast(x, y, n); }\nextern",
             "differ in more than types",
         ),
+        (
+            "rows.cu",
+            "const Piece* pieces, float* y, ",
+            "const int* pieces, float* y, ",
+            "segment_sum: pieces is of an unknown type, int",
+        ),
         ("gemm_simt.cu", "  uint32_t reserved;", "", "Gemm: padding at its end"),
         ("elementwise.cu", "float value) { fill", "float* const value) { fill", "fill_f32: not understood"),
     ];
