@@ -23,6 +23,15 @@ pub fn backward(
     match op {
         Op::Constant | Op::Leaf | Op::Parameter(_) => Ok(Vec::new()),
 
+        // LayerNorm's bias alone: the sum of the rows of dy, which takes nothing that was saved.
+        Op::EmbedLayerNorm { weight, .. }
+        | Op::DropoutAddLayerNorm { weight, .. }
+        | Op::LayerNorm { weight, .. }
+            if !needs[..needs.len() - 1].contains(&true) =>
+        {
+            let dbias = reduce_to_shape(&dy.to_dtype(dy.dtype().accumulator())?, weight.dims())?;
+            Ok(vec![None; needs.len() - 1].into_iter().chain([Some(dbias)]).collect())
+        }
         Op::EmbedLayerNorm { ids, token_types, positions, rows, sum, mean, rstd, weight } => {
             let wanted = |table: usize| needs[table].then_some(rows[table]);
             let tables = EmbedTables { word: wanted(0), position: wanted(1), token_type: wanted(2) };

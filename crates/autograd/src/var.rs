@@ -114,9 +114,10 @@ impl<'t> Var<'t> {
                 p.eps,
             )?;
             let rows = [word, position, token_type].map(|table| table.dims()[0]);
-            // One pass makes all gradients.
-            let [sum, mean, rstd, weight] = [&out.sum, &out.mean, &out.rstd, weight]
-                .map(|tensor| Saved::new(tensor, needs.contains(&true)));
+            // One pass makes all gradients but the bias's, which takes only dy.
+            let any = needs[..4].contains(&true);
+            let [sum, mean, rstd, weight] =
+                [&out.sum, &out.mean, &out.rstd, weight].map(|tensor| Saved::new(tensor, any));
             Ok((out.y, Op::EmbedLayerNorm { ids, token_types, positions, rows, sum, mean, rstd, weight }))
         })
     }
@@ -218,9 +219,10 @@ impl<'t> Var<'t> {
                 dropout.as_ref(),
                 offsets,
             )?;
-            // One pass makes all gradients.
-            let [sum, mean, rstd, weight] = [&out.sum, &out.mean, &out.rstd, &weight.value]
-                .map(|tensor| Saved::new(tensor, needs.contains(&true)));
+            // One pass makes all gradients but the bias's, which takes only dy.
+            let any = needs[..3].contains(&true);
+            let [sum, mean, rstd, weight] =
+                [&out.sum, &out.mean, &out.rstd, &weight.value].map(|tensor| Saved::new(tensor, any));
             let (offsets, x_dtype) = (offsets.clone(), self.value.dtype());
             rounded = out.rounded;
             Ok((out.y, Op::DropoutAddLayerNorm { sum, mean, rstd, weight, dropout, offsets, x_dtype }))
@@ -400,9 +402,10 @@ impl<'t> Var<'t> {
     pub fn layer_norm(&self, weight: &Var<'t>, bias: &Var<'t>, eps: f64) -> Result<Var<'t>> {
         self.tape.apply(&[self, weight, bias], |needs| {
             let out = layer_norm::layer_norm(&self.value, &weight.value, &bias.value, eps)?;
-            // One pass makes all gradients.
-            let [x, weight, mean, rstd] = [&self.value, &weight.value, &out.mean, &out.rstd]
-                .map(|tensor| Saved::new(tensor, needs.contains(&true)));
+            // One pass makes all gradients but the bias's, which takes only dy.
+            let any = needs[..2].contains(&true);
+            let [x, weight, mean, rstd] =
+                [&self.value, &weight.value, &out.mean, &out.rstd].map(|tensor| Saved::new(tensor, any));
             Ok((out.y, Op::LayerNorm { x, weight, mean, rstd }))
         })
     }

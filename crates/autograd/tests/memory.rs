@@ -117,9 +117,16 @@ fn count() {
     // A linear layer's weight gets its gradient from x, and x from the weight.
     assert_eq!([of("linear", true, false), of("linear", false, true)], [0, X]);
     assert_eq!([of("linear + gelu", true, false), of("linear + gelu", false, true)], [X, 2 * X]);
+    // LayerNorm's bias takes nothing that is saved; its other gradients are made together, from x and the statistics.
+    assert_eq!([of("layer_norm", true, false), of("layer_norm", false, true)], [X + 8 * ROWS; 2]);
     // `a` of a product gets it from `b`: here b is the parameter, which is trained or not.
     assert_eq!([of("matmul", false, true), of("matmul", true, true)], [X, X + 4 * WIDTH * WIDTH]);
     assert_eq!(of("matmul", true, false), 4 * WIDTH * WIDTH);
+
+    let tape = Tape::recording();
+    let (x, weight) = (tape.constant(numbers(&[ROWS, WIDTH])), tape.constant(numbers(&[WIDTH])));
+    let y = x.layer_norm(&weight, &tape.leaf(numbers(&[WIDTH])), 1e-5).unwrap();
+    assert_eq!(tape.nodes()[y.id().index()].saved_bytes(), 0, "the bias alone");
 
     // Real memory, too: of x times a constant, the tape holds the constant alone.
     let tape = Tape::recording();
