@@ -21,12 +21,6 @@ pub enum AutogradError {
     /// The variable is not on this tape: the tape only infers, or the variable is another tape's.
     #[error("backward: the variable was not recorded; use Tape::training or Tape::recording")]
     NotRecorded,
-    /// A trainable parameter did not take part in the loss.
-    #[error("no gradient for the trainable parameters {}; freeze them, or use them", keys.join(", "))]
-    MissingGradient {
-        /// The parameters' keys.
-        keys: Vec<String>,
-    },
     /// A rule returned a gradient that does not fit its variable.
     #[error(
         "internal: the gradient of {op} in `{scope}` has shape {got:?} {got_dtype}, expected {expected:?} {expected_dtype}"
@@ -44,16 +38,6 @@ pub enum AutogradError {
         got: Vec<usize>,
         /// dtype of the gradient.
         got_dtype: vitrine_tensor::DType,
-    },
-    /// A parameter's parts do not add up to its rows.
-    #[error("internal: the parts of parameter {key} have {parts} rows together, its tensor has {rows}")]
-    Parts {
-        /// The first part's key.
-        key: String,
-        /// Rows of all parts.
-        parts: usize,
-        /// Rows of the tensor.
-        rows: usize,
     },
 }
 

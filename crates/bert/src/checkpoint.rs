@@ -5,15 +5,15 @@ use crate::config::{MAX_LABELS, at};
 use crate::encoder::Encoder;
 use crate::folder::check_model_folder;
 use crate::heads::{ClassificationHead, MaskedLmHead};
-use crate::keys::listed;
 use crate::labels::numbered_labels;
-use crate::parameters::Builder;
 use crate::{
-    BertConfig, BertError, BertForSequenceClassification, CONFIG_FILE, KeyReport, Result, Tokenizer, Weights,
-    files,
+    BertConfig, BertError, BertForSequenceClassification, CONFIG_FILE, KeyReport, NAMES, Result, Tokenizer,
+    Weights, files,
 };
 use std::path::{Path, PathBuf};
-use vitrine_autograd::ParameterStore;
+use vitrine_nn::ParameterStore;
+use vitrine_nn::listed;
+use vitrine_nn::{Builder, NnError};
 
 const HEAD: [&str; 2] = ["classifier.weight", "classifier.bias"];
 
@@ -64,7 +64,7 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Self> {
         check_model_folder(folder)?;
         let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
-        let weights = Weights::open(folder)?;
+        let weights = Weights::open(folder, &NAMES)?;
         Ok(Checkpoint { folder: folder.to_owned(), config, weights })
     }
 
@@ -132,7 +132,9 @@ impl Checkpoint {
         let tokenizer = tokenizer(&folder, &config)?;
         let built = BertForSequenceClassification::from_weights(config, weights, seed);
         let (model, report) = built.map_err(|error| match error {
-            BertError::Weights { report, .. } if without_head && only_head_is_missing(&report) => {
+            BertError::Nn(NnError::Weights { report, .. })
+                if without_head && only_head_is_missing(&report) =>
+            {
                 let others = match report.unexpected.as_slice() {
                     [] => String::new(),
                     unexpected => format!(" (and {})", listed(unexpected)),
@@ -155,7 +157,7 @@ impl Checkpoint {
         let mut notes = self.notes();
         let path = self.folder.join(CONFIG_FILE);
         let (config, builder) = self.plan()?;
-        let (parameters, report) = builder.finish().map_err(|error| at(&path, error))?;
+        let (parameters, report) = builder.finish().map_err(|error| at(&path, error.into()))?;
         notes.extend(about(&report));
         Ok(AnyModel { config, parameters, notes })
     }
@@ -165,7 +167,7 @@ impl Checkpoint {
     /// # Errors
     /// `Config`, `Weights`.
     pub fn check(self) -> Result<KeyReport> {
-        self.plan()?.1.report()
+        Ok(self.plan()?.1.report()?)
     }
 
     /// The parameters of the model that the weights are for, not read yet.

@@ -4,14 +4,14 @@
 //! after a check that none of them changes the mathematics. `null` is an absent field. What is not used is not checked: a
 //! classifier's settings where there is none, dropout where nothing is trained, and fields that only other programs read.
 
-use crate::folder::read_text;
-use crate::keys::printable;
 use crate::labels::{labels, numbered_labels};
 use crate::{BertError, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
+use vitrine_nn::printable;
+use vitrine_nn::read::read_text;
 use vitrine_tensor::ops::linear::Activation;
 
 /// The file's name in a model folder.

@@ -1,9 +1,9 @@
 //! What stands on the encoder: [`ClassificationHead`] and [`MaskedLmHead`].
 
-use crate::parameters::{Builder, LayerNorm, Linear};
-use crate::pass::{Pass, Site};
-use crate::{BertConfig, Result};
+use crate::sites::Site;
+use crate::{BertConfig, Result, TokenBatch};
 use vitrine_autograd::{ParameterId, Var};
+use vitrine_nn::{Builder, Dropout, Embedding, Init, LayerNorm, Linear, Pass, Precision};
 use vitrine_tensor::Offsets;
 use vitrine_tensor::ops::linear::Activation;
 
@@ -11,8 +11,8 @@ use vitrine_tensor::ops::linear::Activation;
 /// `transformers/models/bert/modeling_bert.py`.
 pub(crate) struct ClassificationHead {
     pooler: Linear,
+    dropout: Dropout,
     classifier: Linear,
-    dropout_p: f64,
 }
 
 impl ClassificationHead {
@@ -20,26 +20,27 @@ impl ClassificationHead {
     /// with a classifier was trained with its pooler, so it must have both.
     pub fn new(builder: &mut Builder, config: &BertConfig, may_be_new: bool) -> Result<Self> {
         let width = config.hidden_size;
-        let may_be_new = may_be_new && builder.lacks("classifier.weight") && builder.lacks("classifier.bias");
+        builder
+            .may_be_new(may_be_new && builder.lacks("classifier.weight") && builder.lacks("classifier.bias"));
         Ok(ClassificationHead {
-            pooler: builder.linear(&["bert.pooler.dense"], width, width, may_be_new)?,
-            classifier: builder.linear(&["classifier"], config.num_labels(), width, may_be_new)?,
-            dropout_p: config.classifier_dropout(),
+            pooler: Linear::new(builder, &["bert.pooler.dense"], width, width, Precision::Full)?,
+            dropout: Site::Classifier.dropout(config.classifier_dropout()),
+            classifier: Linear::new(builder, &["classifier"], config.num_labels(), width, Precision::Full)?,
         })
     }
 
     /// The `[CLS]` rows `[B, C]` to `tanh(W h + b)`: `[B, C]`.
     pub fn pool<'t>(&self, pass: &Pass<'_, 't>, cls: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("pooler");
-        pass.linear(cls, &self.pooler, Activation::Tanh)
+        Ok(self.pooler.forward(pass, cls, Activation::Tanh)?)
     }
 
     /// The pooled rows `[B, C]` to logits `[B, labels]`.
-    pub fn classify<'t>(&self, pass: &Pass<'_, 't>, pooled: &Var<'t>) -> Result<Var<'t>> {
+    pub fn classify<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch, pooled: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("classifier");
-        let rows = Offsets::ones(pass.batch.sequences())?;
-        let dropped = pooled.dropout(self.dropout_p, Site::Classifier.number(), &rows)?;
-        pass.linear(&dropped, &self.classifier, Activation::None)
+        let rows = Offsets::ones(batch.sequences())?;
+        let dropped = self.dropout.forward(pooled, &rows)?;
+        Ok(self.classifier.forward(pass, &dropped, Activation::None)?)
     }
 }
 
@@ -49,32 +50,29 @@ pub(crate) struct MaskedLmHead {
     transform: Linear,
     activation: Activation,
     norm: LayerNorm,
-    word: ParameterId,
+    word: Embedding,
     bias: ParameterId,
 }
 
 impl MaskedLmHead {
-    pub fn new(builder: &mut Builder, config: &BertConfig, word: ParameterId) -> Result<Self> {
+    pub fn new(builder: &mut Builder, config: &BertConfig, word: Embedding) -> Result<Self> {
         let (width, name) = (config.hidden_size, "cls.predictions.transform");
+        let (bias, zero) = (["cls.predictions.bias"], Init::Constant(0.0));
         Ok(MaskedLmHead {
-            transform: builder.linear(&[&format!("{name}.dense")], width, width, false)?,
+            transform: Linear::new(builder, &[format!("{name}.dense")], width, width, Precision::Full)?,
             activation: config.activation()?,
-            norm: builder.layer_norm(&format!("{name}.LayerNorm"), width, config.layer_norm_eps)?,
+            norm: LayerNorm::new(builder, &format!("{name}.LayerNorm"), width, config.layer_norm_eps)?,
             word,
-            bias: builder.bias("cls.predictions.bias", config.vocab_size)?,
+            bias: builder.parameter(&bias, &[config.vocab_size], zero, Precision::Full)?,
         })
     }
 
     /// Hidden states `[N, C]` to logits over the vocabulary `[N, V]`.
     pub fn forward<'t>(&self, pass: &Pass<'_, 't>, x: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("predictions");
-        let parameter = |id| pass.tape.parameter(pass.parameters, id);
-        let transformed = pass.linear(x, &self.transform, self.activation)?;
-        let normalized = transformed.layer_norm(
-            &parameter(self.norm.weight),
-            &parameter(self.norm.bias),
-            self.norm.eps,
-        )?;
-        Ok(normalized.linear(&parameter(self.word), Some(&parameter(self.bias)), Activation::None)?)
+        let transformed = self.transform.forward(pass, x, self.activation)?;
+        let normalized = self.norm.forward(pass, &transformed)?;
+        let (word, bias) = (pass.parameter(self.word.table), pass.parameter(self.bias));
+        Ok(normalized.linear(&word, Some(&bias), Activation::None)?)
     }
 }

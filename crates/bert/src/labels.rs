@@ -1,10 +1,10 @@
 //! The classes of a config: what `id2label`, `label2id` and `num_labels` say, and which of them counts.
 
 use crate::config::{LABELS, MAX_LABELS, present, require};
-use crate::keys::{listed, printable};
 use crate::{BertConfig, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use vitrine_nn::{listed, printable};
 
 /// `LABEL_0`, `LABEL_1`, ...: the names that `transformers` gives to unnamed classes.
 pub(crate) fn numbered_labels(count: usize) -> BTreeMap<usize, String> {

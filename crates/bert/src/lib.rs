@@ -4,28 +4,23 @@
 //! parameters come from; then the model from the outside in: [`model`](BertForSequenceClassification), `encoder`, `attention`,
 //! `embeddings`, `heads`.
 
-mod attention;
 mod batch;
 mod checkpoint;
 mod config;
 mod cost;
 mod data_columns;
-mod embeddings;
 mod encoder;
 mod error;
 mod files;
 mod folder;
 mod heads;
-mod keys;
 mod labels;
-mod lfs;
 mod model;
+mod names;
 pub mod panics;
-mod parameters;
-mod pass;
 mod save;
+mod sites;
 mod tokenizer;
-pub mod weights;
 
 pub use batch::TokenBatch;
 pub use checkpoint::{AnyModel, Checkpoint, Head, Loaded, load_any};
@@ -35,9 +30,9 @@ pub use data_columns::DataColumns;
 pub use encoder::{Encoded, Observe};
 pub use error::{BertError, FolderProblem, Result};
 pub use files::{StagedFiles, write_atomically};
-pub use folder::{check_model_folder, looks_like_hub_name, read_text};
-pub use keys::KeyReport;
-pub use lfs::{lfs_pointer, refuse_lfs_pointer};
+pub use folder::{check_model_folder, looks_like_hub_name};
 pub use model::{BertForMaskedLm, BertForSequenceClassification, BertModel, Classified};
+pub use names::NAMES;
 pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer};
-pub use weights::{WEIGHTS_FILE, Weights};
+pub use vitrine_nn::read::read_text;
+pub use vitrine_nn::{KeyReport, WEIGHTS_FILE, Weights, lfs_pointer, refuse_lfs_pointer};

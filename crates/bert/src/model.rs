@@ -3,15 +3,14 @@
 
 use crate::encoder::{Encoded, Encoder, Observe};
 use crate::heads::{ClassificationHead, MaskedLmHead};
-use crate::parameters::Builder;
-use crate::pass::Pass;
 use crate::{
     BertConfig, BertError, Checkpoint, DataColumns, Head, KeyReport, Loaded, Result, StagedFiles, TokenBatch,
     Tokenizer, Weights, save,
 };
 use std::path::Path;
 use std::sync::Arc;
-use vitrine_autograd::{Parameter, ParameterStore, Tape, Var};
+use vitrine_autograd::{Tape, Var};
+use vitrine_nn::{Builder, Model, ParameterStore, Pass};
 use vitrine_tensor::{DType, Device};
 
 macro_rules! model {
@@ -37,28 +36,20 @@ macro_rules! model {
                 &self.parameters
             }
 
-            /// The parameters, for an optimizer.
+            /// The parameters, to be changed.
             pub fn parameters_mut(&mut self) -> &mut ParameterStore {
                 &mut self.parameters
             }
 
-            /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are). The layers' matrices get copies
-            /// in it, and so do the activations between them up to the next LayerNorm; the residual stream, embedding tables,
-            /// of which a batch reads few rows, biases, LayerNorm, heads, logits, loss and all gradients of parameters stay
-            /// F32. The layers' biases have a copy beside, for cuBLASLt, which adds no other. PyTorch's autocast draws the
-            /// line at the same places.
+            /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are): attention and feed-forward
+            /// networks compute in it, and so do the activations between them up to the next LayerNorm. The residual stream,
+            /// embeddings, LayerNorm, heads, logits, loss and all gradients of parameters stay F32. PyTorch's autocast draws
+            /// the line at the same places.
             ///
             /// # Errors
             /// Errors of the conversion.
             pub fn compute_in(&mut self, dtype: DType) -> Result<()> {
-                let is_mixed = |parameter: &Parameter| {
-                    let key = &parameter.parts[0].key;
-                    key.starts_with("bert.encoder.") && !key.contains("LayerNorm")
-                };
-                for (_, parameter) in self.parameters.iter_mut().filter(|(_, parameter)| is_mixed(parameter)) {
-                    parameter.compute_in(dtype)?;
-                }
-                Ok(())
+                Ok(self.parameters.compute_in(dtype)?)
             }
 
             /// Moves all parameters to a device: from then on everything is computed there.
@@ -66,10 +57,7 @@ macro_rules! model {
             /// # Errors
             /// Errors of the device.
             pub fn to_device(&mut self, device: Device) -> Result<()> {
-                for (_, parameter) in self.parameters.iter_mut() {
-                    parameter.to_device(device)?;
-                }
-                Ok(())
+                Ok(self.parameters.to_device(device)?)
             }
 
             /// Writes a folder that `transformers` loads as it is: config, weights in F32, tokenizer files. The files appear
@@ -101,8 +89,18 @@ macro_rules! model {
                 save::reserve(files, &self.config.to_json($architecture), &self.parameters, tokenizer_files)
             }
 
-            fn pass<'a, 't>(&'a self, tape: &'t Tape, batch: &'a TokenBatch) -> Pass<'a, 't> {
-                Pass { tape, parameters: &self.parameters, batch }
+            fn pass<'a, 't>(&'a self, tape: &'t Tape) -> Pass<'a, 't> {
+                Pass { tape, parameters: &self.parameters }
+            }
+        }
+
+        impl Model for $name {
+            fn parameters(&self) -> &ParameterStore {
+                &self.parameters
+            }
+
+            fn parameters_mut(&mut self) -> &mut ParameterStore {
+                &mut self.parameters
             }
         }
     };
@@ -163,7 +161,7 @@ impl BertModel {
     /// # Errors
     /// Tensor and tape errors.
     pub fn forward<'t>(&self, tape: &'t Tape, batch: &TokenBatch, observe: &Observe) -> Result<Encoded<'t>> {
-        self.encoder.forward(&self.pass(tape, batch), observe)
+        self.encoder.forward(&self.pass(tape), batch, observe)
     }
 }
 
@@ -244,10 +242,10 @@ impl BertForSequenceClassification {
         batch: &TokenBatch,
         observe: &Observe,
     ) -> Result<Classified<'t>> {
-        let pass = self.pass(tape, batch);
-        let encoded = self.encoder.forward_cls(&pass, observe)?;
+        let pass = self.pass(tape);
+        let encoded = self.encoder.forward_cls(&pass, batch, observe)?;
         let pooled = self.head.pool(&pass, &encoded.last)?;
-        let logits = self.head.classify(&pass, &pooled)?;
+        let logits = self.head.classify(&pass, batch, &pooled)?;
         Ok(Classified { logits, pooled, encoded })
     }
 
@@ -305,8 +303,8 @@ impl BertForMaskedLm {
     /// # Errors
     /// Tensor and tape errors.
     pub fn logits<'t>(&self, tape: &'t Tape, batch: &TokenBatch, rows: &Arc<[u32]>) -> Result<Var<'t>> {
-        let pass = self.pass(tape, batch);
-        let encoded = self.encoder.forward(&pass, &Observe::default())?;
+        let pass = self.pass(tape);
+        let encoded = self.encoder.forward(&pass, batch, &Observe::default())?;
         self.head.forward(&pass, &encoded.last.gather_rows(rows)?)
     }
 

@@ -6,11 +6,12 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vitrine_autograd::{Gradients, Node, ParameterStore, Randomness, Tape};
+use vitrine_autograd::{Gradients, Node, Randomness, Tape};
 use vitrine_bert::{
     BertConfig, BertError, BertForMaskedLm, BertForSequenceClassification, BertModel, Checkpoint, Head,
-    Loaded, Observe, TokenBatch, Tokenizer, Weights, load_any,
+    Loaded, NAMES, Observe, TokenBatch, Tokenizer, Weights, load_any,
 };
+use vitrine_nn::ParameterStore;
 use vitrine_tensor::{DType, Tensor};
 
 /// A golden file: F32 and I64 tensors, and the config.
@@ -61,7 +62,7 @@ impl Golden {
     }
 
     fn weights(&self) -> Weights {
-        Weights::open(self.folder.path()).unwrap()
+        Weights::open(self.folder.path(), &NAMES).unwrap()
     }
 
     fn float(&self, name: &str) -> &[f32] {
@@ -197,7 +198,7 @@ fn minilm() -> Option<(BertForSequenceClassification, Golden)> {
     }
     let config = BertConfig::from_file(&folder.join("config.json")).unwrap();
     let golden = Golden::read("minilm.safetensors", Some(config.clone()));
-    let weights = Weights::open(&folder).unwrap();
+    let weights = Weights::open(&folder, &NAMES).unwrap();
     let (mut model, report) = BertForSequenceClassification::from_weights(config, weights, Some(0)).unwrap();
     assert_eq!(report.new, ["classifier.weight", "classifier.bias"]);
     for (_, parameter) in model.parameters_mut().iter_mut() {
@@ -406,7 +407,7 @@ fn gradients_equal_finite_differences_in_f64() {
     let tape = Tape::training(randomness);
     let id = model.loss(&tape, &batch).unwrap().id();
     let gradients = tape.backward(id, &[]).unwrap();
-    gradients.audit(model.parameters()).unwrap();
+    model.parameters().audit(&gradients).unwrap();
     for (id, parameter) in model.parameters().iter().filter(|(_, p)| p.parts[0].key.ends_with("query.bias")) {
         let parts = parameter.split(gradients.parameter(id).unwrap()).unwrap();
         let [query, key] = [0, 1].map(|i| {

@@ -4,9 +4,9 @@
 use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize};
 use std::path::Path;
-use vitrine_autograd::{Randomness, Tape};
-use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch, Weights};
+use vitrine_bert::{BertConfig, BertForSequenceClassification, NAMES, TokenBatch, Weights};
 use vitrine_tensor::cpu::isa::{every_path, with_isa};
+use vitrine_train::StepSettings;
 use vitrine_train::optimizer::AdamW;
 use vitrine_train::schedule::{Schedule, ScheduleKind};
 
@@ -42,7 +42,7 @@ fn first_model(file: &SafeTensors<'_>, config: BertConfig) -> BertForSequenceCla
     });
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("model.safetensors"), serialize(weights, None).unwrap()).unwrap();
-    let weights = Weights::open(folder.path()).unwrap();
+    let weights = Weights::open(folder.path(), &NAMES).unwrap();
     BertForSequenceClassification::from_weights(config, weights, None).unwrap().0
 }
 
@@ -70,18 +70,28 @@ fn take_steps(count: usize) -> BertForSequenceClassification {
     let [losses, norms, lrs] = ["losses", "grad_norms", "lrs"].map(|name| floats(&file, name));
     assert_eq!(losses.len(), SCHEDULE.total);
 
-    let optimizer = AdamW::new(WEIGHT_DECAY, Some(MAX_GRAD_NORM));
+    let mut optimizer = AdamW::new(WEIGHT_DECAY);
     for step in 0..count {
         let batch = batch(&file, step, model.config());
-        let tape = Tape::training(Randomness { seed: 0, step: step as u32, first_sequence: 0 });
-        let loss = model.loss(&tape, &batch).unwrap();
-        let (id, value) = (loss.id(), loss.value().item().unwrap());
-        drop(loss);
-        assert_close(&format!("loss of step {step}"), value, losses[step], 1e-4);
-        let gradients = tape.backward(id, &[]).unwrap();
         let lr = LR * SCHEDULE.factor(step);
         assert_close(&format!("learning rate of step {step}"), lr, lrs[step], 1e-6);
-        let norm = optimizer.step(model.parameters_mut(), &gradients, step, lr).unwrap().norm().unwrap();
+        let settings = StepSettings {
+            seed: 0,
+            step,
+            lr,
+            max_grad_norm: Some(MAX_GRAD_NORM),
+            checkpoint_layers: false,
+            profiled: false,
+        };
+        let taken = vitrine_train::step(
+            &mut model,
+            |model, tape| model.loss(tape, &batch),
+            &mut optimizer,
+            &settings,
+        )
+        .unwrap();
+        assert_close(&format!("loss of step {step}"), taken.loss.item().unwrap(), losses[step], 1e-4);
+        let norm = taken.norm.norm().unwrap();
         assert_close(&format!("gradient norm of step {step}"), norm, norms[step], 1e-4);
     }
     model

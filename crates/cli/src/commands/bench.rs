@@ -8,12 +8,13 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-use vitrine_autograd::{Profile, Randomness, Tape};
+use vitrine_autograd::{Profile, Tape};
 use vitrine_bert::{BertConfig, BertForSequenceClassification, Checkpoint, TokenBatch, Weights};
 use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::random::philox;
 use vitrine_tensor::{DType, Device, cuda};
+use vitrine_train::StepSettings;
 use vitrine_train::optimizer::AdamW;
 
 /// Weights, token ids and dropout come from this.
@@ -80,6 +81,7 @@ pub fn run(arguments: &BenchStep) -> Outcome {
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
 
+    let mut optimizer = AdamW::new(0.01);
     let mut times = Vec::new();
     let mut breakdowns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut cpu_before = cpu_seconds();
@@ -93,7 +95,9 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         synchronize(&resolved)?;
         let started = Instant::now();
         let parts = match arguments.mode {
-            StepMode::Train => training_step(&mut model, batch, step, arguments.checkpoint_layers)?,
+            StepMode::Train => {
+                training_step(&mut model, &mut optimizer, batch, step, arguments.checkpoint_layers)?
+            }
             StepMode::Infer => inference_step(&model, batch)?,
         };
         synchronize(&resolved)?;
@@ -279,28 +283,26 @@ fn random_batch(config: &BertConfig, lengths: &[usize]) -> Outcome<TokenBatch> {
 /// Forward, backward, clipping, AdamW; returns (operation, seconds).
 fn training_step(
     model: &mut BertForSequenceClassification,
+    optimizer: &mut AdamW,
     batch: &TokenBatch,
     step: usize,
     checkpoint_layers: bool,
 ) -> Outcome<Vec<(String, f64)>> {
     // On a CUDA device operations only begin here, so their seconds would say nothing.
     let on_cpu = model.parameters().iter().next().is_none_or(|(_, p)| p.value.device() == Device::Cpu);
-    let mut tape = Tape::training(Randomness { seed: SEED, step: step as u32, first_sequence: 0 });
+    let settings = StepSettings {
+        seed: SEED,
+        step,
+        lr: 2e-5,
+        max_grad_norm: Some(1.0),
+        checkpoint_layers,
+        profiled: on_cpu,
+    };
+    let taken = vitrine_train::step(model, |model, tape| model.loss(tape, batch), optimizer, &settings)?;
+    let mut parts = named("forward", &taken.forward);
+    parts.extend(named("backward", &taken.backward));
     if on_cpu {
-        tape = tape.profiled();
-    }
-    if checkpoint_layers {
-        tape = tape.checkpointing_layers();
-    }
-    let loss = model.loss(&tape, batch)?.id();
-    let forward = tape.profile();
-    let (gradients, backward) = tape.backward_profiled(loss, &[])?;
-    let mut parts = named("forward", &forward);
-    parts.extend(named("backward", &backward));
-    let started = Instant::now();
-    AdamW::new(0.01, Some(1.0)).step(model.parameters_mut(), &gradients, step, 2e-5)?;
-    if on_cpu {
-        parts.push(("clip + adamw".into(), started.elapsed().as_secs_f64()));
+        parts.push(("clip + adamw".into(), taken.update_seconds));
     }
     Ok(parts)
 }

@@ -207,6 +207,14 @@ impl GradNorm {
         self.values.select(0, 0)?.item()
     }
 
+    /// The factor, a scalar on the device of the gradients.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn factor(&self) -> Result<Tensor> {
+        self.values.select(0, 1)
+    }
+
     /// `[2]`, for the update.
     pub(crate) fn values(&self) -> &Tensor {
         &self.values

@@ -3,9 +3,9 @@
 #![allow(dead_code, reason = "each test reads its part of a run")]
 
 use std::path::Path;
-use vitrine_autograd::{Randomness, Tape};
 use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch};
 use vitrine_tensor::{DType, Device};
+use vitrine_train::StepSettings;
 use vitrine_train::optimizer::AdamW;
 
 pub const CUDA: Device = Device::Cuda(0);
@@ -51,21 +51,28 @@ pub fn train_model(
     let mut model = BertForSequenceClassification::random(config.clone(), 3).unwrap();
     model.to_device(device).unwrap();
     model.compute_in(dtype).unwrap();
-    let optimizer = AdamW::new(0.01, Some(1.0));
+    let mut optimizer = AdamW::new(0.01);
     let mut run = Run::default();
     for step in 0..steps {
         let before = vitrine_emulator::counters();
-        let mut tape = Tape::training(Randomness { seed: 9, step: step as u32, first_sequence: 0 });
-        if checkpoint_layers {
-            tape = tape.checkpointing_layers();
-        }
-        let loss = model.loss(&tape, &batch(step, config)).unwrap();
-        let (id, value) = (loss.id(), loss.value().clone());
-        drop(loss);
-        let gradients = tape.backward(id, &[]).unwrap();
-        optimizer.step(model.parameters_mut(), &gradients, step, 1e-3).unwrap();
+        let settings = StepSettings {
+            seed: 9,
+            step,
+            lr: 1e-3,
+            max_grad_norm: Some(1.0),
+            checkpoint_layers,
+            profiled: false,
+        };
+        let batch = batch(step, config);
+        let taken = vitrine_train::step(
+            &mut model,
+            |model, tape| model.loss(tape, &batch),
+            &mut optimizer,
+            &settings,
+        )
+        .unwrap();
         run.waits.push(vitrine_emulator::counters().synchronisations - before.synchronisations);
-        let value = value.item().unwrap();
+        let value = taken.loss.item().unwrap();
         let after = vitrine_emulator::counters();
         run.losses.push(value);
         run.launches.push(after.launches - before.launches);
