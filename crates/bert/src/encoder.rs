@@ -1,8 +1,8 @@
-//! [`Encoder`]: the embeddings and the stack of layers, without a head. Mirrors `BertEmbeddings`, `BertLayer`, `BertEncoder` and
-//! `BertModel` in `transformers/models/bert/modeling_bert.py`.
+//! [`Encoder`]: the embeddings and the stack of layers, without a head, for every [`Family`](crate::Family). Mirrors
+//! `BertEmbeddings`, `BertLayer`, `BertEncoder` and `BertModel` in `transformers/models/bert/modeling_bert.py`.
 
 use crate::sites::Site;
-use crate::{BertConfig, Result, TokenBatch};
+use crate::{ModelConfig, Result, TokenBatch};
 use std::sync::Arc;
 use vitrine_autograd::{AutogradError, Segment, Var};
 use vitrine_nn::{Builder, Dropout, Embedding, Embeddings, FeedForward, LayerNorm, MultiHeadAttention, Pass};
@@ -20,7 +20,7 @@ pub struct Observe {
 
 impl Observe {
     /// Hidden states and the attention probabilities of all heads.
-    pub fn everything(config: &BertConfig) -> Self {
+    pub fn everything(config: &ModelConfig) -> Self {
         Observe { hidden_states: true, attention_heads: (0..config.num_attention_heads).collect() }
     }
 
@@ -51,31 +51,32 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(builder: &mut Builder, config: &BertConfig, index: usize) -> Result<Self> {
-        let name = |part: &str| format!("bert.encoder.layer.{index}.{part}");
+    fn new(builder: &mut Builder, config: &ModelConfig, index: usize) -> Result<Self> {
+        let (base, names) = (config.family.names.base, &config.family.layer);
+        let name = |part: &str| format!("{base}.{}.{index}.{part}", names.stack);
         let (width, eps) = (config.hidden_size, config.layer_norm_eps);
         Ok(Layer {
             index,
             attention: MultiHeadAttention::new(
                 builder,
-                &["attention.self.query", "attention.self.key", "attention.self.value"].map(name),
-                &name("attention.output.dense"),
+                &names.query_key_value.map(name),
+                &name(names.attention_output),
                 width,
                 config.num_attention_heads,
                 Site::AttentionProbabilities(index).dropout(config.attention_probs_dropout_prob),
             )?,
             attention_dropout: Site::AttentionOutput(index).dropout(config.hidden_dropout_prob),
-            attention_norm: LayerNorm::new(builder, &name("attention.output.LayerNorm"), width, eps)?,
+            attention_norm: LayerNorm::new(builder, &name(names.attention_norm), width, eps)?,
             feed_forward: FeedForward::new(
                 builder,
-                &name("intermediate.dense"),
-                &name("output.dense"),
+                &name(names.up),
+                &name(names.down),
                 width,
                 config.intermediate_size,
                 config.activation()?,
             )?,
             feed_forward_dropout: Site::FeedForwardOutput(index).dropout(config.hidden_dropout_prob),
-            feed_forward_norm: LayerNorm::new(builder, &name("output.LayerNorm"), width, eps)?,
+            feed_forward_norm: LayerNorm::new(builder, &name(names.feed_forward_norm), width, eps)?,
         })
     }
 
@@ -108,7 +109,7 @@ impl Layer {
     }
 }
 
-/// Embeddings and layers: BERT without a head.
+/// Embeddings and layers: a model without a head.
 pub(crate) struct Encoder {
     pub embeddings: Embeddings,
     dropout: Dropout,
@@ -116,15 +117,18 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub fn new(builder: &mut Builder, config: &BertConfig) -> Result<Self> {
-        let width = config.hidden_size;
-        let mut table =
-            |name: &str, rows| Embedding::new(builder, &format!("bert.embeddings.{name}"), rows, width);
+    pub fn new(builder: &mut Builder, config: &ModelConfig) -> Result<Self> {
+        let (width, family) = (config.hidden_size, config.family);
+        let name = |part: &str| format!("{}.embeddings.{part}", family.names.base);
+        let mut table = |part: &str, rows| Embedding::new(builder, &name(part), rows, width);
         let embeddings = Embeddings {
             word: table("word_embeddings", config.vocab_size)?,
             position: table("position_embeddings", config.max_position_embeddings)?,
-            token_type: Some(table("token_type_embeddings", config.type_vocab_size)?),
-            norm: LayerNorm::new(builder, "bert.embeddings.LayerNorm", width, config.layer_norm_eps)?,
+            token_type: match family.field("type_vocab_size") {
+                Some(_) => Some(table("token_type_embeddings", config.type_vocab_size)?),
+                None => None,
+            },
+            norm: LayerNorm::new(builder, &name("LayerNorm"), width, config.layer_norm_eps)?,
         };
         let layer = |index| Ok(Arc::new(Layer::new(builder, config, index)?));
         Ok(Encoder {

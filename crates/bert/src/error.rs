@@ -78,7 +78,7 @@ pub enum BertError {
         wanted: Vec<String>,
     },
     /// A folder holds no tokenizer.
-    #[error("{}: neither tokenizer.json nor vocab.txt", folder.display())]
+    #[error("{}: neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt", folder.display())]
     NoTokenizer {
         /// The folder.
         folder: PathBuf,
@@ -106,7 +106,7 @@ pub enum BertError {
         /// The most bytes that are tokenized at once.
         limit: usize,
     },
-    /// The tokenizer's files do not describe a BERT tokenizer.
+    /// The tokenizer's files do not describe a tokenizer that is known here.
     #[error("{path}: {source}")]
     Tokenizer {
         /// The file, or where else it came from.

@@ -1,16 +1,18 @@
 //! What stands on the encoder: [`ClassificationHead`] and [`MaskedLmHead`].
 
 use crate::sites::Site;
-use crate::{BertConfig, Result, TokenBatch};
+use crate::{ModelConfig, Result};
 use vitrine_autograd::{ParameterId, Var};
 use vitrine_nn::{Builder, Dropout, Embedding, Init, LayerNorm, Linear, Pass, Precision};
 use vitrine_tensor::Offsets;
 use vitrine_tensor::ops::linear::Activation;
 
-/// `dropout(tanh(W h + b))` to logits. Mirrors `BertPooler` and the end of `BertForSequenceClassification` in
-/// `transformers/models/bert/modeling_bert.py`.
+/// `dropout(act(W h + b))` to logits, h dropped out too in some families. Mirrors `BertPooler` and the end of
+/// `BertForSequenceClassification` in `transformers/models/bert/modeling_bert.py`.
 pub(crate) struct ClassificationHead {
+    input_dropout: Option<Dropout>,
     pooler: Linear,
+    activation: Activation,
     dropout: Dropout,
     classifier: Linear,
 }
@@ -18,27 +20,35 @@ pub(crate) struct ClassificationHead {
 impl ClassificationHead {
     /// `may_be_new`: a checkpoint without a classifier gets a new one, and a new pooler if it lacks that too. A checkpoint
     /// with a classifier was trained with its pooler, so it must have both.
-    pub fn new(builder: &mut Builder, config: &BertConfig, may_be_new: bool) -> Result<Self> {
-        let width = config.hidden_size;
-        builder
-            .may_be_new(may_be_new && builder.lacks("classifier.weight") && builder.lacks("classifier.bias"));
+    pub fn new(builder: &mut Builder, config: &ModelConfig, may_be_new: bool) -> Result<Self> {
+        let (width, names) = (config.hidden_size, &config.family.classifier);
+        let lacks = |part: &str| builder.lacks(&format!("{}.{part}", names.output));
+        let may_be_new = may_be_new && lacks("weight") && lacks("bias");
+        builder.may_be_new(may_be_new);
+        let dropout_p = config.classifier_dropout();
         Ok(ClassificationHead {
-            pooler: Linear::new(builder, &["bert.pooler.dense"], width, width, Precision::Full)?,
-            dropout: Site::Classifier.dropout(config.classifier_dropout()),
-            classifier: Linear::new(builder, &["classifier"], config.num_labels(), width, Precision::Full)?,
+            input_dropout: names.drops_input.then(|| Site::HeadInput.dropout(dropout_p)),
+            pooler: Linear::new(builder, &[names.dense], width, width, Precision::Full)?,
+            activation: names.activation,
+            dropout: Site::Classifier.dropout(dropout_p),
+            classifier: Linear::new(builder, &[names.output], config.num_labels(), width, Precision::Full)?,
         })
     }
 
-    /// The `[CLS]` rows `[B, C]` to `tanh(W h + b)`: `[B, C]`.
-    pub fn pool<'t>(&self, pass: &Pass<'_, 't>, cls: &Var<'t>) -> Result<Var<'t>> {
+    /// The first rows `[B, C]` to `act(W h + b)`: `[B, C]`.
+    pub fn pool<'t>(&self, pass: &Pass<'_, 't>, first: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("pooler");
-        Ok(self.pooler.forward(pass, cls, Activation::Tanh)?)
+        let first = match &self.input_dropout {
+            Some(dropout) => dropout.forward(first, &Offsets::ones(first.dims()[0])?)?,
+            None => first.clone(),
+        };
+        Ok(self.pooler.forward(pass, &first, self.activation)?)
     }
 
     /// The pooled rows `[B, C]` to logits `[B, labels]`.
-    pub fn classify<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch, pooled: &Var<'t>) -> Result<Var<'t>> {
+    pub fn classify<'t>(&self, pass: &Pass<'_, 't>, pooled: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("classifier");
-        let rows = Offsets::ones(batch.sequences())?;
+        let rows = Offsets::ones(pooled.dims()[0])?;
         let dropped = self.dropout.forward(pooled, &rows)?;
         Ok(self.classifier.forward(pass, &dropped, Activation::None)?)
     }
@@ -55,15 +65,15 @@ pub(crate) struct MaskedLmHead {
 }
 
 impl MaskedLmHead {
-    pub fn new(builder: &mut Builder, config: &BertConfig, word: Embedding) -> Result<Self> {
-        let (width, name) = (config.hidden_size, "cls.predictions.transform");
-        let (bias, zero) = (["cls.predictions.bias"], Init::Constant(0.0));
+    pub fn new(builder: &mut Builder, config: &ModelConfig, word: Embedding) -> Result<Self> {
+        let (width, names) = (config.hidden_size, &config.family.masked_lm);
+        let zero = Init::Constant(0.0);
         Ok(MaskedLmHead {
-            transform: Linear::new(builder, &[format!("{name}.dense")], width, width, Precision::Full)?,
-            activation: config.activation()?,
-            norm: LayerNorm::new(builder, &format!("{name}.LayerNorm"), width, config.layer_norm_eps)?,
+            transform: Linear::new(builder, &[names.dense], width, width, Precision::Full)?,
+            activation: names.activation.map_or_else(|| config.activation(), Ok)?,
+            norm: LayerNorm::new(builder, names.norm, width, config.layer_norm_eps)?,
             word,
-            bias: builder.parameter(&bias, &[config.vocab_size], zero, Precision::Full)?,
+            bias: builder.parameter(&[names.bias], &[config.vocab_size], zero, Precision::Full)?,
         })
     }
 

@@ -8,6 +8,7 @@ use vitrine_nn::Dropout;
 /// |---|---|
 /// | after the embeddings' LayerNorm | 0 |
 /// | before the classifier | 1 |
+/// | before the layer in front of it, in some families | 2 |
 /// | layer l: attention probabilities | 4 + 4 l |
 /// | layer l: after the attention's output projection | 5 + 4 l |
 /// | layer l: after the feed-forward's second projection | 6 + 4 l |
@@ -15,6 +16,7 @@ use vitrine_nn::Dropout;
 pub(crate) enum Site {
     Embeddings,
     Classifier,
+    HeadInput,
     AttentionProbabilities(usize),
     AttentionOutput(usize),
     FeedForwardOutput(usize),
@@ -27,6 +29,7 @@ impl Site {
         let site = match self {
             Site::Embeddings => 0,
             Site::Classifier => 1,
+            Site::HeadInput => 2,
             Site::AttentionProbabilities(layer) => 4 + 4 * layer as u16,
             Site::AttentionOutput(layer) => 5 + 4 * layer as u16,
             Site::FeedForwardOutput(layer) => 6 + 4 * layer as u16,

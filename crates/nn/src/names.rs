@@ -84,7 +84,9 @@ impl Names {
         }
         for start in 0..segments.len() {
             let in_front = start.checked_sub(1).map(|before| segments[before]);
-            if in_front.is_some_and(|name| name != self.base && BASE_MODELS.contains(&name)) {
+            let is_another = in_front.is_some_and(|name| name != self.base && BASE_MODELS.contains(&name));
+            // Behind the name of another model, only the own one says that this is no part of that.
+            if is_another && segments[start] != self.base {
                 break;
             }
             let Some((mut key, in_base)) = self.key(&segments[start..]) else { continue };
@@ -170,6 +172,7 @@ mod tests {
             ("layer.x.a", "Other(\"layer.x.a\")"),
             ("layer.0", "Other(\"layer.0\")"),
             ("toy.classifier.bias", "toy. classifier.bias false false"),
+            ("bert.toy.layer.0.a", "bert. toy.layer.0.a true false"),
             ("bert.layer.0.a", "Other(\"bert.layer.0.a\")"),
         ] {
             assert_eq!(read(name), meaning, "{name}");

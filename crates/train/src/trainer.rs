@@ -10,7 +10,7 @@ use crate::{Result, TrainError};
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_autograd::Tape;
-use vitrine_bert::BertForSequenceClassification;
+use vitrine_bert::SequenceClassifier;
 
 /// Everything that decides a training run, given a model and tokenized rows.
 #[derive(Clone, Debug, Serialize)]
@@ -116,7 +116,7 @@ pub struct TrainSummary {
 /// # Errors
 /// `NonFinite` when a loss or gradient stops being a number, with the step; errors of the layers below.
 pub fn train(
-    model: &mut BertForSequenceClassification,
+    model: &mut SequenceClassifier,
     rows: &TokenizedDataset,
     settings: &TrainSettings,
     observer: &mut dyn Observer,
@@ -205,7 +205,7 @@ pub struct Evaluation {
 /// # Errors
 /// Errors of the layers below; logits that are not numbers.
 pub fn evaluate(
-    model: &BertForSequenceClassification,
+    model: &SequenceClassifier,
     rows: &TokenizedDataset,
     batch: EvalBatch,
     observer: &mut dyn Observer,

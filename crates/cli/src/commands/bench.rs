@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 use vitrine_autograd::{Profile, Tape};
-use vitrine_bert::{BertConfig, BertForSequenceClassification, Checkpoint, TokenBatch, Weights};
+use vitrine_bert::{Checkpoint, ModelConfig, SequenceClassifier, TokenBatch, Weights};
 use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::random::philox;
@@ -72,12 +72,12 @@ pub fn run(arguments: &BenchStep) -> Outcome {
     {
         warn(format!("{error}\nthe step has random weights of the sizes in config.json"));
     }
-    let (shapes, steps) = lengths(arguments, config.max_position_embeddings)?;
+    let (shapes, steps) = lengths(arguments, config.max_length())?;
     check_memory(resolved.place, needed_bytes(&config, arguments, &shapes), || match arguments.lengths {
         Some(_) => format!("--batch {}", arguments.batch),
         None => format!("--batch {} --seq {}", arguments.batch, arguments.seq),
     })?;
-    let mut model = BertForSequenceClassification::random(config.clone(), SEED)?;
+    let mut model = SequenceClassifier::random(config.clone(), SEED)?;
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
 
@@ -221,7 +221,7 @@ fn print(report: &Report) -> Outcome {
 }
 
 /// An estimate of the memory that the largest step takes.
-fn needed_bytes(config: &BertConfig, arguments: &BenchStep, shapes: &[Vec<usize>]) -> u64 {
+fn needed_bytes(config: &ModelConfig, arguments: &BenchStep, shapes: &[Vec<usize>]) -> u64 {
     let kept = shapes.iter().map(|lengths| config.cost(lengths).activation_bytes).max().unwrap_or(0);
     let a_layer = kept / config.num_hidden_layers as u64;
     match arguments.mode {
@@ -267,7 +267,7 @@ fn lengths(arguments: &BenchStep, limit: usize) -> Outcome<(Vec<Vec<usize>>, usi
     Ok((shapes, steps))
 }
 
-fn random_batch(config: &BertConfig, lengths: &[usize]) -> Outcome<TokenBatch> {
+fn random_batch(config: &ModelConfig, lengths: &[usize]) -> Outcome<TokenBatch> {
     let sequences: Vec<Vec<u32>> = lengths
         .iter()
         .enumerate()
@@ -282,7 +282,7 @@ fn random_batch(config: &BertConfig, lengths: &[usize]) -> Outcome<TokenBatch> {
 
 /// Forward, backward, clipping, AdamW; returns (operation, seconds).
 fn training_step(
-    model: &mut BertForSequenceClassification,
+    model: &mut SequenceClassifier,
     optimizer: &mut AdamW,
     batch: &TokenBatch,
     step: usize,
@@ -307,7 +307,7 @@ fn training_step(
     Ok(parts)
 }
 
-fn inference_step(model: &BertForSequenceClassification, batch: &TokenBatch) -> Outcome<Vec<(String, f64)>> {
+fn inference_step(model: &SequenceClassifier, batch: &TokenBatch) -> Outcome<Vec<(String, f64)>> {
     let tape = Tape::inference().profiled();
     model.logits(&tape, batch)?;
     Ok(named("forward", &tape.profile()))
