@@ -5,6 +5,7 @@
 //! is the data that it reads: names of weights, names and defaults of settings, and where the mathematics have a choice.
 
 mod bert;
+mod distilbert;
 mod roberta;
 
 use crate::config::require;
@@ -15,7 +16,7 @@ use vitrine_nn::Names;
 use vitrine_tensor::ops::linear::Activation;
 
 /// Every family. A new one is registered here.
-static FAMILIES: [&Family; 2] = [&bert::FAMILY, &roberta::FAMILY];
+static FAMILIES: [&Family; 3] = [&bert::FAMILY, &distilbert::FAMILY, &roberta::FAMILY];
 
 /// A model family of `transformers`.
 #[derive(Debug)]

@@ -18,6 +18,12 @@ SIZES |= dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 # (name of the classes in transformers, config, keys of tied weights that a file lacks)
 FAMILIES = {
     "bert": ("Bert", dict(**SIZES, max_position_embeddings=24), ["cls.predictions.decoder.weight"]),
+    "distilbert": (
+        "DistilBert",
+        dict(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=24, dropout=0.0)
+        | dict(attention_dropout=0.0, seq_classif_dropout=0.0),
+        ["vocab_projector.weight"],
+    ),
     "roberta": (
         "Roberta",
         dict(**SIZES, max_position_embeddings=26, type_vocab_size=1, layer_norm_eps=1e-5),
