@@ -20,6 +20,8 @@ use vitrine_train::optimizer::AdamW;
 /// Weights, token ids and dropout come from this.
 const SEED: u64 = 42;
 
+/// The most bytes of a file of lengths: some ten million sequences.
+const MAX_LENGTHS_FILE: u64 = 64 << 20;
 /// The most tokens in a step of equal lengths; no machine of today takes so many.
 const MAX_TOKENS: usize = 1 << 24;
 
@@ -246,8 +248,7 @@ fn lengths(arguments: &BenchStep, limit: usize) -> Outcome<(Vec<Vec<usize>>, usi
         }
         return Ok((vec![vec![arguments.seq; arguments.batch]], arguments.steps));
     };
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::Run(format!("cannot read {}: {error}", file.display())))?;
+    let text = vitrine_bert::read_text(file, MAX_LENGTHS_FILE)?;
     let mut lengths = Vec::new();
     for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
         match text.trim().parse::<usize>() {

@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 
 use ::parquet::{
-    basic::{Compression, ZstdLevel},
+    basic::{Compression, GzipLevel, ZstdLevel},
     data_type::{ByteArray, ByteArrayType},
     file::{properties::WriterProperties, writer::SerializedFileWriter},
     schema::parser::parse_message_type,
@@ -179,6 +179,37 @@ fn a_small_parquet_file_unpacks_to_256_mib_at_most() {
     let file = parquet(&[&vec![&entry[..]; 1000][..]], zstd, true);
     let message = refused("a.parquet", &file);
     assert!(message.contains("texts") && message.contains("256 MiB"), "{message}");
+}
+
+/// The file with the only occurrence of these bytes replaced.
+fn replaced(mut file: Vec<u8>, old: &[u8], new: &[u8]) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let places: Vec<usize> = (0..file.len()).filter(|&at| file[at..].starts_with(old)).collect();
+    assert_eq!(places.len(), 1, "{places:?}");
+    file[places[0]..][..new.len()].copy_from_slice(new);
+    file
+}
+
+#[test]
+fn a_page_that_lies_about_its_size_is_refused() {
+    let damaged = |file: &[u8]| refused("a.parquet", file);
+    // Numbers of headers are zigzag varints. The gzip page is 2 MiB and a length of 4 bytes, and says 1 MiB.
+    let page = parquet(&[&[&vec![b'a'; 2 << 20]]], Compression::GZIP(GzipLevel::default()), false);
+    let page = replaced(page, &[0x15, 0x88, 0x80, 0x80, 0x02], &[0x15, 0x80, 0x80, 0x80, 0x01]);
+    let message = damaged(&page);
+    assert!(message.contains("a page unpacks to more than it says"), "{message}");
+    // A gzip page that tells the truth, and is over the limit.
+    let long = vec![b'a'; 100 << 20];
+    let page = parquet(&[&[&long, &long, &long]], Compression::GZIP(GzipLevel::default()), false);
+    let message = damaged(&page);
+    assert!(page.len() < 1 << 20 && message.contains("256 MiB"), "{message}");
+    // A dictionary of 100 values that says 8,191: more than its 700 bytes hold.
+    let texts: Vec<Vec<u8>> = (100..200).map(|number| number.to_string().into_bytes()).collect();
+    let texts: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+    let dictionary = parquet(&[&texts], Compression::UNCOMPRESSED, true);
+    let dictionary = replaced(dictionary, &[0x4c, 0x15, 0xc8, 0x01], &[0x4c, 0x15, 0xfe, 0x7f]);
+    let message = damaged(&dictionary);
+    assert!(message.contains("a dictionary claims more values than it has room for"), "{message}");
 }
 
 #[test]
