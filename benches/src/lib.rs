@@ -5,7 +5,8 @@
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use vitrine_autograd::cases::{OpCase, Operand, Recorded};
+use vitrine_autograd::Operand;
+use vitrine_autograd::cases::{OpCase, Recorded};
 use vitrine_tensor::{DType, Device, Tensor};
 
 /// Deterministic values in (-1, 1).

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
-use vitrine_bert::{BertConfig, Tokenizer, Weights};
+use vitrine_bert::{Family, ModelConfig, Tokenizer, Weights};
 use vitrine_fuzz::{message, scratch, tables, target};
 use vitrine_train::data::{self, LoadOptions};
 
@@ -42,6 +42,7 @@ target!(|data| {
     }
     drop(data::load_evaluation(&root, &LoadOptions::default()).map_err(|error| message(&error)));
     drop(Tokenizer::from_dir(&root).map_err(|error| message(&error)));
-    drop(Weights::open(&root).map_err(|error| message(&error)));
-    drop(BertConfig::from_file(&root.join("config.json")).map_err(|error| message(&error)));
+    let names = &Family::named("bert").expect("a family").names;
+    drop(Weights::open(&root, names).map_err(|error| message(&error)));
+    drop(ModelConfig::from_file(&root.join("config.json")).map_err(|error| message(&error)));
 });

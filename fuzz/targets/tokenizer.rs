@@ -2,7 +2,7 @@
 //! with a zero byte between each; an empty part is a file that is not there.
 #![no_main]
 
-use vitrine_bert::Tokenizer;
+use vitrine_bert::{ModelConfig, Tokenizer};
 use vitrine_fuzz::{message, optional_file, scratch, target};
 
 target!(|data| {
@@ -24,5 +24,5 @@ target!(|data| {
             }
         }
     }
-    tokenizer.files(64);
+    tokenizer.files(&ModelConfig::default());
 });

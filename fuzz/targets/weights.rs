@@ -1,7 +1,7 @@
 //! `model.safetensors`, or its index (an input that begins with `{"`) beside one healthy shard.
 #![no_main]
 
-use vitrine_bert::{WEIGHTS_FILE, Weights};
+use vitrine_bert::{Family, WEIGHTS_FILE, Weights};
 use vitrine_fuzz::{file, message, optional_file, scratch, target};
 
 const SHARD: &[u8] = b"\x40\0\0\0\0\0\0\0{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}\0\0\0\0\0\0\x80\x3f";
@@ -11,7 +11,8 @@ target!(|data| {
     optional_file(WEIGHTS_FILE, (!is_index).then_some(data));
     optional_file("model.safetensors.index.json", is_index.then_some(data));
     file("model-00001-of-00001.safetensors", SHARD);
-    let mut weights = match Weights::open(scratch()) {
+    let names = &Family::named("bert").expect("a family").names;
+    let mut weights = match Weights::open(scratch(), names) {
         Ok(weights) => weights,
         Err(error) => return message(&error),
     };

@@ -35,12 +35,6 @@ pub enum AutogradError {
     /// A rule takes a tensor that its operation did not save.
     #[error("internal: an operation did not save what the gradient of its inputs takes")]
     NotSaved,
-    /// A trainable parameter did not take part in the loss.
-    #[error("no gradient for the trainable parameters {}; freeze them, or use them", keys.join(", "))]
-    MissingGradient {
-        /// The parameters' keys.
-        keys: Vec<String>,
-    },
     /// A rule returned a gradient that does not fit its variable.
     #[error(
         "internal: the gradient of {op} in `{scope}` has shape {got:?} {got_dtype}, expected {expected:?} {expected_dtype}"
@@ -58,16 +52,6 @@ pub enum AutogradError {
         got: Vec<usize>,
         /// dtype of the gradient.
         got_dtype: vitrine_tensor::DType,
-    },
-    /// A parameter's parts do not add up to its rows.
-    #[error("internal: the parts of parameter {key} have {parts} rows together, its tensor has {rows}")]
-    Parts {
-        /// The first part's key.
-        key: String,
-        /// Rows of all parts.
-        parts: usize,
-        /// Rows of the tensor.
-        rows: usize,
     },
 }
 

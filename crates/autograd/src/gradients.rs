@@ -1,10 +1,9 @@
 //! What backward returns.
 
 use crate::tape::TapeId;
-use crate::{AutogradError, ParameterId, ParameterStore, Result, VarId};
+use crate::{AutogradError, ParameterId, Result, VarId};
 use std::collections::BTreeMap;
 use vitrine_tensor::Tensor;
-use vitrine_tensor::ops::adamw::GradNorm;
 
 /// The gradients of one backward pass: of parameters, and of variables that were to be kept.
 #[derive(Debug)]
@@ -36,23 +35,8 @@ impl Gradients {
         Ok(self.kept.get(&id))
     }
 
-    /// The Euclidean norm over all parameters' gradients together, and the factor that clips it to `max_norm`.
-    ///
-    /// # Errors
-    /// Tensor errors.
-    pub fn norm(&self, max_norm: Option<f64>) -> Result<GradNorm> {
-        Ok(GradNorm::of(&self.parameters.values().collect::<Vec<_>>(), max_norm)?)
-    }
-
-    /// Checks that every trainable parameter has a gradient: a forgotten one would silently stay as it was initialised.
-    ///
-    /// # Errors
-    /// `MissingGradient` with all that have none.
-    pub fn audit(&self, store: &ParameterStore) -> Result<()> {
-        let missing = |(id, parameter): &(ParameterId, &crate::Parameter)| {
-            parameter.trainable && !self.parameters.contains_key(id)
-        };
-        let keys: Vec<String> = store.iter().filter(missing).map(|(_, parameter)| parameter.name()).collect();
-        if keys.is_empty() { Ok(()) } else { Err(AutogradError::MissingGradient { keys }) }
+    /// Every parameter that has a gradient, with it, in the order of the numbers.
+    pub fn parameters(&self) -> impl Iterator<Item = (ParameterId, &Tensor)> {
+        self.parameters.iter().map(|(&id, gradient)| (id, gradient))
     }
 }

@@ -12,7 +12,7 @@ type Function = dyn for<'t> Fn(&'t Tape, &Var<'t>) -> Result<Var<'t>> + Send + S
 
 /// A part of a model that saves only its input and is computed again in backward: gradient checkpointing (Chen et al.,
 /// "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174). The function is a function of its input, of the
-/// parameters that it asks its tape for, and of the step's randomness; so the second time it computes the very same.
+/// parameters that it takes from its tape, and of the step's randomness; so the second time it computes the very same.
 #[derive(Clone)]
 pub struct Segment(Arc<Function>);
 
@@ -118,7 +118,7 @@ pub enum Op {
         offsets: Offsets,
         x_dtype: DType,
     },
-    /// Inputs: x, and the parameters that the function asks for, in that order. The FLOPs are those of what is inside.
+    /// Inputs: x, and the parameters that the function takes, in that order. The FLOPs are those of what is inside.
     Segment {
         x: Saved,
         function: Segment,

@@ -1,6 +1,6 @@
 //! [`Tape`]: the list of what was done, and the walk back over it.
 
-use crate::{AutogradError, Gradients, Op, ParameterId, ParameterStore, Result, Saved, Segment, Var, rules};
+use crate::{AutogradError, Gradients, Op, Operand, ParameterId, Result, Saved, Segment, Var, rules};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -106,8 +106,8 @@ struct State {
     nodes: Vec<Node>,
     scopes: Vec<String>,
     profile: Profile,
-    /// Parameters that were asked for, on a tape that does not record.
-    asked: Vec<ParameterId>,
+    /// The parameters that a segment takes, in the order of their first use; none outside of segments.
+    taken: Option<Vec<(ParameterId, Operand)>>,
     /// Floating-point operations, on a tape that does not record.
     flops: u64,
 }
@@ -204,23 +204,22 @@ impl Tape {
     }
 
     /// Runs a segment without recording what is in it, and records the whole as one operation.
-    pub(crate) fn segment<'t>(
-        &'t self,
-        store: &ParameterStore,
-        x: &Var<'t>,
-        function: Segment,
-    ) -> Result<Var<'t>> {
+    pub(crate) fn segment<'t>(&'t self, x: &Var<'t>, function: Segment) -> Result<Var<'t>> {
         if !self.records {
             return function.run(self, x);
         }
         let started = Instant::now();
         let inner = Tape { profiled: self.profiled, ..Tape::new(false, self.randomness) };
+        inner.state.borrow_mut().taken = Some(Vec::new());
         let y = function.run(&inner, &inner.constant(x.value.clone()))?.into_value();
-        let State { profile, asked: parameters, flops, .. } = inner.state.into_inner();
+        let State { profile, taken, flops, .. } = inner.state.into_inner();
+        let taken = taken.unwrap_or_default();
         for (op, seconds) in profile.seconds {
             self.state.borrow_mut().profile.add(op, seconds);
         }
-        let inputs: Vec<Var<'t>> = parameters.iter().map(|&id| self.parameter(store, id)).collect();
+        let parameters = taken.iter().map(|(id, _)| *id).collect();
+        let inputs: Vec<Var<'t>> =
+            taken.into_iter().map(|(id, operand)| self.parameter(id, operand)).collect();
         let inputs: Vec<&Var<'t>> = [x].into_iter().chain(&inputs).collect();
         let needs = inputs.iter().any(|input| input.needs_gradient);
         let ids = inputs.iter().map(|input| input.id).collect();
@@ -261,18 +260,15 @@ impl Tape {
         self.push(value, Op::Leaf, Vec::new(), true, 0.0)
     }
 
-    /// A parameter of the model.
-    pub fn parameter(&self, store: &ParameterStore, id: ParameterId) -> Var<'_> {
-        let parameter = store.get(id);
-        if !self.records {
-            let asked = &mut self.state.borrow_mut().asked;
-            if !asked.contains(&id) {
-                asked.push(id);
-            }
+    /// A parameter of the model; its gradient is found under `id`.
+    pub fn parameter(&self, id: ParameterId, operand: Operand) -> Var<'_> {
+        if let Some(taken) = &mut self.state.borrow_mut().taken
+            && taken.iter().all(|(other, _)| *other != id)
+        {
+            taken.push((id, operand.clone()));
         }
-        let value = parameter.operand().clone();
-        let var = self.push(value, Op::Parameter(id), Vec::new(), parameter.trainable, 0.0);
-        Var { rounded: parameter.rounded().cloned(), ..var }
+        let Operand { value, rounded, trainable } = operand;
+        Var { rounded, ..self.push(value, Op::Parameter(id), Vec::new(), trainable, 0.0) }
     }
 
     /// Runs one operation and records it. `forward` is told which inputs need a gradient, and saves what these gradients take:

@@ -1,7 +1,7 @@
 //! [`Var`]: a value on a tape, and its operations. A method exists only because a rule does.
 
 use crate::tape::{Tape, VarId};
-use crate::{Op, ParameterStore, Result, Saved, Segment};
+use crate::{Op, Result, Saved, Segment};
 use std::sync::Arc;
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries, attention};
 use vitrine_tensor::ops::embedding::{embed_layer_norm, embedding};
@@ -230,12 +230,12 @@ impl<'t> Var<'t> {
         Ok(Var { rounded, ..y })
     }
 
-    /// A function of `self` and of parameters of `store`, recorded as one operation that saves only `self`.
+    /// A function of `self` and of parameters, recorded as one operation that saves only `self`.
     ///
     /// # Errors
     /// Those of the function.
-    pub fn segment(&self, store: &ParameterStore, function: Segment) -> Result<Var<'t>> {
-        self.tape.segment(store, self, function)
+    pub fn segment(&self, function: Segment) -> Result<Var<'t>> {
+        self.tape.segment(self, function)
     }
 
     /// Rows `indices` of `self: [T, C]`.

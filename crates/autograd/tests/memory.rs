@@ -1,8 +1,6 @@
 //! What a tape holds, counted in the memory of tensors. A test binary of its own with one test: the counters are the process's.
 
-use vitrine_autograd::{
-    AttentionSettings, Parameter, ParameterStore, Part, Randomness, Result, Segment, Tape, Var,
-};
+use vitrine_autograd::{AttentionSettings, Operand, ParameterId, Randomness, Result, Segment, Tape, Var};
 use vitrine_tensor::cpu::{memory, parallel};
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
@@ -16,15 +14,12 @@ fn numbers(dims: &[usize]) -> Tensor {
     Tensor::full(dims, 0.5, DType::F32, Device::Cpu).unwrap()
 }
 
-fn parameters(trainable: bool) -> ParameterStore {
-    let mut store = ParameterStore::default();
-    for dims in [&[WIDTH, WIDTH][..], &[WIDTH], &[WIDTH]] {
-        let part = Part { key: format!("{dims:?}"), rows: dims[0] };
-        let mut parameter = Parameter::new(vec![part], numbers(dims), true).unwrap();
-        parameter.trainable = trainable;
-        store.add(parameter);
-    }
-    store
+fn parameters(trainable: bool) -> [Operand; 3] {
+    [&[WIDTH, WIDTH][..], &[WIDTH], &[WIDTH]].map(|dims| Operand {
+        value: numbers(dims),
+        rounded: None,
+        trainable,
+    })
 }
 
 /// x `[ROWS, WIDTH]`, another variable of that shape, and a weight and two vectors.
@@ -70,12 +65,12 @@ const FUNCTIONS: &[(&str, Function)] = &[
     ("log_softmax", |o| o.x.log_softmax()),
     ("max", |o| o.x.max(0, false)),
     ("cross_entropy", |o| o.x.cross_entropy(&[1; ROWS])),
-    ("segment", |o| o.x.segment(&ParameterStore::default(), Segment::new(|_, x| x.scale(2.0)))),
+    ("segment", |o| o.x.segment(Segment::new(|_, x| x.scale(2.0)))),
 ];
 
 /// Bytes that a tape holds once a function's operands and result are gone: in memory, and by its own count.
 fn held(function: Function, x_trainable: bool, parameters_trainable: bool) -> (usize, usize) {
-    let store = parameters(parameters_trainable);
+    let operands = parameters(parameters_trainable);
     let tape = Tape::training(Randomness { seed: 1, step: 1, first_sequence: 0 });
     let before = memory::stats().live;
     {
@@ -84,8 +79,7 @@ fn held(function: Function, x_trainable: bool, parameters_trainable: bool) -> (u
             let leaf = numbers(&[ROWS, WIDTH]);
             if x_trainable { tape.leaf(leaf) } else { tape.constant(leaf) }
         });
-        let ids: Vec<_> = store.iter().map(|(id, _)| id).collect();
-        let parameters = [0, 1, 2].map(|i| tape.parameter(&store, ids[i]));
+        let parameters = [0, 1, 2].map(|i| tape.parameter(ParameterId::new(i), operands[i].clone()));
         function(&Operands { x, other, parameters }).unwrap();
     }
     let saved = tape.nodes().iter().map(vitrine_autograd::Node::saved_bytes).sum();

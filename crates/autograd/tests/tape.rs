@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use vitrine_autograd::{
-    AttentionSettings, AutogradError, EmbedParameters, Gradients, Node, Parameter, ParameterId,
-    ParameterStore, Part, Randomness, Result, Segment, Tape, TokenIds, Var, VarId,
+    AttentionSettings, AutogradError, EmbedParameters, Gradients, Node, Operand, ParameterId, Randomness,
+    Result, Segment, Tape, TokenIds, Var, VarId,
 };
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
@@ -151,7 +151,7 @@ fn a_segment_that_leaves_its_tape_is_an_error() {
     let tape = Tape::recording();
     let x = tape.leaf(tensor(&[3], 0));
     let elsewhere = Segment::new(|_, x| Ok(Box::leak(Box::new(Tape::recording())).leaf(x.value().clone())));
-    let y = x.segment(&ParameterStore::default(), elsewhere).unwrap().sum_all().unwrap().id();
+    let y = x.segment(elsewhere).unwrap().sum_all().unwrap().id();
     drop(x);
     assert!(matches!(tape.backward(y, &[]), Err(AutogradError::OtherTape { .. })));
 }
@@ -197,34 +197,32 @@ fn a_gradient_has_its_variable_s_dtype() {
         assert_eq!(gradients.of(id).unwrap().unwrap().dtype(), DType::BF16);
     }
 
-    let mut store = ParameterStore::default();
-    let part = Part { key: "w".into(), rows: 4 };
-    let mut parameter = Parameter::new(vec![part], tensor(&[4, 3], 0).to_dtype(DType::F32).unwrap(), true);
-    parameter.as_mut().unwrap().compute_in(DType::BF16).unwrap();
-    let id = store.add(parameter.unwrap());
+    // A parameter that is computed with in bfloat16 has its gradient in F32, as its master is.
+    let id = ParameterId::new(0);
+    let value = tensor(&[4, 3], 0).to_dtype(DType::BF16).unwrap();
     let tape = Tape::recording();
-    let w = tape.parameter(&store, id);
+    let w = tape.parameter(id, Operand { value, rounded: None, trainable: true });
     let loss = w.mul(&w).unwrap().sum_all().unwrap().id();
     drop(w);
     assert_eq!(tape.backward(loss, &[]).unwrap().parameter(id).unwrap().dtype(), DType::F32);
 }
 
-fn store() -> ParameterStore {
-    let mut store = ParameterStore::default();
-    for (key, dims, stream) in [("w", &[3, 4][..], 0), ("b", &[3][..], 1), ("unused", &[2][..], 2)] {
-        let part = Part { key: key.into(), rows: dims[0] };
+const WEIGHT: usize = 0;
+const BIAS: usize = 1;
+
+fn parameters() -> [Operand; 2] {
+    [(&[3, 4][..], 0), (&[3], 1)].map(|(dims, stream)| {
         let value = tensor(dims, stream).to_dtype(DType::F32).unwrap();
-        store.add(Parameter::new(vec![part], value, dims.len() > 1).unwrap());
-    }
-    store
+        Operand { value, rounded: None, trainable: true }
+    })
 }
 
-fn run(store: &ParameterStore) -> Gradients {
+fn run(parameters: &[Operand; 2]) -> Gradients {
     let tape = Tape::recording();
-    let ids: Vec<_> = store.iter().map(|(id, _)| id).collect();
     let x = tape.constant(tensor(&[5, 4], 5).to_dtype(DType::F32).unwrap());
     let _scope = tape.scope("layer");
-    let (w, b) = (tape.parameter(store, ids[0]), tape.parameter(store, ids[1]));
+    let [w, b] =
+        [WEIGHT, BIAS].map(|index| tape.parameter(ParameterId::new(index), parameters[index].clone()));
     let y = x.linear(&w, Some(&b), Activation::GeluErf).unwrap().sum_all().unwrap().id();
     drop((w, b, x, _scope));
     assert!(tape.to_string().contains("linear + gelu_erf"), "{tape}");
@@ -233,32 +231,21 @@ fn run(store: &ParameterStore) -> Gradients {
 }
 
 #[test]
-fn a_trainable_parameter_without_a_gradient_is_an_error_that_names_it() {
-    let mut store = store();
-    let error = run(&store).audit(&store).unwrap_err();
-    assert!(matches!(&error, AutogradError::MissingGradient { keys } if keys == &["unused"]), "{error}");
-    let last = store.iter().last().unwrap().0;
-    store.get_mut(last).trainable = false;
-    run(&store).audit(&store).unwrap();
-}
-
-#[test]
 fn a_frozen_parameter_gets_no_gradient() {
-    let mut store = store();
-    let ids: Vec<ParameterId> = store.iter().map(|(id, _)| id).collect();
-    store.get_mut(ids[0]).trainable = false;
-    let gradients = run(&store);
-    assert!(gradients.parameter(ids[0]).is_none() && gradients.parameter(ids[1]).is_some());
+    let mut parameters = parameters();
+    parameters[WEIGHT].trainable = false;
+    let gradients = run(&parameters);
+    assert!(gradients.parameter(ParameterId::new(WEIGHT)).is_none());
+    assert!(gradients.parameter(ParameterId::new(BIAS)).is_some());
 }
 
 #[test]
 fn after_backward_parameters_can_be_updated_in_place() {
-    let mut store = store();
-    let gradients = run(&store);
-    for (id, parameter) in store.iter_mut() {
-        if gradients.parameter(id).is_some() {
-            parameter.value.as_mut_slice::<f32>().expect("the tape holds it no more")[0] = 1.0;
-        }
+    let mut parameters = parameters();
+    let gradients = run(&parameters);
+    assert_eq!(gradients.parameters().count(), 2);
+    for parameter in &mut parameters {
+        parameter.value.as_mut_slice::<f32>().expect("the tape holds it no more")[0] = 1.0;
     }
 }
 
@@ -356,6 +343,6 @@ fn a_segment_has_the_flops_of_its_inside() {
     let tape = Tape::training(Randomness { seed: 1, step: 1, first_sequence: 0 });
     let x = tape.leaf(tensor(&[9, 4], 0));
     let inside = Segment::new(|_, x| x.dropout(0.3, 5, &offsets())?.gelu_erf()?.mul(x));
-    let y = x.segment(&ParameterStore::default(), inside).unwrap();
+    let y = x.segment(inside).unwrap();
     assert_eq!(tape.nodes()[y.id().index()].flops(), 36 * (1 + 5 + 1));
 }

@@ -1,6 +1,6 @@
 //! [`TokenBatch`]: the model's input, checked once.
 
-use crate::{BertConfig, BertError, Result};
+use crate::{BertError, ModelConfig, Result};
 use std::sync::Arc;
 use vitrine_autograd::TokenIds;
 use vitrine_tensor::Offsets;
@@ -16,7 +16,8 @@ pub struct TokenBatch {
 }
 
 impl TokenBatch {
-    /// A batch of sequences, each `[CLS] .. [SEP]`, all of token type 0; `labels` gives each sequence's class.
+    /// A batch of sequences, each `[CLS] .. [SEP]`, all of token type 0; `labels` gives each sequence's class. Positions
+    /// count from 0; in families that count them from the padding id, from the one after it, and a padding token has the id's.
     ///
     /// # Errors
     /// `Batch` naming the sequence for: no sequence, an empty or too long one, an id outside of the vocabulary, a label
@@ -24,19 +25,28 @@ impl TokenBatch {
     pub fn new<S: AsRef<[u32]>>(
         sequences: impl IntoIterator<Item = S>,
         labels: Option<&[u32]>,
-        config: &BertConfig,
+        config: &ModelConfig,
     ) -> Result<Self> {
         let (mut ids, mut positions, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
         for (index, sequence) in sequences.into_iter().enumerate() {
             let sequence = sequence.as_ref();
-            let longest = config.max_position_embeddings;
+            let longest = config.max_length();
             if !(1..=longest).contains(&sequence.len()) {
                 let expected = format!("1 to {longest} tokens");
                 return Err(refusal(index, "length", expected, &sequence.len()));
             }
             below(index, "token id", sequence, config.vocab_size)?;
             ids.extend_from_slice(sequence);
-            positions.extend(0..sequence.len() as u32);
+            match config.position_padding {
+                None => positions.extend(0..sequence.len() as u32),
+                Some(padding) => {
+                    let mut last = padding;
+                    positions.extend(sequence.iter().map(|&id| {
+                        last += u32::from(id != padding);
+                        if id == padding { padding } else { last }
+                    }));
+                }
+            }
             lengths.push(sequence.len());
         }
         if lengths.is_empty() {
@@ -61,7 +71,7 @@ impl TokenBatch {
     ///
     /// # Errors
     /// `Batch` for another number of them, or one that the config does not have.
-    pub fn with_token_types(self, token_types: &[u32], config: &BertConfig) -> Result<Self> {
+    pub fn with_token_types(self, token_types: &[u32], config: &ModelConfig) -> Result<Self> {
         if token_types.len() != self.len() {
             let expected = format!("{}, one a token", self.len());
             return Err(refusal(0, "number of token types", expected, &token_types.len()));
@@ -114,8 +124,8 @@ fn below(sequence: usize, name: &'static str, values: &[u32], limit: usize) -> R
 mod tests {
     use super::*;
 
-    fn config() -> BertConfig {
-        BertConfig { vocab_size: 10, max_position_embeddings: 4, ..BertConfig::default() }
+    fn config() -> ModelConfig {
+        ModelConfig { vocab_size: 10, max_position_embeddings: 4, ..ModelConfig::default() }
     }
 
     #[test]
@@ -127,6 +137,16 @@ mod tests {
         assert_eq!(batch.labels().unwrap()[..], [1, 0]);
         let pairs = batch.with_token_types(&[0, 0, 1, 0, 1], &config()).unwrap();
         assert_eq!(pairs.tokens().token_types[..], [0, 0, 1, 0, 1]);
+    }
+
+    /// `create_position_ids_from_input_ids` in `transformers/models/roberta/modeling_roberta.py`, for `[0, 1, 5, 1, 2]`.
+    #[test]
+    fn positions_may_count_from_the_padding_id() {
+        let config = ModelConfig { position_padding: Some(1), max_position_embeddings: 7, ..config() };
+        let batch = TokenBatch::new([vec![0, 1, 5, 1, 2], vec![2]], None, &config).unwrap();
+        assert_eq!(batch.tokens().positions[..], [2, 1, 3, 1, 4, 2]);
+        let refused = TokenBatch::new([[3; 6]], None, &config).unwrap_err().to_string();
+        assert!(refused.contains("1 to 5 tokens, got 6"), "{refused}");
     }
 
     #[test]

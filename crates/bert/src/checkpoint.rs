@@ -5,17 +5,15 @@ use crate::config::{MAX_LABELS, at};
 use crate::encoder::Encoder;
 use crate::folder::check_model_folder;
 use crate::heads::{ClassificationHead, MaskedLmHead};
-use crate::keys::listed;
 use crate::labels::numbered_labels;
-use crate::parameters::Builder;
 use crate::{
-    BertConfig, BertError, BertForSequenceClassification, CONFIG_FILE, KeyReport, Result, Tokenizer, Weights,
+    BertError, CONFIG_FILE, Family, KeyReport, ModelConfig, Result, SequenceClassifier, Tokenizer, Weights,
     files,
 };
 use std::path::{Path, PathBuf};
-use vitrine_autograd::ParameterStore;
-
-const HEAD: [&str; 2] = ["classifier.weight", "classifier.bias"];
+use vitrine_nn::ParameterStore;
+use vitrine_nn::listed;
+use vitrine_nn::{Builder, NnError};
 
 /// Which classifier stands on the encoder of a checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +50,7 @@ pub struct Loaded<M> {
 /// allocated before these are found to fit.
 pub struct Checkpoint {
     folder: PathBuf,
-    config: BertConfig,
+    config: ModelConfig,
     weights: Weights,
 }
 
@@ -60,11 +58,11 @@ impl Checkpoint {
     /// Opens a model folder.
     ///
     /// # Errors
-    /// `Unusable` for what is no model folder, with what to pass instead; as [`BertConfig::from_file`] and [`Weights::open`].
+    /// `Unusable` for what is no model folder, with what to pass instead; as [`ModelConfig::from_file`] and [`Weights::open`].
     pub fn open(folder: &Path) -> Result<Self> {
         check_model_folder(folder)?;
-        let config = BertConfig::from_file(&folder.join(CONFIG_FILE))?;
-        let weights = Weights::open(folder)?;
+        let config = ModelConfig::from_file(&folder.join(CONFIG_FILE))?;
+        let weights = Weights::open(folder, &config.family.names)?;
         Ok(Checkpoint { folder: folder.to_owned(), config, weights })
     }
 
@@ -78,7 +76,7 @@ impl Checkpoint {
     }
 
     /// The sizes and settings.
-    pub fn config(&self) -> &BertConfig {
+    pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
@@ -88,11 +86,8 @@ impl Checkpoint {
     /// # Errors
     /// `Config` when config.json and the weights contradict each other, and for a regression.
     pub fn classes(&self) -> Result<Option<Vec<String>>> {
-        let Some(rows) = self.weights.dims(HEAD[0]).and_then(|dims| dims.first()) else { return Ok(None) };
-        if !self.config.classifies_texts() {
-            return Ok(None);
-        }
-        self.config.classes(*rows).map(Some).map_err(|error| self.in_config(error))
+        let Some(rows) = self.rows().filter(|_| self.config.classifies_texts()) else { return Ok(None) };
+        self.config.classes(rows).map(Some).map_err(|error| self.in_config(error))
     }
 
     /// The classifier of this folder, under this head.
@@ -100,7 +95,7 @@ impl Checkpoint {
     /// # Errors
     /// `Config`, `Weights`; `NoClassifier` where there is none to keep; `Classes` where the one that is kept has another number of
     /// classes than `names`; those of reading the weights and the tokenizer.
-    pub fn classifier(mut self, head: Head) -> Result<Loaded<BertForSequenceClassification>> {
+    pub fn classifier(mut self, head: Head) -> Result<Loaded<SequenceClassifier>> {
         let mut notes = self.notes();
         let (names, seed, kept) = match head {
             Head::Keep => (self.classes()?, None, true),
@@ -115,11 +110,14 @@ impl Checkpoint {
             }
         };
         if !kept || !self.config.classifies_texts() {
-            if self.weights.contains(HEAD[0]) {
-                let rows = self.weights.dims(HEAD[0]).and_then(|dims| dims.first()).copied().unwrap_or(0);
+            if let Some(rows) = self.rows() {
                 notes.push(format!("the classifier in the file, of {rows} rows, is not used"));
             }
-            HEAD.iter().for_each(|key| self.weights.discard(key));
+            // A layer in front of it that belongs to the base model stays.
+            let (names, base) = (&self.config.family.classifier, self.config.family.names.base);
+            for name in [names.dense, names.output].iter().filter(|name| !name.starts_with(base)) {
+                ["weight", "bias"].iter().for_each(|part| self.weights.discard(&format!("{name}.{part}")));
+            }
         }
         if let Some(names) = names {
             self.config = self.config.with_labels(&names);
@@ -128,11 +126,16 @@ impl Checkpoint {
             self.config.check_training().map_err(|error| self.in_config(error))?;
         }
         let Checkpoint { folder, config, weights } = self;
-        let without_head = !HEAD.iter().any(|key| weights.contains(key));
+        let output = config.family.classifier.output;
+        let without_head =
+            !["weight", "bias"].iter().any(|part| weights.contains(&format!("{output}.{part}")));
+        let family = config.family;
         let tokenizer = tokenizer(&folder, &config)?;
-        let built = BertForSequenceClassification::from_weights(config, weights, seed);
+        let built = SequenceClassifier::from_weights(config, weights, seed);
         let (model, report) = built.map_err(|error| match error {
-            BertError::Weights { report, .. } if without_head && only_head_is_missing(&report) => {
+            BertError::Nn(NnError::Weights { report, .. })
+                if without_head && only_head_is_missing(&report, family) =>
+            {
                 let others = match report.unexpected.as_slice() {
                     [] => String::new(),
                     unexpected => format!(" (and {})", listed(unexpected)),
@@ -155,7 +158,7 @@ impl Checkpoint {
         let mut notes = self.notes();
         let path = self.folder.join(CONFIG_FILE);
         let (config, builder) = self.plan()?;
-        let (parameters, report) = builder.finish().map_err(|error| at(&path, error))?;
+        let (parameters, report) = builder.finish().map_err(|error| at(&path, error.into()))?;
         notes.extend(about(&report));
         Ok(AnyModel { config, parameters, notes })
     }
@@ -165,14 +168,14 @@ impl Checkpoint {
     /// # Errors
     /// `Config`, `Weights`.
     pub fn check(self) -> Result<KeyReport> {
-        self.plan()?.1.report()
+        Ok(self.plan()?.1.report()?)
     }
 
     /// The parameters of the model that the weights are for, not read yet.
-    fn plan(self) -> Result<(BertConfig, Builder)> {
+    fn plan(self) -> Result<(ModelConfig, Builder)> {
         let Checkpoint { mut config, weights, folder } = self;
-        let rows = weights.dims(HEAD[0]).and_then(|dims| dims.first()).copied();
-        let is_masked_lm = weights.contains("cls.predictions.bias");
+        let rows = classifier_rows(&config, &weights);
+        let is_masked_lm = weights.contains(config.family.masked_lm.bias);
         let mut builder = Builder::from_weights(weights, 0, config.initializer_range);
         let encoder = Encoder::new(&mut builder, &config)?;
         match rows {
@@ -196,6 +199,11 @@ impl Checkpoint {
         Ok((config, builder))
     }
 
+    /// The rows of the trained classifier.
+    fn rows(&self) -> Option<usize> {
+        classifier_rows(&self.config, &self.weights)
+    }
+
     fn notes(&self) -> Vec<String> {
         [self.config.notes(), self.weights.notes().to_vec()].concat()
     }
@@ -205,22 +213,25 @@ impl Checkpoint {
     }
 }
 
-/// Whether an encoder is complete and nothing but a classifier's part is missing.
-fn only_head_is_missing(report: &KeyReport) -> bool {
-    let in_head = |key: &str| HEAD.contains(&key) || key.starts_with("bert.pooler.");
-    report.misshaped.is_empty() && report.missing.iter().all(|(key, _)| in_head(key))
+fn classifier_rows(config: &ModelConfig, weights: &Weights) -> Option<usize> {
+    weights.dims(&format!("{}.weight", config.family.classifier.output))?.first().copied()
 }
 
-/// Any BERT folder, as the model that its weights are for: what `vitrine inspect` looks at.
+/// Whether an encoder is complete and nothing but a classifier's part is missing.
+fn only_head_is_missing(report: &KeyReport, family: &Family) -> bool {
+    report.misshaped.is_empty() && report.missing.iter().all(|(key, _)| family.is_in_classifier(key))
+}
+
+/// Any model folder, as the model that its weights are for: what `vitrine inspect` looks at.
 pub struct AnyModel {
-    config: BertConfig,
+    config: ModelConfig,
     parameters: ParameterStore,
     notes: Vec<String>,
 }
 
 impl AnyModel {
     /// The sizes and settings.
-    pub fn config(&self) -> &BertConfig {
+    pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
@@ -246,8 +257,8 @@ pub fn load_any(folder: &Path) -> Result<AnyModel> {
 }
 
 /// The folder's tokenizer, whose ids must exist in the model.
-fn tokenizer(folder: &Path, config: &BertConfig) -> Result<Tokenizer> {
-    let tokenizer = Tokenizer::from_dir(folder)?.for_positions(config.max_position_embeddings);
+fn tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::from_dir(folder)?.for_positions(config.max_length());
     let size = tokenizer.vocabulary_size();
     if size <= config.vocab_size {
         return Ok(tokenizer);

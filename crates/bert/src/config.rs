@@ -1,27 +1,29 @@
-//! [`BertConfig`]: the `config.json` of a BERT, with Hugging Face's field names.
+//! [`ModelConfig`]: the `config.json` of a model, with Hugging Face's field names.
 //!
-//! Mirrors `transformers/models/bert/configuration_bert.py`. Fields that are not listed here are kept and written back,
+//! Mirrors `transformers/models/bert/configuration_bert.py`; a [`Family`] says where its own file differs. Fields that are not listed here are kept and written back,
 //! after a check that none of them changes the mathematics. `null` is an absent field. What is not used is not checked: a
 //! classifier's settings where there is none, dropout where nothing is trained, and fields that only other programs read.
 
-use crate::folder::read_text;
-use crate::keys::printable;
 use crate::labels::{labels, numbered_labels};
-use crate::{BertError, Result};
+use crate::{BertError, Family, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
+use vitrine_nn::printable;
+use vitrine_nn::read::read_text;
 use vitrine_tensor::ops::linear::Activation;
 
 /// The file's name in a model folder.
 pub const CONFIG_FILE: &str = "config.json";
 
-/// Sizes and settings of a BERT. Missing fields have the defaults of `transformers`, which are bert-base's.
+/// Sizes and settings of a model, under the names that BERT has for them. Missing fields have the family's defaults in
+/// `transformers`; BERT's are bert-base's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct BertConfig {
-    /// Always "bert".
-    pub model_type: String,
+pub struct ModelConfig {
+    /// The `model_type`.
+    #[serde(rename = "model_type")]
+    pub family: &'static Family,
     /// V: rows of the word embedding.
     pub vocab_size: usize,
     /// C: the width of every hidden state.
@@ -32,15 +34,18 @@ pub struct BertConfig {
     pub num_attention_heads: usize,
     /// The width inside the feed-forward network.
     pub intermediate_size: usize,
-    /// Its activation; see [`BertConfig::activation`].
+    /// Its activation; see [`ModelConfig::activation`].
     pub hidden_act: String,
     /// Probability of dropping an element of a hidden state while training.
     pub hidden_dropout_prob: f64,
     /// Probability of dropping an attention weight while training.
     pub attention_probs_dropout_prob: f64,
-    /// Rows of the position embedding: no sequence is longer.
+    /// Rows of the position embedding; see [`ModelConfig::max_length`].
     pub max_position_embeddings: usize,
-    /// Rows of the token type embedding.
+    /// The padding id, where a family counts positions from it; written by [`ModelConfig::to_json`].
+    #[serde(skip)]
+    pub position_padding: Option<u32>,
+    /// Rows of the token type embedding; 1 where there is none.
     pub type_vocab_size: usize,
     /// Standard deviation of new weights.
     pub initializer_range: f64,
@@ -55,10 +60,10 @@ pub struct BertConfig {
     pub extra: Map<String, Value>,
 }
 
-impl Default for BertConfig {
+impl Default for ModelConfig {
     fn default() -> Self {
-        BertConfig {
-            model_type: "bert".into(),
+        ModelConfig {
+            family: Family::default(),
             vocab_size: 30522,
             hidden_size: 768,
             num_hidden_layers: 12,
@@ -68,6 +73,7 @@ impl Default for BertConfig {
             hidden_dropout_prob: 0.1,
             attention_probs_dropout_prob: 0.1,
             max_position_embeddings: 512,
+            position_padding: None,
             type_vocab_size: 2,
             initializer_range: 0.02,
             layer_norm_eps: 1e-12,
@@ -78,27 +84,32 @@ impl Default for BertConfig {
     }
 }
 
-impl BertConfig {
+impl ModelConfig {
+    /// What `transformers` has for a family where config.json says nothing.
+    pub fn defaults(family: &'static Family) -> Self {
+        (family.defaults)(ModelConfig { family, ..ModelConfig::default() })
+    }
+
     /// bert-base: 12 layers, hidden 768, 12 heads, feed-forward 3072.
     pub fn bert_base() -> Self {
-        BertConfig::default()
+        ModelConfig::default()
     }
 
     /// bert-mini: 4 layers, hidden 256, 4 heads, feed-forward 1024 (Turc et al., arXiv:1908.08962).
     pub fn bert_mini() -> Self {
-        BertConfig {
+        ModelConfig {
             hidden_size: 256,
             num_hidden_layers: 4,
             num_attention_heads: 4,
             intermediate_size: 1024,
-            ..BertConfig::default()
+            ..ModelConfig::default()
         }
     }
 
     /// Reads and checks a `config.json`.
     ///
     /// # Errors
-    /// As [`read_text`]; `Json` with line and column; `Config` as [`BertConfig::check`].
+    /// As [`read_text`]; `Json` with line and column; `Config` as [`ModelConfig::check`].
     pub fn from_file(path: &Path) -> Result<Self> {
         Self::parse(&read_text(path, MAX_BYTES)?, path)
     }
@@ -106,7 +117,7 @@ impl BertConfig {
     /// Reads and checks the text of a `config.json`; `origin` is named in errors.
     ///
     /// # Errors
-    /// As [`BertConfig::from_file`].
+    /// As [`ModelConfig::from_file`].
     pub fn parse(text: &str, origin: &Path) -> Result<Self> {
         let fields: Map<String, Value> = serde_json::from_str(text)
             .map_err(|source| BertError::Json { path: origin.to_owned(), source })?;
@@ -115,7 +126,7 @@ impl BertConfig {
             return Err(BertError::Unusable { path: origin.to_owned(), why });
         }
         let read = || {
-            let config = BertConfig::from_fields(fields)?;
+            let config = ModelConfig::from_fields(fields)?;
             config.check()?;
             Ok(config)
         };
@@ -123,33 +134,45 @@ impl BertConfig {
     }
 
     fn from_fields(fields: Map<String, Value>) -> Result<Self> {
-        let default = BertConfig::default();
-        let size = |field, default| used(&fields, field, default, "a whole number");
-        let text = |field, default| used(&fields, field, default, "a text");
-        // What only training uses is checked there; until then a value of another type is no number.
-        let training = |field, default| match present(&fields, field) {
-            None => default,
-            Some(value) => value.as_f64().unwrap_or(f64::NAN),
+        let family = match present(&fields, "model_type") {
+            None => Family::default(),
+            Some(_) => Family::named(&used(&fields, Some("model_type"), String::new(), "a text")?)?,
         };
-        Ok(BertConfig {
-            model_type: text("model_type", default.model_type)?,
+        let default = ModelConfig::defaults(family);
+        let size = |field, default| used(&fields, family.field(field), default, "a whole number");
+        // What only training uses is checked there; until then a value of another type is no number.
+        let training = |field, default| {
+            let value = family.field(field).and_then(|field| present(&fields, field));
+            value.map_or(default, |value| Some(value.as_f64().unwrap_or(f64::NAN)))
+        };
+        let probability = |field, default| training(field, Some(default)).unwrap_or(default);
+        Ok(ModelConfig {
+            family,
             vocab_size: size("vocab_size", default.vocab_size)?,
             hidden_size: size("hidden_size", default.hidden_size)?,
             num_hidden_layers: size("num_hidden_layers", default.num_hidden_layers)?,
             num_attention_heads: size("num_attention_heads", default.num_attention_heads)?,
             intermediate_size: size("intermediate_size", default.intermediate_size)?,
-            hidden_act: text("hidden_act", default.hidden_act)?,
-            hidden_dropout_prob: training("hidden_dropout_prob", default.hidden_dropout_prob),
-            attention_probs_dropout_prob: training(
+            hidden_act: used(&fields, family.field("hidden_act"), default.hidden_act, "a text")?,
+            hidden_dropout_prob: probability("hidden_dropout_prob", default.hidden_dropout_prob),
+            attention_probs_dropout_prob: probability(
                 "attention_probs_dropout_prob",
                 default.attention_probs_dropout_prob,
             ),
             max_position_embeddings: size("max_position_embeddings", default.max_position_embeddings)?,
+            position_padding: match default.position_padding {
+                None => None,
+                Some(default) => Some(used(&fields, Some("pad_token_id"), default, "a token's id")?),
+            },
             type_vocab_size: size("type_vocab_size", default.type_vocab_size)?,
-            initializer_range: training("initializer_range", default.initializer_range),
-            layer_norm_eps: used(&fields, "layer_norm_eps", default.layer_norm_eps, "a number")?,
-            classifier_dropout: present(&fields, "classifier_dropout")
-                .map(|_| training("classifier_dropout", f64::NAN)),
+            initializer_range: probability("initializer_range", default.initializer_range),
+            layer_norm_eps: used(
+                &fields,
+                family.field("layer_norm_eps"),
+                default.layer_norm_eps,
+                "a number",
+            )?,
+            classifier_dropout: training("classifier_dropout", default.classifier_dropout),
             id2label: labels(&fields),
             extra: fields,
         })
@@ -162,10 +185,19 @@ impl BertConfig {
         let mut map = self.extra.clone();
         map.insert("architectures".into(), vec![Value::from(architecture)].into());
         if let Ok(Value::Object(fields)) = serde_json::to_value(self) {
-            map.extend(fields);
+            let renamed = |field: String| {
+                let renamed = self.family.renamed.iter().find(|(old, _)| *old == field);
+                renamed.map_or(field, |(_, new)| (*new).to_owned())
+            };
+            let has = |field: &String| !self.family.absent.contains(&field.as_str());
+            let fields = fields.into_iter().filter(|(field, _)| has(field));
+            map.extend(fields.map(|(field, value)| (renamed(field), value)));
         }
-        // Nothing here uses it; `transformers` makes its embedding with it.
-        map.entry("pad_token_id").or_insert(0.into());
+        // `transformers` makes its embedding with it.
+        match self.position_padding {
+            Some(padding) => drop(map.insert("pad_token_id".into(), padding.into())),
+            None => drop(map.entry("pad_token_id").or_insert(0.into())),
+        }
         let ids = self.id2label.iter().map(|(&id, label)| (label.clone(), Value::from(id)));
         map.insert("label2id".into(), Value::Object(ids.collect()));
         // Weights are written in F32 whatever they were read from; both spellings of the field are in use.
@@ -199,6 +231,18 @@ impl BertConfig {
         self
     }
 
+    /// The longest sequence, in tokens.
+    pub fn max_length(&self) -> usize {
+        // What comes before position `padding + 1` is for no token of a text.
+        let unused = self.position_padding.map_or(0, |padding| padding as usize + 1);
+        self.max_position_embeddings.saturating_sub(unused)
+    }
+
+    /// What the family's file calls a field.
+    fn name(&self, field: &'static str) -> &'static str {
+        self.family.field(field).unwrap_or(field)
+    }
+
     /// D: the width of a head.
     pub fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
@@ -221,7 +265,7 @@ impl BertConfig {
             "tanh" => Ok(Activation::Tanh),
             other => Err(BertError::Config {
                 origin: ORIGIN.into(),
-                field: "hidden_act",
+                field: self.name("hidden_act"),
                 expected: "gelu, gelu_new, gelu_pytorch_tanh, relu or tanh".into(),
                 got: printable(other),
             }),
@@ -233,7 +277,6 @@ impl BertConfig {
     /// # Errors
     /// `Config`.
     pub fn check(&self) -> Result<()> {
-        require("model_type", self.model_type == "bert", || "bert".into(), printable(&self.model_type))?;
         if let (None, Some(Value::Array(names))) =
             (present(&self.extra, "model_type"), self.extra.get("architectures"))
         {
@@ -255,11 +298,16 @@ impl BertConfig {
             ("max_position_embeddings", self.max_position_embeddings, 1 << 16),
             ("type_vocab_size", self.type_vocab_size, 1 << 16),
         ] {
-            require(field, (1..=most).contains(&got), || format!("1 to {most}"), got)?;
+            require(self.name(field), (1..=most).contains(&got), || format!("1 to {most}"), got)?;
+        }
+        if let Some(padding) = self.position_padding {
+            let fits = (padding as usize) < self.vocab_size && self.max_length() > 0;
+            let expected = || "an id of the vocabulary, with positions left behind it".into();
+            require("pad_token_id", fits, expected, padding)?;
         }
         let divides = self.hidden_size.is_multiple_of(self.num_attention_heads);
-        let expected = || format!("a divisor of hidden_size ({})", self.hidden_size);
-        require("num_attention_heads", divides, expected, self.num_attention_heads)?;
+        let expected = || format!("a divisor of {} ({})", self.name("hidden_size"), self.hidden_size);
+        require(self.name("num_attention_heads"), divides, expected, self.num_attention_heads)?;
         let fits = (0.0..=1.0).contains(&self.layer_norm_eps);
         require("layer_norm_eps", fits, || "0 to 1".into(), self.layer_norm_eps)?;
         self.activation()?;
@@ -273,7 +321,7 @@ impl BertConfig {
         ] {
             self.require_setting(field, &supported)?;
         }
-        Ok(())
+        self.family.must_be_false.iter().try_for_each(|field| self.require_setting(field, &false.into()))
     }
 
     /// Refuses, by name, what a trained classifier of texts cannot have.
@@ -311,7 +359,7 @@ impl BertConfig {
             ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
             ("classifier_dropout", self.classifier_dropout()),
         ] {
-            let expected = || "at least 0 and below 1".into();
+            let (field, expected) = (self.name(field), || "at least 0 and below 1".into());
             require(field, (0.0..1.0).contains(&number), expected, got(field, number))?;
         }
         let (field, number) = ("initializer_range", self.initializer_range);
@@ -342,14 +390,16 @@ pub(crate) fn present<'a>(fields: &'a Map<String, Value>, field: &str) -> Option
     fields.get(field).filter(|value| !value.is_null())
 }
 
-/// A field that the computation uses.
+/// A field that the computation uses, if the family has it.
 fn used<'a, T: Deserialize<'a>>(
     fields: &'a Map<String, Value>,
-    field: &'static str,
+    field: Option<&'static str>,
     default: T,
     expected: &str,
 ) -> Result<T> {
-    let Some(value) = present(fields, field) else { return Ok(default) };
+    let Some((field, value)) = field.and_then(|field| Some((field, present(fields, field)?))) else {
+        return Ok(default);
+    };
     match T::deserialize(value) {
         Ok(read) => Ok(read),
         Err(_) => {
@@ -394,8 +444,8 @@ pub(crate) fn require(
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<BertConfig> {
-        BertConfig::parse(text, Path::new(CONFIG_FILE))
+    fn parse(text: &str) -> Result<ModelConfig> {
+        ModelConfig::parse(text, Path::new(CONFIG_FILE))
     }
 
     #[test]
@@ -427,7 +477,7 @@ mod tests {
             ("quantization_config", r#"{"bits": 4}"#),
             ("hidden_act", r#""swish""#),
             ("hidden_act", "7"),
-            ("model_type", r#""roberta""#),
+            ("model_type", r#""electra""#),
             ("architectures", r#"["RobertaModel"]"#),
             ("num_attention_heads", "5"),
             ("num_attention_heads", "0"),
@@ -489,7 +539,7 @@ mod tests {
 
     #[test]
     fn null_is_absent() {
-        let mut fields = serde_json::to_value(BertConfig::default()).unwrap();
+        let mut fields = serde_json::to_value(ModelConfig::default()).unwrap();
         for value in fields.as_object_mut().unwrap().values_mut() {
             *value = Value::Null;
         }
@@ -501,7 +551,7 @@ mod tests {
         config.check_classifier().unwrap();
         config.check_training().unwrap();
         config.extra.clear();
-        assert_eq!(config, BertConfig::default());
+        assert_eq!(config, ModelConfig::default());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! [`Cost`]: what running a BERT takes, by counting.
 
-use crate::BertConfig;
+use crate::ModelConfig;
 use serde::Serialize;
 
 /// Arithmetic and memory for one batch through a classifier.
@@ -24,7 +24,7 @@ pub struct Cost {
     pub activation_bytes: u64,
 }
 
-impl BertConfig {
+impl ModelConfig {
     /// The cost of one batch of sequences with these lengths, in tokens.
     pub fn cost(&self, lengths: &[usize]) -> Cost {
         // Sizes that no machine has must not wrap: they are compared with its memory.
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn bert_base_is_what_is_published() {
-        let cost = BertConfig::bert_base().cost(&[512; 16]);
+        let cost = ModelConfig::bert_base().cost(&[512; 16]);
         assert_eq!(cost.encoder_weights, 84_934_656);
         let expected = 2 * 84_934_656 * 8192 + 4 * 12 * 768 * 16 * 512 * 512;
         assert_eq!((cost.forward_flops, cost.training_flops), (expected, 3 * expected));
@@ -82,19 +82,19 @@ mod tests {
 
     #[test]
     fn one_token_a_sequence_spares_nothing() {
-        let cost = BertConfig::bert_mini().cost(&[1; 7]);
+        let cost = ModelConfig::bert_mini().cost(&[1; 7]);
         assert_eq!(cost.executed_forward_flops, cost.forward_flops);
     }
 
     #[test]
     fn the_largest_sizes_saturate() {
-        let largest = BertConfig {
+        let largest = ModelConfig {
             hidden_size: 1 << 16,
             intermediate_size: 1 << 18,
             num_hidden_layers: 4096,
             num_attention_heads: 1 << 16,
             max_position_embeddings: 1 << 16,
-            ..BertConfig::default()
+            ..ModelConfig::default()
         };
         let cost = largest.cost(&[1 << 16; 256]);
         assert_eq!(cost.forward_flops, u64::MAX);

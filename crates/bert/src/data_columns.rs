@@ -1,6 +1,6 @@
 //! [`DataColumns`]: which columns of a table a classifier was trained on, kept in its `config.json`.
 
-use crate::BertConfig;
+use crate::ModelConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub struct DataColumns {
     pub label: Option<String>,
 }
 
-impl BertConfig {
+impl ModelConfig {
     /// The columns that the model was trained on; none where the file does not say, or says something else.
     pub fn data_columns(&self) -> DataColumns {
         let field = self.extra.get(FIELD).cloned().unwrap_or(Value::Null);
@@ -47,12 +47,12 @@ mod tests {
     fn columns_are_written_and_read() {
         let columns = DataColumns { text: Some("review".into()), label: None };
         let written =
-            BertConfig::bert_mini().with_data_columns(&columns).to_json("BertForSequenceClassification");
-        let read = BertConfig::parse(&written, Path::new("config.json")).unwrap();
+            ModelConfig::bert_mini().with_data_columns(&columns).to_json("BertForSequenceClassification");
+        let read = ModelConfig::parse(&written, Path::new("config.json")).unwrap();
         assert_eq!(read.data_columns(), columns);
         let forgotten = read.with_data_columns(&DataColumns::default());
         assert!(!forgotten.to_json("x").contains("vitrine"));
-        let odd = BertConfig::parse(r#"{"vitrine": 5}"#, Path::new("config.json")).unwrap();
+        let odd = ModelConfig::parse(r#"{"vitrine": 5}"#, Path::new("config.json")).unwrap();
         assert_eq!(odd.data_columns(), DataColumns::default());
     }
 }

@@ -1,15 +1,12 @@
-//! [`Encoder`]: the embeddings and the stack of layers, without a head. Mirrors `BertLayer`, `BertIntermediate`,
-//! `BertOutput`, `BertEncoder` and `BertModel` in `transformers/models/bert/modeling_bert.py`.
+//! [`Encoder`]: the embeddings and the stack of layers, without a head, for every [`Family`](crate::Family). Mirrors
+//! `BertEmbeddings`, `BertLayer`, `BertEncoder` and `BertModel` in `transformers/models/bert/modeling_bert.py`.
 
-use crate::attention::Attention;
-use crate::embeddings::Embeddings;
-use crate::parameters::{Builder, LayerNorm, Linear};
-use crate::pass::{Pass, Site};
-use crate::{BertConfig, Result};
+use crate::sites::Site;
+use crate::{ModelConfig, Result, TokenBatch};
 use std::sync::Arc;
 use vitrine_autograd::{AutogradError, Segment, Var};
+use vitrine_nn::{Builder, Dropout, Embedding, Embeddings, FeedForward, LayerNorm, MultiHeadAttention, Pass};
 use vitrine_tensor::ops::attention::Queries;
-use vitrine_tensor::ops::linear::Activation;
 use vitrine_tensor::{Offsets, Tensor};
 
 /// What a forward pass should hand out beside its result.
@@ -23,7 +20,7 @@ pub struct Observe {
 
 impl Observe {
     /// Hidden states and the attention probabilities of all heads.
-    pub fn everything(config: &BertConfig) -> Self {
+    pub fn everything(config: &ModelConfig) -> Self {
         Observe { hidden_states: true, attention_heads: (0..config.num_attention_heads).collect() }
     }
 
@@ -42,116 +39,173 @@ pub struct Encoded<'t> {
     pub attentions: Vec<Vec<Tensor>>,
 }
 
-/// One layer: attention, then a feed-forward network, each with residual and LayerNorm.
+/// One layer: attention, then a feed-forward network, each with dropout, residual and LayerNorm.
 struct Layer {
-    attention: Attention,
-    intermediate: Linear,
-    activation: Activation,
-    output: Linear,
-    norm: LayerNorm,
     index: usize,
-    dropout_p: f64,
+    attention: MultiHeadAttention,
+    attention_dropout: Dropout,
+    attention_norm: LayerNorm,
+    feed_forward: FeedForward,
+    feed_forward_dropout: Dropout,
+    feed_forward_norm: LayerNorm,
 }
 
 impl Layer {
-    fn new(builder: &mut Builder, config: &BertConfig, index: usize) -> Result<Self> {
-        let name = |part: &str| format!("bert.encoder.layer.{index}.{part}");
-        let (width, inner) = (config.hidden_size, config.intermediate_size);
+    fn new(builder: &mut Builder, config: &ModelConfig, index: usize) -> Result<Self> {
+        let (base, names) = (config.family.names.base, &config.family.layer);
+        let name = |part: &str| format!("{base}.{}.{index}.{part}", names.stack);
+        let (width, eps) = (config.hidden_size, config.layer_norm_eps);
         Ok(Layer {
-            attention: Attention::new(builder, config, index)?,
-            intermediate: builder.linear(&[&name("intermediate.dense")], inner, width, false)?,
-            activation: config.activation()?,
-            output: builder.linear(&[&name("output.dense")], width, inner, false)?,
-            norm: builder.layer_norm(&name("output.LayerNorm"), width, config.layer_norm_eps)?,
             index,
-            dropout_p: config.hidden_dropout_prob,
+            attention: MultiHeadAttention::new(
+                builder,
+                &names.query_key_value.map(name),
+                &name(names.attention_output),
+                width,
+                config.num_attention_heads,
+                Site::AttentionProbabilities(index).dropout(config.attention_probs_dropout_prob),
+            )?,
+            attention_dropout: Site::AttentionOutput(index).dropout(config.hidden_dropout_prob),
+            attention_norm: LayerNorm::new(builder, &name(names.attention_norm), width, eps)?,
+            feed_forward: FeedForward::new(
+                builder,
+                &name(names.up),
+                &name(names.down),
+                width,
+                config.intermediate_size,
+                config.activation()?,
+            )?,
+            feed_forward_dropout: Site::FeedForwardOutput(index).dropout(config.hidden_dropout_prob),
+            feed_forward_norm: LayerNorm::new(builder, &name(names.feed_forward_norm), width, eps)?,
         })
     }
 
+    /// `x: [T, C]` to `[T, C]`, or to `[B, C]` where only each sequence's first row is a query row; `rows` are the sequences of
+    /// the result. With it the probabilities of the heads in `probabilities_for`, by sequence.
     fn forward<'t>(
         &self,
         pass: &Pass<'_, 't>,
+        batch: &TokenBatch,
         x: &Var<'t>,
         queries: Queries,
-        offsets: &Offsets,
+        rows: &Offsets,
         probabilities_for: &[usize],
-    ) -> Result<(Var<'t>, Vec<Tensor>)> {
+    ) -> vitrine_nn::Result<(Var<'t>, Vec<Tensor>)> {
         let _scope = pass.tape.scope(format!("encoder.layer.{}", self.index));
-        let (attended, probabilities) =
-            self.attention.forward(pass, x, queries, offsets, probabilities_for)?;
+        let (attended, probabilities) = {
+            let _scope = pass.tape.scope("attention");
+            let attended = self.attention.forward(pass, x, queries, batch.offsets(), probabilities_for)?;
+            let residual = match queries {
+                Queries::All => x.clone(),
+                Queries::First => x.gather_rows(batch.offsets().firsts())?,
+            };
+            let (norm, dropout) = (&self.attention_norm, &self.attention_dropout);
+            (norm.forward_residual(pass, &attended.output, &residual, dropout, rows)?, attended.probabilities)
+        };
         let _scope = pass.tape.scope("feed_forward");
-        let inner = pass.linear(&attended, &self.intermediate, self.activation)?;
-        let projected = pass.linear(&inner, &self.output, Activation::None)?;
-        let site = Site::FeedForwardOutput(self.index);
-        let y =
-            pass.dropout_add_layer_norm(&projected, &attended, &self.norm, site, self.dropout_p, offsets)?;
-        Ok((y, probabilities))
+        let inner = self.feed_forward.forward(pass, &attended)?;
+        let (norm, dropout) = (&self.feed_forward_norm, &self.feed_forward_dropout);
+        Ok((norm.forward_residual(pass, &inner, &attended, dropout, rows)?, probabilities))
     }
 }
 
-/// Embeddings and layers: BERT without a head.
+/// Embeddings and layers: a model without a head.
 pub(crate) struct Encoder {
     pub embeddings: Embeddings,
+    dropout: Dropout,
     layers: Vec<Arc<Layer>>,
 }
 
 impl Encoder {
-    pub fn new(builder: &mut Builder, config: &BertConfig) -> Result<Self> {
+    pub fn new(builder: &mut Builder, config: &ModelConfig) -> Result<Self> {
+        let (width, family) = (config.hidden_size, config.family);
+        let name = |part: &str| format!("{}.embeddings.{part}", family.names.base);
+        let mut table = |part: &str, rows| Embedding::new(builder, &name(part), rows, width);
+        let embeddings = Embeddings {
+            word: table("word_embeddings", config.vocab_size)?,
+            position: table("position_embeddings", config.max_position_embeddings)?,
+            token_type: match family.field("type_vocab_size") {
+                Some(_) => Some(table("token_type_embeddings", config.type_vocab_size)?),
+                None => None,
+            },
+            norm: LayerNorm::new(builder, &name("LayerNorm"), width, config.layer_norm_eps)?,
+        };
+        let layer = |index| Ok(Arc::new(Layer::new(builder, config, index)?));
         Ok(Encoder {
-            embeddings: Embeddings::new(builder, config)?,
-            layers: (0..config.num_hidden_layers)
-                .map(|index| Ok(Arc::new(Layer::new(builder, config, index)?)))
-                .collect::<Result<_>>()?,
+            embeddings,
+            dropout: Site::Embeddings.dropout(config.hidden_dropout_prob),
+            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
         })
     }
 
     /// The last hidden state of every token.
-    pub fn forward<'t>(&self, pass: &Pass<'_, 't>, observe: &Observe) -> Result<Encoded<'t>> {
-        self.run(pass, observe, Queries::All)
+    pub fn forward<'t>(
+        &self,
+        pass: &Pass<'_, 't>,
+        batch: &TokenBatch,
+        observe: &Observe,
+    ) -> Result<Encoded<'t>> {
+        self.run(pass, batch, observe, Queries::All)
     }
 
     /// The last hidden state of each sequence's `[CLS]`: `[B, C]`. After the keys and values, the last layer needs no other
     /// row, so it computes no other unless something is observed.
-    pub fn forward_cls<'t>(&self, pass: &Pass<'_, 't>, observe: &Observe) -> Result<Encoded<'t>> {
+    pub fn forward_cls<'t>(
+        &self,
+        pass: &Pass<'_, 't>,
+        batch: &TokenBatch,
+        observe: &Observe,
+    ) -> Result<Encoded<'t>> {
         if !observe.wants_all_rows() {
-            return self.run(pass, observe, Queries::First);
+            return self.run(pass, batch, observe, Queries::First);
         }
-        let encoded = self.run(pass, observe, Queries::All)?;
-        let last = encoded.last.gather_rows(pass.batch.offsets().firsts())?;
+        let encoded = self.run(pass, batch, observe, Queries::All)?;
+        let last = encoded.last.gather_rows(batch.offsets().firsts())?;
         Ok(Encoded { last, ..encoded })
     }
 
-    fn run<'t>(&self, pass: &Pass<'_, 't>, observe: &Observe, last: Queries) -> Result<Encoded<'t>> {
-        let mut x = self.embeddings.forward(pass)?;
+    fn run<'t>(
+        &self,
+        pass: &Pass<'_, 't>,
+        batch: &TokenBatch,
+        observe: &Observe,
+        last: Queries,
+    ) -> Result<Encoded<'t>> {
+        let mut x = {
+            let _scope = pass.tape.scope("embeddings");
+            self.dropout.forward(&self.embeddings.forward(pass, batch.tokens())?, batch.offsets())?
+        };
         let mut hidden_states = Vec::new();
         let mut attentions = Vec::new();
         // A [CLS] row is position 0 of its sequence: with these offsets it draws the mask that it has among all rows.
-        let first_rows = Offsets::ones(pass.batch.sequences())?;
+        let first_rows = Offsets::ones(batch.sequences())?;
         // Segments outlive this call: they own what they read, which is cheap to share.
         let checkpoint = pass.tape.checkpoints_layers() && observe.attention_heads.is_empty();
-        let owned = checkpoint.then(|| (Arc::new(pass.parameters.clone()), Arc::new(pass.batch.clone())));
+        let owned = checkpoint.then(|| (Arc::new(pass.parameters.clone()), Arc::new(batch.clone())));
         for (layer_index, layer) in self.layers.iter().enumerate() {
             if observe.hidden_states {
                 hidden_states.push(x.clone());
             }
             let queries = if layer_index + 1 == self.layers.len() { last } else { Queries::All };
-            let offsets = match queries {
-                Queries::All => pass.batch.offsets(),
+            let rows = match queries {
+                Queries::All => batch.offsets(),
                 Queries::First => &first_rows,
             };
             if let Some((parameters, batch)) = &owned {
                 let (layer, parameters, batch) =
                     (Arc::clone(layer), Arc::clone(parameters), Arc::clone(batch));
-                let offsets = offsets.clone();
+                let rows = rows.clone();
                 let segment = Segment::new(move |tape, x| {
-                    let pass = Pass { tape, parameters: &parameters, batch: &batch };
-                    Ok(layer.forward(&pass, x, queries, &offsets, &[]).map_err(AutogradError::function)?.0)
+                    let pass = Pass { tape, parameters: &parameters };
+                    let y = layer.forward(&pass, &batch, x, queries, &rows, &[]);
+                    Ok(y.map_err(AutogradError::function)?.0)
                 });
                 let _scope = pass.tape.scope(format!("encoder.layer.{layer_index}"));
-                x = x.segment(pass.parameters, segment)?;
+                x = x.segment(segment)?;
                 continue;
             }
-            let (y, probabilities) = layer.forward(pass, &x, queries, offsets, &observe.attention_heads)?;
+            let (y, probabilities) =
+                layer.forward(pass, batch, &x, queries, rows, &observe.attention_heads)?;
             if !observe.attention_heads.is_empty() {
                 attentions.push(probabilities);
             }

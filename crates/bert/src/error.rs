@@ -1,8 +1,7 @@
 //! The one error type of the crate.
 
-use crate::keys::listed;
-use safetensors::SafeTensorError;
 use std::path::PathBuf;
+use vitrine_nn::{NnError, listed};
 
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, BertError>;
@@ -17,15 +16,6 @@ pub enum BertError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// In the place of a file, the pointer that a clone without Git LFS leaves there.
-    #[error(
-        "{}: this is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository, or download the file again",
-        path.display()
-    )]
-    LfsPointer {
-        /// The file.
-        path: PathBuf,
     },
     /// A folder cannot take a model, or cannot be read now.
     #[error("{}: {why}", folder.display())]
@@ -63,14 +53,6 @@ pub enum BertError {
         /// What it is, and what to do.
         why: String,
     },
-    /// A folder holds no weights that can be read.
-    #[error("{}: no model.safetensors{hint}", folder.display())]
-    NoWeights {
-        /// The folder.
-        folder: PathBuf,
-        /// What is there instead, and what to do about it; or nothing.
-        hint: String,
-    },
     /// A model folder has no classifier where a trained one is needed.
     #[error(
         "{0}: no classifier in it, only an encoder{others}; train one: vitrine train --model {0} --data ..",
@@ -95,48 +77,8 @@ pub enum BertError {
         /// The names of the classes that are wanted.
         wanted: Vec<String>,
     },
-    /// A weight file is damaged: its header contradicts itself or the file's length.
-    #[error("{}: not a complete safetensors file ({} bytes): {source}", path.display(), len)]
-    Safetensors {
-        /// The file.
-        path: PathBuf,
-        /// Its length in bytes.
-        len: u64,
-        /// What is wrong.
-        source: SafeTensorError,
-    },
-    /// A weight is stored in a type that is not a weight's.
-    #[error("{}: {key} is stored as {dtype}; a quantised or integer type; expected F32, F16, BF16 or F64", path.display())]
-    WeightDType {
-        /// The file.
-        path: PathBuf,
-        /// The key.
-        key: String,
-        /// Its type, by the format's name.
-        dtype: String,
-    },
-    /// A weight is NaN or infinite.
-    #[error("{}: {key} holds {value} at element {index}; the checkpoint is damaged", path.display())]
-    NotFinite {
-        /// The file.
-        path: PathBuf,
-        /// The key.
-        key: String,
-        /// Position in row-major order.
-        index: usize,
-        /// The value.
-        value: f64,
-    },
-    /// The keys in the file are not those of the model.
-    #[error("{}: the weights do not fit config.json\n{report}", path.display())]
-    Weights {
-        /// The file.
-        path: PathBuf,
-        /// Missing, mis-shaped and unexpected keys.
-        report: crate::KeyReport,
-    },
     /// A folder holds no tokenizer.
-    #[error("{}: neither tokenizer.json nor vocab.txt", folder.display())]
+    #[error("{}: neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt", folder.display())]
     NoTokenizer {
         /// The folder.
         folder: PathBuf,
@@ -164,7 +106,7 @@ pub enum BertError {
         /// The most bytes that are tokenized at once.
         limit: usize,
     },
-    /// The tokenizer's files do not describe a BERT tokenizer.
+    /// The tokenizer's files do not describe a tokenizer that is known here.
     #[error("{path}: {source}")]
     Tokenizer {
         /// The file, or where else it came from.
@@ -194,12 +136,27 @@ pub enum BertError {
         /// What was asked for.
         got: usize,
     },
+    /// A layer, the weights or one of their files refused something.
+    #[error(transparent)]
+    Nn(#[from] NnError),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] vitrine_tensor::Error),
     /// The tape refused an operation.
     #[error(transparent)]
     Autograd(#[from] vitrine_autograd::AutogradError),
+}
+
+impl BertError {
+    /// The tensor operation's error, if it was one, from whatever layer it came.
+    pub fn tensor_error(&self) -> Option<&vitrine_tensor::Error> {
+        match self {
+            BertError::Tensor(error)
+            | BertError::Autograd(vitrine_autograd::AutogradError::Tensor(error)) => Some(error),
+            BertError::Nn(error) => error.tensor_error(),
+            _ => None,
+        }
+    }
 }
 
 /// What keeps a folder from taking a model, or from being read.

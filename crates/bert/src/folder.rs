@@ -1,78 +1,22 @@
-//! Model folders: whether a path is one, what to pass instead where it is not, and how the files in it are read.
+//! Model folders: whether a path is one, and what to pass instead where it is not.
 
-use crate::{BertError, CONFIG_FILE, Result, WEIGHTS_FILE, refuse_lfs_pointer, weights::WEIGHTS_INDEX_FILE};
-use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Read};
-use std::path::{Component, Path, PathBuf};
+use crate::{BertError, CONFIG_FILE, Result};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use vitrine_nn::WEIGHTS_FILE;
+use vitrine_nn::read::{about_weights, names, read_text, unusable};
+use vitrine_nn::weights::WEIGHTS_INDEX_FILE;
 
 /// What every message about a wrong path ends with.
 const A_MODEL: &str =
     "a model is a folder with config.json, model.safetensors and a tokenizer (tokenizer.json or vocab.txt)";
-
-/// Entries of a folder that are looked at for advice.
-const MAX_ENTRIES: usize = 10_000;
-
-/// An error that says what is wrong with a file or folder.
-pub(crate) fn unusable(path: &Path, why: impl Into<String>) -> BertError {
-    BertError::Unusable { path: path.to_owned(), why: why.into() }
-}
-
-/// Opens a regular file, or a link to one, and gives its length in bytes. Nothing else is opened: a pipe would wait for
-/// ever.
-///
-/// # Errors
-/// `Io`; `Unusable` for a folder, a pipe or a device.
-pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
-    let io = |source| BertError::Io { path: path.to_owned(), source };
-    let regular = |metadata: &Metadata| match metadata {
-        m if m.is_file() => Ok(m.len()),
-        m if m.is_dir() => Err(unusable(path, "this is a folder; a file is expected here")),
-        _ => Err(unusable(path, "this is a pipe or a device; a file is expected here")),
-    };
-    regular(&std::fs::metadata(path).map_err(io)?)?;
-    let file = File::open(path).map_err(io)?;
-    let len = regular(&file.metadata().map_err(io)?)?;
-    Ok((file, len))
-}
-
-/// The text of a file of at most `most` bytes, without a byte order mark.
-///
-/// # Errors
-/// `Io`; `LfsPointer`; `Unusable` for what is no file, a longer file, a web page, and bytes that are not UTF-8.
-pub fn read_text(path: &Path, most: u64) -> Result<String> {
-    let (file, len) = open(path)?;
-    let too_long =
-        |len: u64| unusable(path, format!("{len} bytes; at most {} MiB of this file are read", most >> 20));
-    if len > most {
-        return Err(too_long(len));
-    }
-    let mut bytes = Vec::with_capacity(len as usize);
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| BertError::Io { path: path.to_owned(), source })?;
-    if bytes.len() as u64 > most {
-        return Err(too_long(bytes.len() as u64));
-    }
-    refuse_lfs_pointer(path, &bytes)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        unusable(path, format!("byte {at} is not UTF-8; save the file as UTF-8"))
-    })?;
-    if text.trim_start().starts_with('<') {
-        return Err(unusable(path, WEB_PAGE));
-    }
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
-}
-
-/// What stands where a download went to a page that shows a file.
-pub(crate) const WEB_PAGE: &str = "this is a web page, not the file itself; download the file (on the hub, from /resolve/main/, not from /blob/main/)";
 
 /// Checks that a path is a folder with a model in it, before any of its files is read.
 ///
 /// # Errors
 /// `Unusable` with what to pass instead; `Io`.
 pub fn check_model_folder(folder: &Path) -> Result<()> {
-    let refuse = |why: String| Err(unusable(folder, why));
+    let refuse = |why: String| Err(unusable(folder, why).into());
     match std::fs::metadata(folder) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(metadata) if metadata.is_file() => return refuse(about_file(folder)),
@@ -89,7 +33,7 @@ pub fn check_model_folder(folder: &Path) -> Result<()> {
             let target = std::fs::read_link(&config).unwrap_or_default();
             let why =
                 format!("a link to {}, where there is no file; download the model again", target.display());
-            Err(unusable(&config, why))
+            Err(unusable(&config, why).into())
         }
         Err(source) if source.kind() == ErrorKind::PermissionDenied => {
             Err(BertError::Io { path: config, source })
@@ -191,82 +135,8 @@ fn about_folder(folder: &Path) -> String {
     format!("no config.json in it; {what}")
 }
 
-/// What a folder without `model.safetensors` has instead, and what to do with it.
-pub(crate) fn other_weights(folder: &Path) -> Option<String> {
-    about_weights(&names(folder))
-}
-
-fn about_weights(names: &[String]) -> Option<String> {
-    let find = |fits: &dyn Fn(&str) -> bool| names.iter().find(|name| fits(name)).map(String::as_str);
-    let convert = "load it with transformers in Python and save_pretrained(FOLDER)";
-    if let Some(name) = find(&|name| name.starts_with("adapter_model.") || name == "adapter_config.json") {
-        return Some(format!(
-            "{name} belongs to a PEFT adapter, which changes a model that is not here; in Python merge_and_unload() it and \
-             save_pretrained(FOLDER)"
-        ));
-    }
-    let unfinished = [".incomplete", ".part", ".crdownload", ".tmp"];
-    if let Some(name) = find(&|name| unfinished.iter().any(|end| name.ends_with(end))) {
-        return Some(format!("{name} is an unfinished download; download the file again"));
-    }
-    if let Some(name) = find(&|name| {
-        let is_index = name.ends_with(".json") && name.contains(".safetensors.index.");
-        is_index && name != WEIGHTS_INDEX_FILE
-    }) {
-        return Some(format!("{name} is an index under another name; rename it to {WEIGHTS_INDEX_FILE}"));
-    }
-    if let Some(name) = find(&|name| name.ends_with(".safetensors") && name.contains("-of-")) {
-        return Some(format!("{name} is one of several files; download {WEIGHTS_INDEX_FILE} too"));
-    }
-    if let Some(name) = find(&|name| name.ends_with(".safetensors")) {
-        return Some(format!("{name} is there; if these are the weights, rename it to {WEIGHTS_FILE}"));
-    }
-    if let Some(name) =
-        find(&|name| name.contains(".bin.index.") || name.ends_with(".bin") || name.ends_with(".pt"))
-    {
-        return Some(format!("{name} is for PyTorch (a Python pickle); {convert}"));
-    }
-    if let Some(name) = find(&|name| name.ends_with(".h5")) {
-        return Some(format!(
-            "{name} is for TensorFlow; {convert} (from_pretrained(.., from_tf=True), transformers 4)"
-        ));
-    }
-    if let Some(name) = find(&|name| name.ends_with(".msgpack")) {
-        return Some(format!(
-            "{name} is for Flax; {convert} (from_pretrained(.., from_flax=True), transformers 4)"
-        ));
-    }
-    if let Some(name) = find(&|name| name.contains(".ckpt")) {
-        return Some(format!(
-            "{name} is a TensorFlow checkpoint of Google's code; convert it with transformers first"
-        ));
-    }
-    let name = find(&|name| name.ends_with(".gguf") || name.ends_with(".onnx"))?;
-    Some(format!(
-        "{name} is in another program's format; download the model.safetensors that it was made from"
-    ))
-}
-
-/// The names in a folder, sorted; none where it cannot be read. Only for advice, so of a large folder not all.
-fn names(folder: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut names: Vec<String> = entries
-        .take(MAX_ENTRIES)
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .collect();
-    names.sort_unstable();
-    names
-}
-
 /// The folders in a folder that hold a `config.json`.
 fn models_in(folder: &Path) -> Vec<PathBuf> {
     let paths = names(folder).into_iter().map(|name| folder.join(name));
     paths.filter(|path| path.join(CONFIG_FILE).is_file()).collect()
-}
-
-/// Whether a file's name is plain: no path, no parent. What an index names lies beside it.
-pub(crate) fn is_plain_name(name: &str) -> bool {
-    let mut components = Path::new(name).components();
-    let plain = matches!(components.next(), Some(Component::Normal(only)) if only == name);
-    plain && components.next().is_none() && !name.contains(['/', '\\', '\0'])
 }

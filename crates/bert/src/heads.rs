@@ -1,45 +1,56 @@
 //! What stands on the encoder: [`ClassificationHead`] and [`MaskedLmHead`].
 
-use crate::parameters::{Builder, LayerNorm, Linear};
-use crate::pass::{Pass, Site};
-use crate::{BertConfig, Result};
+use crate::sites::Site;
+use crate::{ModelConfig, Result};
 use vitrine_autograd::{ParameterId, Var};
+use vitrine_nn::{Builder, Dropout, Embedding, Init, LayerNorm, Linear, Pass, Precision};
 use vitrine_tensor::Offsets;
 use vitrine_tensor::ops::linear::Activation;
 
-/// `dropout(tanh(W h + b))` to logits. Mirrors `BertPooler` and the end of `BertForSequenceClassification` in
-/// `transformers/models/bert/modeling_bert.py`.
+/// `dropout(act(W h + b))` to logits, h dropped out too in some families. Mirrors `BertPooler` and the end of
+/// `BertForSequenceClassification` in `transformers/models/bert/modeling_bert.py`.
 pub(crate) struct ClassificationHead {
+    input_dropout: Option<Dropout>,
     pooler: Linear,
+    activation: Activation,
+    dropout: Dropout,
     classifier: Linear,
-    dropout_p: f64,
 }
 
 impl ClassificationHead {
     /// `may_be_new`: a checkpoint without a classifier gets a new one, and a new pooler if it lacks that too. A checkpoint
     /// with a classifier was trained with its pooler, so it must have both.
-    pub fn new(builder: &mut Builder, config: &BertConfig, may_be_new: bool) -> Result<Self> {
-        let width = config.hidden_size;
-        let may_be_new = may_be_new && builder.lacks("classifier.weight") && builder.lacks("classifier.bias");
+    pub fn new(builder: &mut Builder, config: &ModelConfig, may_be_new: bool) -> Result<Self> {
+        let (width, names) = (config.hidden_size, &config.family.classifier);
+        let lacks = |part: &str| builder.lacks(&format!("{}.{part}", names.output));
+        let may_be_new = may_be_new && lacks("weight") && lacks("bias");
+        builder.may_be_new(may_be_new);
+        let dropout_p = config.classifier_dropout();
         Ok(ClassificationHead {
-            pooler: builder.linear(&["bert.pooler.dense"], width, width, may_be_new)?,
-            classifier: builder.linear(&["classifier"], config.num_labels(), width, may_be_new)?,
-            dropout_p: config.classifier_dropout(),
+            input_dropout: names.drops_input.then(|| Site::HeadInput.dropout(dropout_p)),
+            pooler: Linear::new(builder, &[names.dense], width, width, Precision::Full)?,
+            activation: names.activation,
+            dropout: Site::Classifier.dropout(dropout_p),
+            classifier: Linear::new(builder, &[names.output], config.num_labels(), width, Precision::Full)?,
         })
     }
 
-    /// The `[CLS]` rows `[B, C]` to `tanh(W h + b)`: `[B, C]`.
-    pub fn pool<'t>(&self, pass: &Pass<'_, 't>, cls: &Var<'t>) -> Result<Var<'t>> {
+    /// The first rows `[B, C]` to `act(W h + b)`: `[B, C]`.
+    pub fn pool<'t>(&self, pass: &Pass<'_, 't>, first: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("pooler");
-        pass.linear(cls, &self.pooler, Activation::Tanh)
+        let first = match &self.input_dropout {
+            Some(dropout) => dropout.forward(first, &Offsets::ones(first.dims()[0])?)?,
+            None => first.clone(),
+        };
+        Ok(self.pooler.forward(pass, &first, self.activation)?)
     }
 
     /// The pooled rows `[B, C]` to logits `[B, labels]`.
     pub fn classify<'t>(&self, pass: &Pass<'_, 't>, pooled: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("classifier");
-        let rows = Offsets::ones(pass.batch.sequences())?;
-        let dropped = pooled.dropout(self.dropout_p, Site::Classifier.number(), &rows)?;
-        pass.linear(&dropped, &self.classifier, Activation::None)
+        let rows = Offsets::ones(pooled.dims()[0])?;
+        let dropped = self.dropout.forward(pooled, &rows)?;
+        Ok(self.classifier.forward(pass, &dropped, Activation::None)?)
     }
 }
 
@@ -49,32 +60,29 @@ pub(crate) struct MaskedLmHead {
     transform: Linear,
     activation: Activation,
     norm: LayerNorm,
-    word: ParameterId,
+    word: Embedding,
     bias: ParameterId,
 }
 
 impl MaskedLmHead {
-    pub fn new(builder: &mut Builder, config: &BertConfig, word: ParameterId) -> Result<Self> {
-        let (width, name) = (config.hidden_size, "cls.predictions.transform");
+    pub fn new(builder: &mut Builder, config: &ModelConfig, word: Embedding) -> Result<Self> {
+        let (width, names) = (config.hidden_size, &config.family.masked_lm);
+        let zero = Init::Constant(0.0);
         Ok(MaskedLmHead {
-            transform: builder.linear(&[&format!("{name}.dense")], width, width, false)?,
-            activation: config.activation()?,
-            norm: builder.layer_norm(&format!("{name}.LayerNorm"), width, config.layer_norm_eps)?,
+            transform: Linear::new(builder, &[names.dense], width, width, Precision::Full)?,
+            activation: names.activation.map_or_else(|| config.activation(), Ok)?,
+            norm: LayerNorm::new(builder, names.norm, width, config.layer_norm_eps)?,
             word,
-            bias: builder.bias("cls.predictions.bias", config.vocab_size)?,
+            bias: builder.parameter(&[names.bias], &[config.vocab_size], zero, Precision::Full)?,
         })
     }
 
     /// Hidden states `[N, C]` to logits over the vocabulary `[N, V]`.
     pub fn forward<'t>(&self, pass: &Pass<'_, 't>, x: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("predictions");
-        let parameter = |id| pass.tape.parameter(pass.parameters, id);
-        let transformed = pass.linear(x, &self.transform, self.activation)?;
-        let normalized = transformed.layer_norm(
-            &parameter(self.norm.weight),
-            &parameter(self.norm.bias),
-            self.norm.eps,
-        )?;
-        Ok(normalized.linear(&parameter(self.word), Some(&parameter(self.bias)), Activation::None)?)
+        let transformed = self.transform.forward(pass, x, self.activation)?;
+        let normalized = self.norm.forward(pass, &transformed)?;
+        let (word, bias) = (pass.parameter(self.word.table), pass.parameter(self.bias));
+        Ok(normalized.linear(&word, Some(&bias), Activation::None)?)
     }
 }

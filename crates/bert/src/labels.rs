@@ -1,10 +1,10 @@
 //! The classes of a config: what `id2label`, `label2id` and `num_labels` say, and which of them counts.
 
 use crate::config::{LABELS, MAX_LABELS, present, require};
-use crate::keys::{listed, printable};
-use crate::{BertConfig, Result};
+use crate::{ModelConfig, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use vitrine_nn::{listed, printable};
 
 /// `LABEL_0`, `LABEL_1`, ...: the names that `transformers` gives to unnamed classes.
 pub(crate) fn numbered_labels(count: usize) -> BTreeMap<usize, String> {
@@ -13,7 +13,7 @@ pub(crate) fn numbered_labels(count: usize) -> BTreeMap<usize, String> {
 
 /// The names of the classes: `id2label`; else those of `label2id`, which `transformers` does not look at, as far as they are
 /// numbered 0, 1, 2, ..; else `LABEL_0`, `LABEL_1`, .., as many as `num_labels`, which is 2 where nothing is said. What cannot be
-/// read is left empty for [`BertConfig::check_classifier`].
+/// read is left empty for [`ModelConfig::check_classifier`].
 pub(crate) fn labels(fields: &Map<String, Value>) -> BTreeMap<usize, String> {
     if let Some(names) = present(fields, "id2label") {
         let name = |(id, name): (&String, &Value)| {
@@ -40,7 +40,7 @@ pub(crate) fn labels(fields: &Map<String, Value>) -> BTreeMap<usize, String> {
     numbered_labels(count.min(MAX_LABELS + 1))
 }
 
-impl BertConfig {
+impl ModelConfig {
     /// The names of the classes of a classifier with so many rows. A file that says nothing about classes leaves them to the
     /// weights; where `id2label` and `num_labels` say different things, the one that fits counts.
     ///
@@ -61,16 +61,20 @@ impl BertConfig {
         }
         let field = if present(&self.extra, "id2label").is_some() { "id2label" } else { "num_labels" };
         let got = format!("{} classes ({})", self.num_labels(), listed(&self.label_names()));
-        require(field, false, || format!("{rows}, a name for each row of classifier.weight"), got)?;
+        require(
+            field,
+            false,
+            || format!("{rows}, a name for each row of {}.weight", self.family.classifier.output),
+            got,
+        )?;
         Ok(Vec::new())
     }
 
     /// Whether a classifier in the weights is one of whole texts, as far as `architectures` says.
     pub(crate) fn classifies_texts(&self) -> bool {
         let named = self.extra.get("architectures").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let is = |wanted: &[&str]| named.iter().filter_map(Value::as_str).any(|name| wanted.contains(&name));
-        !is(&["BertForTokenClassification", "BertForMultipleChoice"])
-            || is(&["BertForSequenceClassification"])
+        let is = |class: &str| named.iter().filter_map(Value::as_str).any(|name| name.ends_with(class));
+        is("ForSequenceClassification") || !(is("ForTokenClassification") || is("ForMultipleChoice"))
     }
 
     /// What a user should know about fields that contradict each other, a line each.

@@ -1,43 +1,38 @@
-//! BERT: configuration, tokenizer, weights and models.
+//! BERT and its relatives: configuration, tokenizer, model folders and models.
 //!
-//! Reading order: [`BertConfig`] for the sizes, [`Tokenizer`] and [`TokenBatch`] for the input, [`Weights`] for where
-//! parameters come from; then the model from the outside in: [`model`](BertForSequenceClassification), `encoder`, `attention`,
-//! `embeddings`, `heads`.
+//! Reading order: [`ModelConfig`] for the sizes, [`Tokenizer`] and [`TokenBatch`] for the input, [`Weights`] for where
+//! parameters come from; then [`Family`] for what distinguishes models, and the model from the outside in:
+//! [`model`](SequenceClassifier), `encoder`, `heads`; its layers are those of `vitrine-nn`.
 
-mod attention;
 mod batch;
 mod checkpoint;
 mod config;
 mod cost;
 mod data_columns;
-mod embeddings;
 mod encoder;
 mod error;
+mod families;
 mod files;
 mod folder;
 mod heads;
-mod keys;
 mod labels;
-mod lfs;
 mod model;
 pub mod panics;
-mod parameters;
-mod pass;
 mod save;
+mod sites;
 mod tokenizer;
-pub mod weights;
 
 pub use batch::TokenBatch;
 pub use checkpoint::{AnyModel, Checkpoint, Head, Loaded, load_any};
-pub use config::{BertConfig, CONFIG_FILE};
+pub use config::{CONFIG_FILE, ModelConfig};
 pub use cost::Cost;
 pub use data_columns::DataColumns;
 pub use encoder::{Encoded, Observe};
 pub use error::{BertError, FolderProblem, Result};
+pub use families::Family;
 pub use files::{StagedFiles, write_atomically};
-pub use folder::{check_model_folder, looks_like_hub_name, read_text};
-pub use keys::KeyReport;
-pub use lfs::{lfs_pointer, refuse_lfs_pointer};
-pub use model::{BertForMaskedLm, BertForSequenceClassification, BertModel, Classified};
+pub use folder::{check_model_folder, looks_like_hub_name};
+pub use model::{BaseModel, Classified, MaskedLm, SequenceClassifier};
 pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer};
-pub use weights::{WEIGHTS_FILE, Weights};
+pub use vitrine_nn::read::read_text;
+pub use vitrine_nn::{KeyReport, WEIGHTS_FILE, Weights, lfs_pointer, refuse_lfs_pointer};

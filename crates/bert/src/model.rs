@@ -1,34 +1,31 @@
-//! The models: [`BertModel`], [`BertForSequenceClassification`], [`BertForMaskedLm`]; how they are made and read. Named after,
-//! and equal to, the classes in `transformers/models/bert/modeling_bert.py`.
+//! The models of every [`Family`](crate::Family): [`BaseModel`], [`SequenceClassifier`], [`MaskedLm`]; how they are made and
+//! read. Equal to the classes `BertModel`, `BertForSequenceClassification` and `BertForMaskedLM` in
+//! `transformers/models/bert/modeling_bert.py`, and their relatives.
 
 use crate::encoder::{Encoded, Encoder, Observe};
 use crate::heads::{ClassificationHead, MaskedLmHead};
-use crate::parameters::Builder;
-use crate::pass::Pass;
 use crate::{
-    BertConfig, BertError, Checkpoint, DataColumns, Head, KeyReport, Loaded, Result, StagedFiles, TokenBatch,
-    Tokenizer, Weights, save,
+    BertError, Checkpoint, DataColumns, Head, KeyReport, Loaded, ModelConfig, Result, StagedFiles,
+    TokenBatch, Tokenizer, Weights, save,
 };
 use std::path::Path;
 use std::sync::Arc;
-use vitrine_autograd::{Parameter, ParameterStore, Tape, Var};
+use vitrine_autograd::{Tape, Var};
+use vitrine_nn::{Builder, Model, ParameterStore, Pass};
 use vitrine_tensor::{DType, Device};
 
 macro_rules! model {
-    ($(#[$doc:meta])* $name:ident { $($part:ident: $type:ty),* } $architecture:literal) => {
+    ($(#[$doc:meta])* $name:ident { $($part:ident: $type:ty),* } $suffix:literal) => {
         $(#[$doc])*
         pub struct $name {
-            config: BertConfig,
+            config: ModelConfig,
             parameters: ParameterStore,
             $($part: $type,)*
         }
 
         impl $name {
-            /// The name of the class in `transformers`.
-            pub const ARCHITECTURE: &'static str = $architecture;
-
             /// The sizes and settings.
-            pub fn config(&self) -> &BertConfig {
+            pub fn config(&self) -> &ModelConfig {
                 &self.config
             }
 
@@ -37,28 +34,20 @@ macro_rules! model {
                 &self.parameters
             }
 
-            /// The parameters, for an optimizer.
+            /// The parameters, to be changed.
             pub fn parameters_mut(&mut self) -> &mut ParameterStore {
                 &mut self.parameters
             }
 
-            /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are). The layers' matrices get copies
-            /// in it, and so do the activations between them up to the next LayerNorm; the residual stream, embedding tables,
-            /// of which a batch reads few rows, biases, LayerNorm, heads, logits, loss and all gradients of parameters stay
-            /// F32. The layers' biases have a copy beside, for cuBLASLt, which adds no other. PyTorch's autocast draws the
-            /// line at the same places.
+            /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are): attention and feed-forward
+            /// networks compute in it, and so do the activations between them up to the next LayerNorm. The residual stream,
+            /// embeddings, LayerNorm, heads, logits, loss and all gradients of parameters stay F32. PyTorch's autocast draws
+            /// the line at the same places.
             ///
             /// # Errors
             /// Errors of the conversion.
             pub fn compute_in(&mut self, dtype: DType) -> Result<()> {
-                let is_mixed = |parameter: &Parameter| {
-                    let key = &parameter.parts[0].key;
-                    key.starts_with("bert.encoder.") && !key.contains("LayerNorm")
-                };
-                for (_, parameter) in self.parameters.iter_mut().filter(|(_, parameter)| is_mixed(parameter)) {
-                    parameter.compute_in(dtype)?;
-                }
-                Ok(())
+                Ok(self.parameters.compute_in(dtype)?)
             }
 
             /// Moves all parameters to a device: from then on everything is computed there.
@@ -66,10 +55,7 @@ macro_rules! model {
             /// # Errors
             /// Errors of the device.
             pub fn to_device(&mut self, device: Device) -> Result<()> {
-                for (_, parameter) in self.parameters.iter_mut() {
-                    parameter.to_device(device)?;
-                }
-                Ok(())
+                Ok(self.parameters.to_device(device)?)
             }
 
             /// Writes a folder that `transformers` loads as it is: config, weights in F32, tokenizer files. The files appear
@@ -88,8 +74,8 @@ macro_rules! model {
             /// # Errors
             /// `Io`, also for a full disk.
             pub fn save_into(&self, files: &mut StagedFiles, tokenizer: &Tokenizer) -> Result<()> {
-                let tokenizer_files = tokenizer.files(self.config.max_position_embeddings);
-                save::save(files, &self.config.to_json($architecture), &self.parameters, tokenizer_files)
+                let tokenizer_files = tokenizer.files(&self.config);
+                save::save(files, &self.config.to_json(&self.config.family.architecture($suffix)), &self.parameters, tokenizer_files)
             }
 
             /// Takes the room on the disk that `save_into` will need.
@@ -97,12 +83,22 @@ macro_rules! model {
             /// # Errors
             /// `Io` for a full disk.
             pub fn reserve_in(&self, files: &mut StagedFiles, tokenizer: &Tokenizer) -> Result<()> {
-                let tokenizer_files = tokenizer.files(self.config.max_position_embeddings);
-                save::reserve(files, &self.config.to_json($architecture), &self.parameters, tokenizer_files)
+                let tokenizer_files = tokenizer.files(&self.config);
+                save::reserve(files, &self.config.to_json(&self.config.family.architecture($suffix)), &self.parameters, tokenizer_files)
             }
 
-            fn pass<'a, 't>(&'a self, tape: &'t Tape, batch: &'a TokenBatch) -> Pass<'a, 't> {
-                Pass { tape, parameters: &self.parameters, batch }
+            fn pass<'a, 't>(&'a self, tape: &'t Tape) -> Pass<'a, 't> {
+                Pass { tape, parameters: &self.parameters }
+            }
+        }
+
+        impl Model for $name {
+            fn parameters(&self) -> &ParameterStore {
+                &self.parameters
+            }
+
+            fn parameters_mut(&mut self) -> &mut ParameterStore {
+                &mut self.parameters
             }
         }
     };
@@ -110,15 +106,15 @@ macro_rules! model {
 
 model! {
     /// Tokens to hidden states, without a head.
-    BertModel { encoder: Encoder } "BertModel"
+    BaseModel { encoder: Encoder } "Model"
 }
 model! {
     /// A class for each sequence: `classifier(dropout(tanh(pooler(h_cls))))`.
-    BertForSequenceClassification { encoder: Encoder, head: ClassificationHead } "BertForSequenceClassification"
+    SequenceClassifier { encoder: Encoder, head: ClassificationHead } "ForSequenceClassification"
 }
 model! {
     /// A guess at the token for each position.
-    BertForMaskedLm { encoder: Encoder, head: MaskedLmHead } "BertForMaskedLM"
+    MaskedLm { encoder: Encoder, head: MaskedLmHead } "ForMaskedLM"
 }
 
 /// What a classifier computes, with what was observed on the way.
@@ -131,12 +127,12 @@ pub struct Classified<'t> {
     pub encoded: Encoded<'t>,
 }
 
-impl BertModel {
+impl BaseModel {
     /// New weights, a function of the seed.
     ///
     /// # Errors
     /// `Config`; tensor errors.
-    pub fn random(config: BertConfig, seed: u64) -> Result<Self> {
+    pub fn random(config: ModelConfig, seed: u64) -> Result<Self> {
         config.check_training()?;
         let builder = Builder::random(seed, config.initializer_range);
         Ok(Self::build(config, builder)?.0)
@@ -146,16 +142,16 @@ impl BertModel {
     ///
     /// # Errors
     /// `Config`, `Weights`, and as [`Weights::read`].
-    pub fn from_weights(config: BertConfig, weights: Weights) -> Result<(Self, KeyReport)> {
+    pub fn from_weights(config: ModelConfig, weights: Weights) -> Result<(Self, KeyReport)> {
         let builder = Builder::from_weights(weights, 0, config.initializer_range);
         Self::build(config, builder)
     }
 
-    fn build(config: BertConfig, mut builder: Builder) -> Result<(Self, KeyReport)> {
+    fn build(config: ModelConfig, mut builder: Builder) -> Result<(Self, KeyReport)> {
         config.check()?;
         let encoder = Encoder::new(&mut builder, &config)?;
         let (parameters, report) = builder.finish()?;
-        Ok((BertModel { config, parameters, encoder }, report))
+        Ok((BaseModel { config, parameters, encoder }, report))
     }
 
     /// The batch to hidden states.
@@ -163,16 +159,16 @@ impl BertModel {
     /// # Errors
     /// Tensor and tape errors.
     pub fn forward<'t>(&self, tape: &'t Tape, batch: &TokenBatch, observe: &Observe) -> Result<Encoded<'t>> {
-        self.encoder.forward(&self.pass(tape, batch), observe)
+        self.encoder.forward(&self.pass(tape), batch, observe)
     }
 }
 
-impl BertForSequenceClassification {
+impl SequenceClassifier {
     /// New weights, a function of the seed; as many classes as the config has labels.
     ///
     /// # Errors
     /// `Config`; tensor errors.
-    pub fn random(config: BertConfig, seed: u64) -> Result<Self> {
+    pub fn random(config: ModelConfig, seed: u64) -> Result<Self> {
         config.check_classifier()?;
         config.check_training()?;
         let builder = Builder::random(seed, config.initializer_range);
@@ -184,7 +180,7 @@ impl BertForSequenceClassification {
     /// # Errors
     /// `Config`, `Weights`, and as [`Weights::read`].
     pub fn from_weights(
-        config: BertConfig,
+        config: ModelConfig,
         weights: Weights,
         new_head_seed: Option<u64>,
     ) -> Result<(Self, KeyReport)> {
@@ -225,12 +221,12 @@ impl BertForSequenceClassification {
         Ok(())
     }
 
-    fn build(config: BertConfig, mut builder: Builder, new_head: bool) -> Result<(Self, KeyReport)> {
+    fn build(config: ModelConfig, mut builder: Builder, new_head: bool) -> Result<(Self, KeyReport)> {
         config.check()?;
         let encoder = Encoder::new(&mut builder, &config)?;
         let head = ClassificationHead::new(&mut builder, &config, new_head)?;
         let (parameters, report) = builder.finish()?;
-        Ok((BertForSequenceClassification { config, parameters, encoder, head }, report))
+        Ok((SequenceClassifier { config, parameters, encoder, head }, report))
     }
 
     /// The batch to logits and what is observed. Observing hidden states or attention computes all rows of the last layer;
@@ -244,8 +240,8 @@ impl BertForSequenceClassification {
         batch: &TokenBatch,
         observe: &Observe,
     ) -> Result<Classified<'t>> {
-        let pass = self.pass(tape, batch);
-        let encoded = self.encoder.forward_cls(&pass, observe)?;
+        let pass = self.pass(tape);
+        let encoded = self.encoder.forward_cls(&pass, batch, observe)?;
         let pooled = self.head.pool(&pass, &encoded.last)?;
         let logits = self.head.classify(&pass, &pooled)?;
         Ok(Classified { logits, pooled, encoded })
@@ -254,7 +250,7 @@ impl BertForSequenceClassification {
     /// The batch to logits `[B, labels]`.
     ///
     /// # Errors
-    /// As [`BertForSequenceClassification::forward`].
+    /// As [`SequenceClassifier::forward`].
     pub fn logits<'t>(&self, tape: &'t Tape, batch: &TokenBatch) -> Result<Var<'t>> {
         Ok(self.forward(tape, batch, &Observe::default())?.logits)
     }
@@ -262,7 +258,7 @@ impl BertForSequenceClassification {
     /// The mean cross entropy over the batch's sequences, a scalar.
     ///
     /// # Errors
-    /// `Batch` without labels; as [`BertForSequenceClassification::forward`].
+    /// `Batch` without labels; as [`SequenceClassifier::forward`].
     pub fn loss<'t>(&self, tape: &'t Tape, batch: &TokenBatch) -> Result<Var<'t>> {
         let labels = batch.labels().ok_or_else(no_labels)?;
         let logits = self.logits(tape, batch)?;
@@ -271,12 +267,12 @@ impl BertForSequenceClassification {
     }
 }
 
-impl BertForMaskedLm {
+impl MaskedLm {
     /// New weights, a function of the seed.
     ///
     /// # Errors
     /// `Config`; tensor errors.
-    pub fn random(config: BertConfig, seed: u64) -> Result<Self> {
+    pub fn random(config: ModelConfig, seed: u64) -> Result<Self> {
         config.check_training()?;
         let builder = Builder::random(seed, config.initializer_range);
         Ok(Self::build(config, builder)?.0)
@@ -286,18 +282,18 @@ impl BertForMaskedLm {
     ///
     /// # Errors
     /// `Config`, `Weights`, and as [`Weights::read`].
-    pub fn from_weights(config: BertConfig, weights: Weights) -> Result<(Self, KeyReport)> {
+    pub fn from_weights(config: ModelConfig, weights: Weights) -> Result<(Self, KeyReport)> {
         let builder = Builder::from_weights(weights, 0, config.initializer_range);
         Self::build(config, builder)
     }
 
-    fn build(config: BertConfig, mut builder: Builder) -> Result<(Self, KeyReport)> {
+    fn build(config: ModelConfig, mut builder: Builder) -> Result<(Self, KeyReport)> {
         config.check()?;
         config.check_masked_lm()?;
         let encoder = Encoder::new(&mut builder, &config)?;
         let head = MaskedLmHead::new(&mut builder, &config, encoder.embeddings.word)?;
         let (parameters, report) = builder.finish()?;
-        Ok((BertForMaskedLm { config, parameters, encoder, head }, report))
+        Ok((MaskedLm { config, parameters, encoder, head }, report))
     }
 
     /// Logits over the vocabulary for these rows of the batch (numbered `0..T`): `[rows, V]`.
@@ -305,15 +301,15 @@ impl BertForMaskedLm {
     /// # Errors
     /// Tensor and tape errors.
     pub fn logits<'t>(&self, tape: &'t Tape, batch: &TokenBatch, rows: &Arc<[u32]>) -> Result<Var<'t>> {
-        let pass = self.pass(tape, batch);
-        let encoded = self.encoder.forward(&pass, &Observe::default())?;
+        let pass = self.pass(tape);
+        let encoded = self.encoder.forward(&pass, batch, &Observe::default())?;
         self.head.forward(&pass, &encoded.last.gather_rows(rows)?)
     }
 
     /// The mean cross entropy of the tokens at these rows, a scalar.
     ///
     /// # Errors
-    /// As [`BertForMaskedLm::logits`].
+    /// As [`MaskedLm::logits`].
     pub fn loss<'t>(
         &self,
         tape: &'t Tape,

@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use vitrine_bert::{
-    BertConfig, BertError, BertForSequenceClassification, BertModel, Checkpoint, Head, Tokenizer, load_any,
+    BaseModel, BertError, Checkpoint, Head, ModelConfig, SequenceClassifier, Tokenizer, load_any,
 };
 
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nbad\n";
 
-fn small() -> BertConfig {
-    BertConfig {
+fn small() -> ModelConfig {
+    ModelConfig {
         vocab_size: 7,
         hidden_size: 8,
         num_hidden_layers: 1,
         num_attention_heads: 2,
         intermediate_size: 16,
         max_position_embeddings: 12,
-        ..BertConfig::default()
+        ..ModelConfig::default()
     }
 }
 
@@ -26,7 +26,7 @@ fn small() -> BertConfig {
 fn classifier() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let names = ["bad", "so-so", "good"].map(str::to_owned);
-    let model = BertForSequenceClassification::random(small().with_labels(&names), 3).unwrap();
+    let model = SequenceClassifier::random(small().with_labels(&names), 3).unwrap();
     model.save(folder.path(), &Tokenizer::from_vocabulary(VOCABULARY).unwrap()).unwrap();
     folder
 }
@@ -57,7 +57,7 @@ fn rename(folder: &Path, new_name: impl Fn(&str) -> Option<String>) {
 }
 
 fn refused(folder: &Path) -> String {
-    BertForSequenceClassification::load(folder).err().expect("refused").to_string()
+    SequenceClassifier::load(folder).err().expect("refused").to_string()
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn classes_are_those_of_transformers() {
     assert!(cases.len() >= 20);
     for case in cases {
         let text = case["fields"].to_string();
-        let config = BertConfig::parse(&text, Path::new("config.json"));
+        let config = ModelConfig::parse(&text, Path::new("config.json"));
         let classes = config.and_then(|config| {
             // A regression is transformers' to compute.
             if config.num_labels() != 1 {
@@ -159,7 +159,7 @@ fn what_stands_in_the_place_of_a_config_is_named() {
     let mut text = fs::read_to_string(&config).unwrap();
     // Editors on Windows write one.
     fs::write(&config, format!("\u{feff}{text}")).unwrap();
-    BertForSequenceClassification::load(folder.path()).unwrap();
+    SequenceClassifier::load(folder.path()).unwrap();
     text.insert_str(1, &format!("\"padding\": \"{}\",", "x".repeat(17 << 20)));
     for (bytes, words) in [
         (&b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 570\n"[..], "git lfs pull"),
@@ -243,7 +243,7 @@ fn every_reader_shows_the_table_or_the_true_reason() {
     assert!(refused(folder.path()).contains("  missing     classifier.bias"));
     // Any wrapper, and a prefix that nobody knows.
     let expected = classifier();
-    let load = |folder: &Path| BertForSequenceClassification::load(folder).unwrap();
+    let load = |folder: &Path| SequenceClassifier::load(folder).unwrap();
     let values = |folder: &Path| -> Vec<Vec<f32>> {
         load(folder).model.parameters().parts().unwrap().iter().map(|(_, v)| v.to_vec().unwrap()).collect()
     };
@@ -268,7 +268,7 @@ fn a_head_of_another_kind_is_not_taken_for_a_classifier_of_texts() {
         assert_eq!(loaded.model.config().label_names(), two);
         let again = tempfile::tempdir().unwrap();
         loaded.model.save(again.path(), &loaded.tokenizer).unwrap();
-        BertForSequenceClassification::load(again.path()).unwrap();
+        SequenceClassifier::load(again.path()).unwrap();
     };
     for (fields, words) in [
         (json!({"problem_type": "regression"}), "problem_type"),
@@ -321,13 +321,13 @@ fn what_only_training_uses_is_refused_only_there() {
         folder.path(),
         &json!({"hidden_dropout_prob": 1.5, "initializer_range": "0.02", "pad_token_id": -1}),
     );
-    BertForSequenceClassification::load(folder.path()).unwrap();
+    SequenceClassifier::load(folder.path()).unwrap();
     let names = ["bad", "so-so", "good"].map(str::to_owned);
     let refused =
         Checkpoint::open(folder.path()).unwrap().classifier(Head::KeepOrNew { names: &names, seed: 1 });
     let refused = refused.err().unwrap();
     assert!(matches!(refused, BertError::Config { field: "hidden_dropout_prob", .. }), "{refused}");
     assert!(refused.to_string().contains("config.json"), "{refused}");
-    let config = BertConfig { initializer_range: f64::NAN, ..small() };
-    assert!(BertModel::random(config, 1).is_err());
+    let config = ModelConfig { initializer_range: f64::NAN, ..small() };
+    assert!(BaseModel::random(config, 1).is_err());
 }

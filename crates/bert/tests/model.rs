@@ -6,23 +6,24 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vitrine_autograd::{Gradients, Node, ParameterStore, Randomness, Tape};
+use vitrine_autograd::{Gradients, Node, Randomness, Tape};
 use vitrine_bert::{
-    BertConfig, BertError, BertForMaskedLm, BertForSequenceClassification, BertModel, Checkpoint, Head,
-    Loaded, Observe, TokenBatch, Tokenizer, Weights, load_any,
+    BaseModel, BertError, Checkpoint, Head, Loaded, MaskedLm, ModelConfig, Observe, SequenceClassifier,
+    TokenBatch, Tokenizer, Weights, load_any,
 };
+use vitrine_nn::ParameterStore;
 use vitrine_tensor::{DType, Tensor};
 
 /// A golden file: F32 and I64 tensors, and the config.
 struct Golden {
     floats: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
     integers: BTreeMap<String, Vec<u32>>,
-    config: BertConfig,
+    config: ModelConfig,
     folder: tempfile::TempDir,
 }
 
 impl Golden {
-    fn read(name: &str, config: Option<BertConfig>) -> Self {
+    fn read(name: &str, config: Option<ModelConfig>) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
         let bytes = std::fs::read(path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -45,7 +46,7 @@ impl Golden {
         }
         let config = config.unwrap_or_else(|| {
             let text = &header.metadata().as_ref().unwrap()["config"];
-            BertConfig::parse(text, Path::new("golden")).unwrap()
+            ModelConfig::parse(text, Path::new("golden")).unwrap()
         });
         let folder = tempfile::tempdir().unwrap();
         let views = file.tensors();
@@ -61,7 +62,7 @@ impl Golden {
     }
 
     fn weights(&self) -> Weights {
-        Weights::open(self.folder.path()).unwrap()
+        Weights::open(self.folder.path(), &self.config.family.names).unwrap()
     }
 
     fn float(&self, name: &str) -> &[f32] {
@@ -134,8 +135,7 @@ fn a_classifier_equals_transformers() {
     for name in ["tiny.safetensors", "tiny_gelu_new.safetensors"] {
         let golden = Golden::read(name, None);
         let (model, report) =
-            BertForSequenceClassification::from_weights(golden.config.clone(), golden.weights(), None)
-                .unwrap();
+            SequenceClassifier::from_weights(golden.config.clone(), golden.weights(), None).unwrap();
         assert_eq!(report, Default::default());
         let batch = golden.batch();
 
@@ -170,7 +170,7 @@ fn a_classifier_equals_transformers() {
 #[test]
 fn a_masked_language_model_equals_transformers() {
     let golden = Golden::read("masked_lm.safetensors", None);
-    let (model, report) = BertForMaskedLm::from_weights(golden.config.clone(), golden.weights()).unwrap();
+    let (model, report) = MaskedLm::from_weights(golden.config.clone(), golden.weights()).unwrap();
     assert!(report.unexpected.is_empty(), "{report}");
     let batch = golden.batch();
     let all: Arc<[u32]> = (0..batch.len() as u32).collect();
@@ -187,7 +187,7 @@ fn a_masked_language_model_equals_transformers() {
 }
 
 /// all-MiniLM-L6-v2, a real pretrained BERT of 6 layers, under the golden's head; none where the folder is absent.
-fn minilm() -> Option<(BertForSequenceClassification, Golden)> {
+fn minilm() -> Option<(SequenceClassifier, Golden)> {
     let shared = std::env::var_os("VITRINE_SHARED")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
     let folder = shared.join("models/all-MiniLM-L6-v2");
@@ -195,10 +195,10 @@ fn minilm() -> Option<(BertForSequenceClassification, Golden)> {
         println!("skipped: {} not found", folder.display());
         return None;
     }
-    let config = BertConfig::from_file(&folder.join("config.json")).unwrap();
+    let config = ModelConfig::from_file(&folder.join("config.json")).unwrap();
     let golden = Golden::read("minilm.safetensors", Some(config.clone()));
-    let weights = Weights::open(&folder).unwrap();
-    let (mut model, report) = BertForSequenceClassification::from_weights(config, weights, Some(0)).unwrap();
+    let weights = Weights::open(&folder, &config.family.names).unwrap();
+    let (mut model, report) = SequenceClassifier::from_weights(config, weights, Some(0)).unwrap();
     assert_eq!(report.new, ["classifier.weight", "classifier.bias"]);
     for (_, parameter) in model.parameters_mut().iter_mut() {
         if let Some((dims, values)) = golden.floats.get(&parameter.parts[0].key) {
@@ -211,7 +211,7 @@ fn minilm() -> Option<(BertForSequenceClassification, Golden)> {
 /// The rule for half precision: the distance of a weight matrix's bfloat16 gradient from the f32 one is at most 1.5 times
 /// what PyTorch's autocast has on the same weights and batch.
 #[track_caller]
-fn compare_with_autocast(name: &str, model: &mut BertForSequenceClassification, batch: &TokenBatch) {
+fn compare_with_autocast(name: &str, model: &mut SequenceClassifier, batch: &TokenBatch) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
     let file: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let mut gradients = |dtype| {
@@ -242,9 +242,9 @@ fn mixed_precision_is_as_exact_as_autocast() {
 /// Of full size: the weights of `vitrine init --config bert-base`, 1.5 GB of gradients.
 #[test]
 fn mixed_precision_of_bert_base_is_as_exact_as_autocast() {
-    let config = BertConfig::bert_base();
+    let config = ModelConfig::bert_base();
     let golden = Golden::read("minilm.safetensors", Some(config.clone()));
-    let mut model = BertForSequenceClassification::random(config, 42).unwrap();
+    let mut model = SequenceClassifier::random(config, 42).unwrap();
     compare_with_autocast("autocast_random_base.json", &mut model, &golden.batch());
 }
 
@@ -283,8 +283,8 @@ fn minilm_equals_transformers() {
     }
 }
 
-fn small() -> BertConfig {
-    BertConfig {
+fn small() -> ModelConfig {
+    ModelConfig {
         vocab_size: 23,
         hidden_size: 12,
         num_hidden_layers: 2,
@@ -292,7 +292,7 @@ fn small() -> BertConfig {
         intermediate_size: 20,
         max_position_embeddings: 40,
         initializer_range: 0.3,
-        ..BertConfig::default()
+        ..ModelConfig::default()
     }
 }
 
@@ -303,7 +303,7 @@ fn sequences() -> Vec<Vec<u32>> {
 /// Rows of an unpadded batch do not see one another.
 #[test]
 fn a_row_of_a_batch_equals_the_row_alone() {
-    let model = BertForSequenceClassification::random(small(), 1).unwrap();
+    let model = SequenceClassifier::random(small(), 1).unwrap();
     let logits = |sequences: &[Vec<u32>]| {
         let batch = TokenBatch::new(sequences, None, model.config()).unwrap();
         model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap()
@@ -317,8 +317,8 @@ fn a_row_of_a_batch_equals_the_row_alone() {
 /// Computing only the [CLS] rows of the last layer changes nothing, dropout masks included.
 #[test]
 fn cls_rows_alone_equal_all_rows() {
-    let config = BertConfig { hidden_dropout_prob: 0.2, attention_probs_dropout_prob: 0.2, ..small() };
-    let model = BertForSequenceClassification::random(config, 2).unwrap();
+    let config = ModelConfig { hidden_dropout_prob: 0.2, attention_probs_dropout_prob: 0.2, ..small() };
+    let model = SequenceClassifier::random(config, 2).unwrap();
     let batch = TokenBatch::new(sequences(), Some(&[0, 1, 1, 0]), model.config()).unwrap();
     let run = |observe: &Observe| {
         let tape = Tape::training(Randomness { seed: 3, step: 7, first_sequence: 0 });
@@ -343,8 +343,8 @@ fn cls_rows_alone_equal_all_rows() {
 /// Layers that are computed again in backward change no bit, in either precision, and save memory.
 #[test]
 fn checkpointed_layers_change_nothing() {
-    let config = BertConfig { hidden_dropout_prob: 0.2, attention_probs_dropout_prob: 0.2, ..small() };
-    let mut model = BertForSequenceClassification::random(config, 2).unwrap();
+    let config = ModelConfig { hidden_dropout_prob: 0.2, attention_probs_dropout_prob: 0.2, ..small() };
+    let mut model = SequenceClassifier::random(config, 2).unwrap();
     let batch = TokenBatch::new(sequences(), Some(&[0, 1, 1, 0]), model.config()).unwrap();
     for dtype in [DType::F32, DType::BF16] {
         model.compute_in(dtype).unwrap();
@@ -369,7 +369,7 @@ fn checkpointed_layers_change_nothing() {
 fn mixed_precision_is_close_to_single_precision() {
     let golden = Golden::read("tiny.safetensors", None);
     let (mut model, _) =
-        BertForSequenceClassification::from_weights(golden.config.clone(), golden.weights(), None).unwrap();
+        SequenceClassifier::from_weights(golden.config.clone(), golden.weights(), None).unwrap();
     model.compute_in(DType::BF16).unwrap();
     let batch = golden.batch();
     let tape = Tape::recording();
@@ -397,8 +397,8 @@ const STEP: f64 = 1e-5;
 /// The specification: the whole model in F64, each parameter's gradient against central differences.
 #[test]
 fn gradients_equal_finite_differences_in_f64() {
-    let config = BertConfig { hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1, ..small() };
-    let mut model = BertForSequenceClassification::random(config, 4).unwrap();
+    let config = ModelConfig { hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1, ..small() };
+    let mut model = SequenceClassifier::random(config, 4).unwrap();
     *model.parameters_mut() = model.parameters().to_dtype(DType::F64).unwrap();
     let sequences: Vec<Vec<u32>> = sequences().into_iter().map(|s| s[..s.len().min(9)].to_vec()).collect();
     let batch = TokenBatch::new(sequences, Some(&[0, 1, 1, 0]), model.config()).unwrap();
@@ -406,7 +406,7 @@ fn gradients_equal_finite_differences_in_f64() {
     let tape = Tape::training(randomness);
     let id = model.loss(&tape, &batch).unwrap().id();
     let gradients = tape.backward(id, &[]).unwrap();
-    gradients.audit(model.parameters()).unwrap();
+    model.parameters().audit(&gradients).unwrap();
     for (id, parameter) in model.parameters().iter().filter(|(_, p)| p.parts[0].key.ends_with("query.bias")) {
         let parts = parameter.split(gradients.parameter(id).unwrap()).unwrap();
         let [query, key] = [0, 1].map(|i| {
@@ -415,7 +415,7 @@ fn gradients_equal_finite_differences_in_f64() {
         });
         assert!(key <= 1e-12 * query, "{}: {key:e} beside {query:e}", parts[1].0);
     }
-    let loss = |model: &BertForSequenceClassification| {
+    let loss = |model: &SequenceClassifier| {
         model.loss(&Tape::training(randomness), &batch).unwrap().value().item().unwrap()
     };
     let expected: Vec<(String, usize, f64)> = model
@@ -453,10 +453,10 @@ fn a_saved_model_is_read_back_bit_for_bit() {
     let text: String = vocabulary.into_iter().chain(words).map(|token| token + "\n").collect();
     let tokenizer = Tokenizer::from_vocabulary(&text).unwrap();
     let names = ["negative", "neutral", "positive"].map(str::to_owned);
-    let model = BertForSequenceClassification::random(small().with_labels(&names), 6).unwrap();
+    let model = SequenceClassifier::random(small().with_labels(&names), 6).unwrap();
     let folder = tempfile::tempdir().unwrap();
     model.save(folder.path(), &tokenizer).unwrap();
-    let Loaded { model: again, tokenizer, .. } = BertForSequenceClassification::load(folder.path()).unwrap();
+    let Loaded { model: again, tokenizer, .. } = SequenceClassifier::load(folder.path()).unwrap();
     assert_eq!(tokenizer.vocabulary_size(), 23);
     assert_eq!(again.config().label_names(), names);
     for ((key, a), (other, b)) in
@@ -485,7 +485,7 @@ fn a_saved_model_is_read_back_bit_for_bit() {
     let kept = head(Head::KeepOrNew { names: &others, seed: 0 }).unwrap();
     assert!(kept.notes.is_empty(), "{:?}", kept.notes);
     assert_eq!(kept.model.config().label_names(), others);
-    let classifier = |model: &BertForSequenceClassification| -> Vec<Vec<f32>> {
+    let classifier = |model: &SequenceClassifier| -> Vec<Vec<f32>> {
         let parts = model.parameters().parts().unwrap();
         parts[parts.len() - 2..].iter().map(|(_, value)| value.to_vec::<f32>().unwrap()).collect()
     };
@@ -497,7 +497,7 @@ fn a_saved_model_is_read_back_bit_for_bit() {
     assert!(new.notes.iter().any(|note| note == "new, to be trained: classifier.weight, classifier.bias"));
     let three = head(Head::New { names: &names, seed: 7 }).unwrap();
     assert_ne!(classifier(&three.model), classifier(&again));
-    let pooled = |model: &BertForSequenceClassification| {
+    let pooled = |model: &SequenceClassifier| {
         let parts = model.parameters().parts().unwrap();
         let (_, pooler) = parts.iter().find(|(key, _)| *key == "bert.pooler.dense.weight").unwrap();
         pooler.to_vec::<f32>().unwrap()
@@ -506,15 +506,14 @@ fn a_saved_model_is_read_back_bit_for_bit() {
     // A tokenizer with more tokens than the model would fail in the middle of a run.
     let larger = Tokenizer::from_vocabulary(&(text + "one more\n")).unwrap();
     again.save(folder.path(), &larger).unwrap();
-    let refused = BertForSequenceClassification::load(folder.path()).err().unwrap();
+    let refused = SequenceClassifier::load(folder.path()).err().unwrap();
     assert!(refused.to_string().contains("vocab_size"), "{refused}");
 }
 
 #[test]
 fn new_heads_are_allowed_only_where_they_will_be_trained() {
     let golden = Golden::read("masked_lm.safetensors", None);
-    let load =
-        |seed| BertForSequenceClassification::from_weights(golden.config.clone(), golden.weights(), seed);
+    let load = |seed| SequenceClassifier::from_weights(golden.config.clone(), golden.weights(), seed);
     let message = load(None).err().unwrap().to_string();
     for key in ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"] {
         assert!(message.contains(key), "{message}");
@@ -522,6 +521,6 @@ fn new_heads_are_allowed_only_where_they_will_be_trained() {
     let (_, report) = load(Some(1)).unwrap();
     assert_eq!(report.new.len(), 4);
     assert!(report.unexpected.iter().all(|name| name.starts_with("cls.")), "{report}");
-    let (_, report) = BertModel::from_weights(golden.config.clone(), golden.weights()).unwrap();
+    let (_, report) = BaseModel::from_weights(golden.config.clone(), golden.weights()).unwrap();
     assert!(report.new.is_empty());
 }

@@ -5,7 +5,12 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
-use vitrine_bert::Tokenizer;
+use vitrine_bert::{ModelConfig, Tokenizer};
+
+/// A model of 64 positions.
+fn model() -> ModelConfig {
+    ModelConfig { max_position_embeddings: 64, ..ModelConfig::default() }
+}
 
 /// The folder of the model whose tokenizer made the goldens; a visible skip without it.
 fn minilm() -> Option<PathBuf> {
@@ -78,9 +83,10 @@ struct Refused {
     words: Vec<String>,
 }
 
-/// Goldens: `goldens/make_tokenizers.py`.
-fn folders() -> Goldens {
-    serde_json::from_str(include_str!("goldens/tokenizers.json")).unwrap()
+/// Goldens: `goldens/make_tokenizers.py` and `goldens/make_byte_level.py`.
+fn folders() -> [Goldens; 2] {
+    [include_str!("goldens/tokenizers.json"), include_str!("goldens/byte_level.json")]
+        .map(|text| serde_json::from_str(text).unwrap())
 }
 
 fn folder(files: &BTreeMap<String, String>) -> TempDir {
@@ -93,9 +99,11 @@ fn folder(files: &BTreeMap<String, String>) -> TempDir {
 
 #[test]
 fn folders_give_the_ids_of_transformers_and_say_which_file_counts() {
-    let goldens = folders();
-    assert!(goldens.cases.len() > 40);
-    for case in &goldens.cases {
+    let all = folders();
+    assert!(all[0].cases.len() > 40 && all[1].cases.len() > 10);
+    for (goldens, case) in
+        all.iter().flat_map(|goldens| goldens.cases.iter().map(move |case| (goldens, case)))
+    {
         let tokenizer = Tokenizer::from_dir(folder(&case.files).path())
             .unwrap_or_else(|error| panic!("{}: {error}", case.name));
         for (text, ids) in goldens.texts.iter().zip(&case.ids) {
@@ -109,9 +117,9 @@ fn folders_give_the_ids_of_transformers_and_say_which_file_counts() {
 
 #[test]
 fn what_is_not_followed_is_refused_by_name() {
-    let goldens = folders();
-    assert!(goldens.refused.len() > 25);
-    for case in &goldens.refused {
+    let all = folders();
+    assert!(all[0].refused.len() > 25 && all[1].refused.len() > 5);
+    for case in all.iter().flat_map(|goldens| &goldens.refused) {
         let Err(error) = Tokenizer::from_dir(folder(&case.files).path()) else {
             panic!("{}: not refused", case.name)
         };
@@ -125,12 +133,13 @@ fn what_is_not_followed_is_refused_by_name() {
 /// library. `goldens/check_tokenizers.py` does the same with `transformers`.
 #[test]
 fn saved_folders_give_the_same_ids() {
-    let goldens = folders();
+    let all = folders();
     let kept = std::env::var_os("VITRINE_SAVED").map(PathBuf::from);
-    for (number, case) in goldens.cases.iter().enumerate() {
+    let cases = all.iter().flat_map(|goldens| goldens.cases.iter().map(move |case| (goldens, case)));
+    for (number, (goldens, case)) in cases.enumerate() {
         let tokenizer = Tokenizer::from_dir(folder(&case.files).path()).unwrap();
         let files: BTreeMap<String, String> = tokenizer
-            .files(64)
+            .files(&model())
             .into_iter()
             .map(|(name, text)| (name.to_owned(), text.into_owned()))
             .collect();
@@ -171,7 +180,7 @@ fn saved_folders_give_the_same_ids() {
 /// Every length of a `tokenizer.json` is read or refused in one line, and so is each with a part that makes no sense.
 #[test]
 fn damaged_files_are_errors() {
-    let goldens = folders();
+    let [goldens, _] = folders();
     let case = goldens.cases.iter().find(|case| case.name == "cased, alone").unwrap();
     let text = &case.files["tokenizer.json"];
     let place = tempfile::tempdir().unwrap();

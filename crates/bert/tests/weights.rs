@@ -3,7 +3,12 @@
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::path::Path;
-use vitrine_bert::{BertError, Weights};
+use vitrine_bert::{Family, Weights};
+use vitrine_nn::{Names, NnError};
+
+fn bert_names() -> &'static Names {
+    &Family::named("bert").unwrap().names
+}
 
 /// A folder with one weight file of F32 tensors.
 fn folder(tensors: &[(&str, &[usize], &[f32])]) -> tempfile::TempDir {
@@ -30,7 +35,7 @@ fn take(weights: &mut Weights, key: &str, dims: &[usize]) -> Option<Vec<f32>> {
 }
 
 fn refused(folder: &Path) -> String {
-    let message = Weights::open(folder).err().expect("damaged, so refused").to_string();
+    let message = Weights::open(folder, bert_names()).err().expect("damaged, so refused").to_string();
     assert!(!message.contains('\n') && message.contains("model.safetensors"), "{message}");
     assert!(!message.contains(char::is_control) && message.len() < 600, "{message}");
     message
@@ -72,7 +77,7 @@ fn every_variant_of_a_name_means_its_key() {
         ("MyLayerNorm.gamma", "MyLayerNorm.gamma"),
     ] {
         let folder = folder(&[(name, &[2], &[1.0, 2.0])]);
-        let mut weights = Weights::open(folder.path()).unwrap();
+        let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
         assert_eq!(take(&mut weights, key, &[2]).as_deref(), Some(&[1.0, 2.0][..]), "{name} is {key}");
         assert_eq!(weights.report().unwrap(), Default::default(), "{name}");
     }
@@ -84,7 +89,7 @@ fn buffers_and_tied_copies_are_ignored() {
         ("bert.embeddings.position_ids", &[1, 2], &[0.0, 1.0]),
         ("cls.predictions.decoder.weight", &[2], &[0.0, 1.0]),
     ]);
-    assert!(Weights::open(folder.path()).unwrap().report().unwrap().unexpected.is_empty());
+    assert!(Weights::open(folder.path(), bert_names()).unwrap().report().unwrap().unexpected.is_empty());
 }
 
 #[test]
@@ -94,7 +99,7 @@ fn two_names_for_a_key_resolve_to_the_exact_one() {
         ("bert.embeddings.LayerNorm.bias", &[1], &[1.0]),
         ("bert.embeddings.LayerNorm.beta", &[1], &[3.0]),
     ]);
-    let mut weights = Weights::open(folder.path()).unwrap();
+    let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
     assert_eq!(take(&mut weights, "bert.embeddings.LayerNorm.bias", &[1]), Some(vec![1.0]));
     let report = weights.report().unwrap();
     assert_eq!(report.unexpected, ["bert.embeddings.LayerNorm.beta", "embeddings.LayerNorm.bias"]);
@@ -107,11 +112,11 @@ fn the_report_has_everything_at_once() {
         ("classifier.weight", &[3], &[0.0; 3]),
         ("cls.seq_relationship.bias", &[1], &[0.0]),
     ]);
-    let mut weights = Weights::open(folder.path()).unwrap();
+    let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
     assert!(!weights.expect("bert.encoder.layer.0.attention.self.query.weight", &[1], false).unwrap());
     assert!(!weights.expect("classifier.weight", &[2], true).unwrap());
     assert!(!weights.expect("classifier.bias", &[2], true).unwrap());
-    let BertError::Weights { report, .. } = weights.report().unwrap_err() else { panic!("a report") };
+    let NnError::Weights { report, .. } = weights.report().unwrap_err() else { panic!("a report") };
     let (key, hint) = &report.missing[0];
     assert_eq!(key, "bert.encoder.layer.0.attention.self.query.weight");
     assert_eq!(hint.as_deref(), Some("bert.encoder.layer.0.atention.self.query.weight"));
@@ -136,7 +141,7 @@ fn half_types_become_f32() {
         ("f", TensorView::new(Dtype::F32, vec![0, 4], &[]).unwrap()),
     ];
     let folder = write(&serialize(views, None).unwrap());
-    let mut weights = Weights::open(folder.path()).unwrap();
+    let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
     for key in ["a", "b", "c"] {
         assert_eq!(take(&mut weights, key, &[3]).unwrap(), values);
     }
@@ -154,7 +159,7 @@ fn a_weight_that_is_not_finite_is_named() {
         let mut values = vec![0.5f32; 200_000];
         values[150_001] = bad;
         let folder = folder(&[("classifier.weight", &[2, 100_000], &values)]);
-        let mut weights = Weights::open(folder.path()).unwrap();
+        let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
         assert!(weights.expect("classifier.weight", &[2, 100_000], false).unwrap());
         let message = weights.read("classifier.weight", &mut values).unwrap_err().to_string();
         assert!(message.contains("classifier.weight") && message.contains("150001"), "{message}");
@@ -241,13 +246,13 @@ fn a_length_that_could_be_text_is_a_length() {
     header.resize(length, b' ');
     let file = [&(length as u64).to_le_bytes()[..], &header, &2.5f32.to_le_bytes()].concat();
     let folder = write(&file);
-    assert_eq!(take(&mut Weights::open(folder.path()).unwrap(), "a", &[1]), Some(vec![2.5]));
+    assert_eq!(take(&mut Weights::open(folder.path(), bert_names()).unwrap(), "a", &[1]), Some(vec![2.5]));
 }
 
 #[test]
 fn a_file_that_becomes_shorter_is_one_line_and_later_changes_nothing() {
     let folder = folder(&[("a", &[4], &[1.0; 4]), ("b", &[4], &[2.0; 4])]);
-    let mut weights = Weights::open(folder.path()).unwrap();
+    let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
     assert_eq!(take(&mut weights, "a", &[4]), Some(vec![1.0; 4]));
     assert!(weights.expect("b", &[4], false).unwrap());
     let path = folder.path().join("model.safetensors");
@@ -276,7 +281,7 @@ fn only_regular_files_are_opened() {
                 let index = r#"{"weight_map": {"a": "shard.safetensors"}}"#;
                 std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
             }
-            let message = Weights::open(folder.path()).err().unwrap().to_string();
+            let message = Weights::open(folder.path(), bert_names()).err().unwrap().to_string();
             assert!(message.contains(name) && message.contains("a file is expected here"), "{message}");
         }
     }
@@ -293,7 +298,7 @@ fn one_model_is_found_among_prefixes() {
             .map(|(name, v)| (*name, &[1][..], &v[..]))
             .collect();
         let folder = folder(&tensors);
-        Weights::open(folder.path())
+        Weights::open(folder.path(), bert_names())
     };
     // The model itself before another that somebody keeps beside it, in whatever order.
     let mut weights = open(&["a.teacher.bert.pooler.dense.bias", key]).unwrap();
@@ -321,7 +326,7 @@ fn names_of_a_file_do_not_reach_the_terminal_raw() {
     let long = "x".repeat(500);
     let names = ["\u{1b}[31mred", "two\nlines", "\u{202e}txet", &long];
     let folder = folder(&names.map(|name| (name, &[1][..], &[0.0][..])));
-    let mut weights = Weights::open(folder.path()).unwrap();
+    let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
     assert!(!weights.expect("classifier.bias", &[1], false).unwrap());
     let message = weights.report().unwrap_err().to_string();
     assert_eq!(message.lines().count(), 6, "{message}");
@@ -334,7 +339,7 @@ fn many_lines_of_a_kind_are_counted() {
     let tensors: Vec<(&str, &[usize], &[f32])> =
         names.iter().map(|name| (name.as_str(), &[1][..], &[0.0][..])).collect();
     let folder = folder(&tensors);
-    let mut weights = Weights::open(folder.path()).unwrap();
+    let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
     for layer in 0..65_505 {
         assert!(!weights.expect(&format!("bert.encoder.layer.{layer}.w"), &[1], false).unwrap());
     }
@@ -357,12 +362,12 @@ fn weights_cut_into_several_files() {
     std::fs::copy(other.path().join("model.safetensors"), at("model-2.safetensors")).unwrap();
     let index = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
     std::fs::write(at("model.safetensors.index.json"), index).unwrap();
-    let mut weights = Weights::open(folder.path()).unwrap();
+    let mut weights = Weights::open(folder.path(), bert_names()).unwrap();
     for (key, value) in [("a", 1.0), ("b", 2.0)] {
         assert_eq!(take(&mut weights, key, &[1]), Some(vec![value]));
     }
     std::fs::remove_file(at("model-2.safetensors")).unwrap();
-    let message = Weights::open(folder.path()).err().unwrap().to_string();
+    let message = Weights::open(folder.path(), bert_names()).err().unwrap().to_string();
     assert!(message.contains("model-2.safetensors"), "{message}");
 }
 
@@ -377,7 +382,7 @@ fn an_index_is_taken_at_its_word() {
         files.iter().for_each(|(name, bytes)| std::fs::write(folder.path().join(name), bytes).unwrap());
         let index = serde_json::json!({"metadata": {"total_size": 8}, "weight_map": map});
         std::fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
-        (Weights::open(folder.path()), folder)
+        (Weights::open(folder.path(), bert_names()), folder)
     };
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let (one, two, other) = (shard("a", 1.0), shard("b", 2.0), shard("a", 3.0));

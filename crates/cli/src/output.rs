@@ -50,6 +50,7 @@ macro_rules! run_failure {
 run_failure!(
     vitrine_tensor::Error,
     vitrine_autograd::AutogradError,
+    vitrine_nn::NnError,
     vitrine_bert::BertError,
     vitrine_train::TrainError,
     serde_json::Error

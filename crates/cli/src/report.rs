@@ -6,7 +6,7 @@ use crate::output::{self, Align, Failure, Outcome, Style, line, paint, printable
 use crate::progress::{Progress, duration};
 use std::io::Write;
 use std::path::PathBuf;
-use vitrine_bert::BertConfig;
+use vitrine_bert::ModelConfig;
 use vitrine_train::data::Dataset;
 use vitrine_train::data::sampling::{Sample, stratified};
 use vitrine_train::{Evaluation, Observer, StepRecord, TrainError};
@@ -15,8 +15,8 @@ use vitrine_train::{Evaluation, Observer, StepRecord, TrainError};
 const SHOWN_CLASSES: usize = 12;
 
 /// The longest input of a run: what was asked, within what the model can take.
-pub fn max_length(asked: Option<usize>, config: &BertConfig) -> Outcome<usize> {
-    let limit = config.max_position_embeddings;
+pub fn max_length(asked: Option<usize>, config: &ModelConfig) -> Outcome<usize> {
+    let limit = config.max_length();
     match asked {
         None => Ok(limit),
         Some(length) if length < 3 => Err(Failure::Usage(format!(

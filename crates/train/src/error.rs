@@ -76,14 +76,11 @@ impl TrainError {
 
     /// The tensor operation's error, if it was one, from whatever layer it came.
     pub fn tensor_error(&self) -> Option<&vitrine_tensor::Error> {
-        use vitrine_autograd::AutogradError;
-        use vitrine_bert::BertError;
         match self {
             TrainError::Tensor(error)
-            | TrainError::Autograd(AutogradError::Tensor(error))
-            | TrainError::Bert(
-                BertError::Tensor(error) | BertError::Autograd(AutogradError::Tensor(error)),
-            ) => Some(error),
+            | TrainError::Autograd(vitrine_autograd::AutogradError::Tensor(error)) => Some(error),
+            TrainError::Nn(error) => error.tensor_error(),
+            TrainError::Bert(error) => error.tensor_error(),
             _ => None,
         }
     }
@@ -95,12 +92,23 @@ pub enum TrainError {
     /// The model refused something.
     #[error(transparent)]
     Bert(#[from] vitrine_bert::BertError),
+    /// The parameters refused something.
+    #[error(transparent)]
+    Nn(#[from] vitrine_nn::NnError),
     /// The tape refused something.
     #[error(transparent)]
     Autograd(#[from] vitrine_autograd::AutogradError),
     /// An operation refused something.
     #[error(transparent)]
     Tensor(#[from] vitrine_tensor::Error),
+    /// A saved state is not that of an optimizer for this model.
+    #[error("the optimizer's state {name}: {why}")]
+    OptimizerState {
+        /// The name in the state.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Training diverged.
     #[error("step {step}: the loss is {loss} and the gradient's norm {grad_norm}; lower the learning rate")]
     NonFinite {

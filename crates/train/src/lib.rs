@@ -1,7 +1,7 @@
-//! Training of Vitrine's models: data, sampling, the built-in corpus, the loop, AdamW, metrics and learning-rate schedules.
+//! Training of Vitrine's models: data, sampling, the built-in corpus, the loop, optimizers, metrics and learning-rate schedules.
 //!
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
-//! [`train`] for the loop, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
+//! [`step`] for one step, [`train`] for the loop, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
 
 pub mod corpus;
 pub mod data;
@@ -10,10 +10,13 @@ pub mod metrics;
 pub mod optimizer;
 mod predict;
 pub mod schedule;
+mod step;
 mod tokenized;
 mod trainer;
 
 pub use error::{Place, Position, Result, TrainError};
+pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
+pub use step::{Step, StepSettings, step};
 pub use tokenized::TokenizedDataset;
 pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};

@@ -2,7 +2,7 @@
 
 use crate::{Result, TrainError};
 use vitrine_autograd::Tape;
-use vitrine_bert::{BertForSequenceClassification, TokenBatch, Tokenizer};
+use vitrine_bert::{SequenceClassifier, TokenBatch, Tokenizer};
 
 /// What a classifier says of one text.
 #[derive(Clone, Debug)]
@@ -45,13 +45,9 @@ impl Prediction {
 ///
 /// # Errors
 /// Errors of the layers below; logits that are not numbers.
-pub fn predict(
-    model: &BertForSequenceClassification,
-    tokenizer: &Tokenizer,
-    texts: &[&str],
-) -> Result<Vec<Prediction>> {
+pub fn predict(model: &SequenceClassifier, tokenizer: &Tokenizer, texts: &[&str]) -> Result<Vec<Prediction>> {
     let config = model.config();
-    let encodings = tokenizer.encode_batch(texts, config.max_position_embeddings)?;
+    let encodings = tokenizer.encode_batch(texts, config.max_length())?;
     let batch = TokenBatch::new(encodings.iter().map(|encoding| encoding.ids.as_slice()), None, config)?;
     let logits = model.logits(&Tape::inference(), &batch)?.value().to_vec::<f32>()?;
     let rows = logits.chunks(config.num_labels());

@@ -3,7 +3,7 @@
 use crate::data::Dataset;
 use crate::data::batching::{EvalBatch, epoch_order, eval_batches, grouped_order};
 use crate::{Result, TrainError};
-use vitrine_bert::{BertConfig, TokenBatch, Tokenizer};
+use vitrine_bert::{ModelConfig, TokenBatch, Tokenizer};
 
 /// Tokenized rows, in the order of their data set.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ impl TokenizedDataset {
     ///
     /// # Errors
     /// Ids or labels that the model does not have.
-    pub fn batch(&self, rows: &[usize], config: &BertConfig) -> Result<TokenBatch> {
+    pub fn batch(&self, rows: &[usize], config: &ModelConfig) -> Result<TokenBatch> {
         let sequences = rows.iter().map(|&row| self.ids[row].as_slice());
         Ok(TokenBatch::new(sequences, Some(&self.labels_of(rows)), config)?)
     }

@@ -4,12 +4,13 @@ use crate::data::batching::EvalBatch;
 use crate::metrics::{Accumulator, Metrics};
 use crate::optimizer::AdamW;
 use crate::schedule::{Schedule, ScheduleKind};
+use crate::step::{Step, StepSettings};
 use crate::tokenized::TokenizedDataset;
 use crate::{Result, TrainError};
 use serde::Serialize;
 use std::time::Instant;
-use vitrine_autograd::{Randomness, Tape};
-use vitrine_bert::BertForSequenceClassification;
+use vitrine_autograd::Tape;
+use vitrine_bert::SequenceClassifier;
 
 /// Everything that decides a training run, given a model and tokenized rows.
 #[derive(Clone, Debug, Serialize)]
@@ -109,21 +110,21 @@ pub struct TrainSummary {
 
 /// Fine-tunes a classifier in place.
 ///
-/// One step: unpadded batch -> tape -> loss -> gradients -> global norm -> AdamW. Weights after the run are a function of
+/// One [`step`](crate::step) a batch, with AdamW. Weights after the run are a function of
 /// the model, the rows and the settings alone: not of threads, nor of time.
 ///
 /// # Errors
 /// `NonFinite` when a loss or gradient stops being a number, with the step; errors of the layers below.
 pub fn train(
-    model: &mut BertForSequenceClassification,
+    model: &mut SequenceClassifier,
     rows: &TokenizedDataset,
     settings: &TrainSettings,
     observer: &mut dyn Observer,
 ) -> Result<TrainSummary> {
     let schedule = settings.schedule(rows.len());
     let steps_per_epoch = rows.len().div_ceil(settings.batch_size);
-    let clip = (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm);
-    let optimizer = AdamW::new(settings.weight_decay, clip);
+    let max_grad_norm = (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm);
+    let mut optimizer = AdamW::new(settings.weight_decay);
     let started = Instant::now();
     let (mut step, mut tokens, mut loss_sum, mut final_loss) = (0, 0, 0.0, f64::NAN);
 
@@ -138,17 +139,16 @@ pub fn train(
             let batch = rows.batch(indices, model.config())?;
             let lr = settings.lr * schedule.factor(step);
 
-            let randomness = Randomness { seed: settings.seed, step: step as u32, first_sequence: 0 };
-            let mut tape = Tape::training(randomness);
-            if settings.checkpoint_layers {
-                tape = tape.checkpointing_layers();
-            }
-            let loss_var = model.loss(&tape, &batch)?;
-            let (loss_id, loss) = (loss_var.id(), loss_var.value().clone());
-            drop(loss_var);
-            let gradients = tape.backward(loss_id, &[])?;
-            let norm = optimizer.step(model.parameters_mut(), &gradients, step, lr)?;
-            drop(gradients);
+            let options = StepSettings {
+                seed: settings.seed,
+                step,
+                lr,
+                max_grad_norm,
+                checkpoint_layers: settings.checkpoint_layers,
+                profiled: false,
+            };
+            let Step { loss, norm, .. } =
+                crate::step(model, |model, tape| model.loss(tape, &batch), &mut optimizer, &options)?;
             // Only now, with the whole step asked for, is a CUDA device waited for.
             let (loss, grad_norm) = (loss.item()?, norm.norm()?);
             if !(loss.is_finite() && grad_norm.is_finite()) {
@@ -205,7 +205,7 @@ pub struct Evaluation {
 /// # Errors
 /// Errors of the layers below; logits that are not numbers.
 pub fn evaluate(
-    model: &BertForSequenceClassification,
+    model: &SequenceClassifier,
     rows: &TokenizedDataset,
     batch: EvalBatch,
     observer: &mut dyn Observer,

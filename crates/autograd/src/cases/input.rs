@@ -2,7 +2,7 @@
 
 use super::numbers_of;
 use crate::tape::Tape;
-use crate::{Op, ParameterId, Var};
+use crate::{Operand, ParameterId, Var};
 use vitrine_tensor::{DType, Device, Result, Tensor, random};
 
 /// How the numbers of an input are made, before they are rounded to a dtype.
@@ -73,14 +73,6 @@ pub struct Input {
     gap: usize,
 }
 
-/// An input's tensor.
-#[derive(Clone, Debug)]
-pub struct Operand {
-    pub(super) value: Tensor,
-    /// A vector's copy in half precision.
-    rounded: Option<Tensor>,
-}
-
 impl Input {
     /// Standard normal data.
     pub fn new(name: &'static str, dims: &[usize]) -> Self {
@@ -136,7 +128,7 @@ impl Input {
         let value = self.tensor(numbers, self.dtype(dtype), device)?;
         let has_copy = self.role == Role::Parameter && value.dtype() != dtype;
         let rounded = has_copy.then(|| value.to_dtype(dtype)).transpose()?;
-        Ok(Operand { value, rounded })
+        Ok(Operand { value, rounded, trainable: true })
     }
 
     fn tensor(&self, numbers: &[f64], dtype: DType, device: Device) -> Result<Tensor> {
@@ -160,14 +152,13 @@ impl Input {
         operand: &Operand,
         wanted: bool,
     ) -> Var<'t> {
-        let Operand { value, rounded } = operand.clone();
+        let operand = operand.clone();
         match self.role {
             Role::Parameter => {
-                let op = Op::Parameter(ParameterId(index));
-                Var { rounded, ..tape.push(value, op, Vec::new(), wanted, 0.0) }
+                tape.parameter(ParameterId::new(index), Operand { trainable: wanted, ..operand })
             }
-            Role::Data | Role::Wide if wanted => tape.leaf(value),
-            Role::Data | Role::Wide => tape.constant(value),
+            Role::Data | Role::Wide if wanted => tape.leaf(operand.value),
+            Role::Data | Role::Wide => tape.constant(operand.value),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use classification::{cross_entropy, log_softmax, softmax};
 pub use compare::{Mismatch, check_count, compare, largest, numbers_of};
 pub use dense::{linear, linear_beside_residual, linear_without_bias, matmul, matmul_of};
 pub use elementwise::{arithmetic, broadcast_to, functions, gelu_erf, gelu_tanh, twice};
-pub use input::{Input, Operand, Values};
+pub use input::{Input, Values};
 pub use low::Low;
 pub use normalization::{
     dropout, dropout_add_layer_norm, embed_layer_norm, embedding, layer_norm, layer_norm_of,
@@ -33,7 +33,7 @@ pub use optimizer::adamw;
 pub use rows::{all, of};
 pub use shapes::{cast, cat, gather_rows, max, mean, narrow, reshape, segment, sum, transpose};
 
-use crate::{ParameterId, Randomness, Result, Tape, Var, VarId};
+use crate::{Operand, ParameterId, Randomness, Result, Tape, Var, VarId};
 use input::rounded;
 use vitrine_tensor::{DType, Device, Dropout, Tensor};
 
@@ -122,7 +122,7 @@ impl Recorded {
         let gradients = self.tape.vjp(&outputs, &[])?;
         let gradient = |(index, id): (usize, &VarId)| {
             let leaf = gradients.of(*id)?;
-            Ok(leaf.or_else(|| gradients.parameter(ParameterId(index))).cloned())
+            Ok(leaf.or_else(|| gradients.parameter(ParameterId::new(index))).cloned())
         };
         self.inputs.iter().enumerate().map(gradient).collect()
     }

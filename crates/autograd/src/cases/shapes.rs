@@ -5,7 +5,7 @@
 
 use super::normalization::{factors, masked, offsets};
 use super::{Cost, Input, Low, NaiveResults, OpCase, SITE, Values, one};
-use crate::{ParameterStore, Segment};
+use crate::Segment;
 use vitrine_tensor::DType;
 
 /// Sums that do not cancel.
@@ -233,7 +233,7 @@ pub fn segment(rows: usize, width: usize) -> OpCase {
         roundings: 16.0,
         function: one(move |v| {
             let function = Segment::new(move |_, x| x.dropout(0.3, SITE, &offsets(rows)?)?.tanh()?.mul(x));
-            v[0].segment(&ParameterStore::default(), function)
+            v[0].segment(function)
         }),
         naive: Box::new(move |inputs, douts| {
             let factors = factors(0.3, rows, width);

@@ -1,14 +1,16 @@
 //! From the files of a folder to the one `tokenizer.json` that does what they say, by the rules of `transformers` 5:
 //!
-//! - `tokenizer_class` decides. `BertTokenizer` (the default, and the classes with the same WordPiece) takes the vocabulary of
-//!   `tokenizer.json`, else of `vocab.txt`, and builds the rest from `tokenizer_config.json` and its own defaults.
+//! - `tokenizer_class` decides, else the model's family. `BertTokenizer` (the default, and the classes with the same WordPiece)
+//!   takes the vocabulary of `tokenizer.json`, else of `vocab.txt`, and builds the rest from `tokenizer_config.json` and its own
+//!   defaults. `RobertaTokenizer` does the same with the byte-level BPE of `tokenizer.json`, else of `vocab.json` and `merges.txt`.
 //!   `PreTrainedTokenizerFast` takes `tokenizer.json` as it is. Other classes are refused.
 //! - Without a `tokenizer_config.json`, a `tokenizer.json` is all that the checkpoint says, and is taken as it is.
 //! - Added tokens are `added_tokens_decoder` of `tokenizer_config.json`; without it, those of `added_tokens.json`,
 //!   `tokenizer.json` and `special_tokens_map.json`. Then come the special tokens by name, and the additional ones.
 
+use super::added::{AddedTokens, Names, list};
 use super::read::{Object, Sources, shorten};
-use super::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
+use super::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_JSON_FILE, byte_level};
 use crate::{BertError, Result};
 use serde_json::{Map, Value, json};
 
@@ -22,6 +24,8 @@ const BERT_CLASSES: [&str; 7] = [
     "MobileBertTokenizer",
     "SqueezeBertTokenizer",
 ];
+/// The class of `transformers` that is a byte-level BPE, without the `Fast` at the end.
+const BYTE_LEVEL_CLASS: &str = "RobertaTokenizer";
 /// Classes that are whatever `tokenizer.json` says.
 const FILE_CLASSES: [&str; 3] = ["PreTrainedTokenizer", "PreTrainedTokenizerFast", "TokenizersBackend"];
 
@@ -42,91 +46,46 @@ const NO_LIMIT: f64 = 1e9;
 /// The most ids: no config has a larger vocabulary.
 const MOST_IDS: u64 = 1 << 24;
 
-/// A token that is looked for before words are.
-#[derive(Clone)]
-pub(super) struct Added {
-    pub content: String,
-    /// The id that the file gives it, and the file.
-    pub declared: Option<(u64, String)>,
-    single_word: bool,
-    lstrip: bool,
-    rstrip: bool,
-    normalized: bool,
-    special: bool,
+/// How words become tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// BERT's.
+    WordPiece,
+    /// RoBERTa's.
+    ByteLevel,
 }
 
-impl Added {
-    fn special(content: &str) -> Self {
-        Added {
-            content: content.to_owned(),
-            declared: None,
-            single_word: false,
-            lstrip: false,
-            rstrip: false,
-            normalized: false,
-            special: true,
+impl Kind {
+    /// The special tokens by name, with the defaults of the class that builds such a tokenizer.
+    pub fn named(self) -> &'static [(&'static str, Option<&'static str>); 7] {
+        match self {
+            Kind::WordPiece => &NAMED,
+            Kind::ByteLevel => &byte_level::NAMED,
         }
     }
 
-    /// A token as a string, or as an object with its `content` and flags.
-    fn parse(value: &Value, special: bool, object: &Object, field: &str) -> Result<Self> {
-        let refuse = || BertError::TokenizerSetting {
-            path: object.origin.clone(),
-            field: field.to_owned(),
-            expected: "a token: a string, or an object with its content and flags".into(),
-            got: shorten(&value.to_string()),
-        };
-        if let Some(content) = value.as_str() {
-            return Ok(Added { special, normalized: !special, ..Added::special(content) });
+    /// `model.type` of a `tokenizer.json`.
+    fn in_file(self) -> &'static str {
+        match self {
+            Kind::WordPiece => "WordPiece",
+            Kind::ByteLevel => "BPE",
         }
-        let flag = |name: &str| match value.get(name) {
-            None => Ok(None),
-            Some(value) => value.as_bool().map(Some).ok_or_else(refuse),
-        };
-        let content = value.get("content").and_then(Value::as_str).ok_or_else(refuse)?;
-        let special = flag("special")?.unwrap_or(false) || special;
-        Ok(Added {
-            content: content.to_owned(),
-            declared: None,
-            single_word: flag("single_word")?.unwrap_or(false),
-            lstrip: flag("lstrip")?.unwrap_or(false),
-            rstrip: flag("rstrip")?.unwrap_or(false),
-            normalized: flag("normalized")?.unwrap_or(!special),
-            special,
-        })
-    }
-
-    pub fn to_json(&self, id: u32) -> Value {
-        json!({
-            "id": id, "content": self.content, "single_word": self.single_word, "lstrip": self.lstrip,
-            "rstrip": self.rstrip, "normalized": self.normalized, "special": self.special,
-        })
     }
 }
 
-/// Added tokens in the order in which they get ids.
-#[derive(Default)]
-pub(super) struct AddedTokens(pub Vec<Added>);
-
-impl AddedTokens {
-    fn has(&self, content: &str) -> bool {
-        self.0.iter().any(|token| token.content == content)
-    }
-
-    /// A later definition of a token replaces its flags.
-    fn push(&mut self, token: Added) {
-        match self.0.iter_mut().find(|known| known.content == token.content) {
-            Some(known) => {
-                let declared = token.declared.clone().or_else(|| known.declared.take());
-                *known = Added { declared, ..token };
-            }
-            None => self.0.push(token),
-        }
-    }
+/// The tokens of a tokenizer with their ids.
+pub(super) struct Vocabulary {
+    pub kind: Kind,
+    /// The file that they are from.
+    pub origin: String,
+    pub tokens: Map<String, Value>,
+    /// Of a BPE.
+    pub merges: Value,
 }
 
 /// The tokenizer that the files describe together.
 pub(super) struct Effective {
+    pub kind: Kind,
     /// A `tokenizer.json` without its added tokens.
     pub description: Value,
     pub added: AddedTokens,
@@ -137,6 +96,7 @@ pub(super) struct Effective {
     /// `tokenizer_config.json` as it was read.
     pub config: Object,
     /// Special tokens that Vitrine has no use for, by name; none where the vocabulary lacks it.
+    pub unk: Option<String>,
     pub pad: Option<String>,
     pub mask: Option<String>,
     /// The longest text in tokens, if the files say.
@@ -158,12 +118,16 @@ impl Sources {
             Some(class) => Some((class, &config.origin)),
             None => self.class.as_deref().map(|class| (class, &config.origin)),
         };
-        let is_built = match class {
-            None => self.config.is_some() || self.tokenizer.is_none(),
-            Some((class, origin)) => self.is_built(class, origin)?,
+        let built = match class {
+            None => {
+                let of_family = self.family.map_or(Kind::WordPiece, |family| family.tokenizer.kind());
+                (self.config.is_some() || self.tokenizer.is_none()).then_some(of_family)
+            }
+            Some((class, origin)) => self.built(class, origin)?,
         };
+        let is_built = built.is_some();
         let mut notes = Vec::new();
-        let (origin, vocabulary) = self.vocabulary(&mut notes)?;
+        let Vocabulary { kind, origin, tokens: vocabulary, merges } = self.vocabulary(built, &mut notes)?;
         let mut added = AddedTokens::default();
         let mut names = Names::default();
         if let (false, Some(file)) = (is_built, &self.tokenizer) {
@@ -171,7 +135,7 @@ impl Sources {
                 added.push(token);
             }
         }
-        self.add_tokens(&config, is_built, &vocabulary, &mut added, &mut names)?;
+        self.add_tokens(&config, kind, is_built, &vocabulary, &mut added, &mut names)?;
         if is_built && !names.lost.is_empty() {
             let origin = &config.origin;
             notes.push(format!("{origin}: {} not in the vocabulary, read as text", names.lost.join(" and ")));
@@ -179,7 +143,10 @@ impl Sources {
         let has = |content: &str| vocabulary.contains_key(content) || added.has(content);
         let mut without_ids = is_built;
         let (description, unused) = if is_built {
-            let description = build(&config, &vocabulary, &names, &has, &origin)?;
+            let description = match kind {
+                Kind::WordPiece => build(&config, &vocabulary, &names, &has, &origin)?,
+                Kind::ByteLevel => byte_level::build(&config, &vocabulary, &merges, &names, &has, &origin)?,
+            };
             if let Some(file) = &self.tokenizer {
                 differences(file, &description, &config, &mut notes);
             }
@@ -187,25 +154,36 @@ impl Sources {
             let unused = self.tokenizer.as_ref().map(|file| {
                 let mut unused = Value::Object(file.map.clone());
                 unused["model"]["vocab"] = json!({});
+                if kind == Kind::ByteLevel {
+                    unused["model"]["merges"] = json!([]);
+                }
                 unused["added_tokens"] = json!([]);
                 unused
             });
             (description, unused)
         } else {
             let mut description = Value::Object(self.tokenizer.map(|file| file.map).unwrap_or_default());
-            without_ids = as_it_is(&mut description, &config, class.is_some(), &has, &mut notes);
+            without_ids = as_it_is(&mut description, kind, &config, class.is_some(), &has, &mut notes);
             (description, None)
         };
-        let name = |name: &Option<String>, default: &str| {
-            name.clone().or_else(|| (!is_built).then(|| default.to_owned())).filter(|token| has(token))
+        let name = |name: &Option<String>, field: &str| {
+            let default = kind.named().iter().find(|(name, _)| *name == field).and_then(|(_, token)| *token);
+            let default = default.filter(|_| !is_built).map(str::to_owned);
+            name.clone().or(default).filter(|token| has(token))
         };
-        let (pad, mask) = (name(&names.pad, "[PAD]"), name(&names.mask, "[MASK]"));
+        let (pad, mask) = (name(&names.pad, "pad_token"), name(&names.mask, "mask_token"));
+        let unk = match kind {
+            Kind::WordPiece => description["model"]["unk_token"].as_str().map(str::to_owned),
+            Kind::ByteLevel => name(&names.unk, "unk_token"),
+        };
         Ok(Effective {
+            kind,
             description,
             added,
             without_ids,
             origin,
             config,
+            unk,
             pad,
             mask,
             max_length,
@@ -214,31 +192,47 @@ impl Sources {
         })
     }
 
-    /// Whether a class builds its tokenizer, rather than take `tokenizer.json` as it is.
-    fn is_built(&self, class: &str, origin: &str) -> Result<bool> {
+    /// Which kind of tokenizer a class builds; none if it takes `tokenizer.json` as it is.
+    fn built(&self, class: &str, origin: &str) -> Result<Option<Kind>> {
         let refuse = |expected: &str| BertError::TokenizerSetting {
             path: origin.to_owned(),
             field: "tokenizer_class".into(),
             expected: expected.into(),
             got: shorten(class),
         };
-        if BERT_CLASSES.contains(&class.strip_suffix("Fast").unwrap_or(class)) {
-            return Ok(true);
+        let slow = class.strip_suffix("Fast").unwrap_or(class);
+        if BERT_CLASSES.contains(&slow) {
+            return Ok(Some(Kind::WordPiece));
+        }
+        if slow == BYTE_LEVEL_CLASS {
+            if self.tokenizer.is_none() && (self.vocabulary_json.is_none() || self.merges.is_none()) {
+                return Err(refuse(&byte_level::expected()));
+            }
+            return Ok(Some(Kind::ByteLevel));
         }
         if !FILE_CLASSES.contains(&class) {
-            return Err(refuse("BertTokenizer or another class of the same WordPiece"));
+            return Err(refuse("BertTokenizer or another class of the same WordPiece, or RobertaTokenizer"));
         }
         if self.tokenizer.is_none() {
             return Err(refuse("BertTokenizer, as there is no tokenizer.json"));
         }
-        Ok(false)
+        Ok(None)
     }
 
-    /// The tokens of the model with their ids, and the file that they are from.
-    fn vocabulary(&self, notes: &mut Vec<String>) -> Result<(String, Map<String, Value>)> {
+    /// The tokens of the model, and what else their file says of it. A tokenizer that is built is of the kind that builds it.
+    fn vocabulary(&self, built: Option<Kind>, notes: &mut Vec<String>) -> Result<Vocabulary> {
         let lines = self.vocabulary.as_ref().map(|(origin, text)| (origin, lines(text)));
         let Some(file) = &self.tokenizer else {
-            return Ok(lines.map_or_else(Default::default, |(origin, lines)| (origin.clone(), lines)));
+            if built == Some(Kind::ByteLevel)
+                && let Some(found) = self.byte_level()?
+            {
+                return Ok(found);
+            }
+            let Some((origin, tokens)) = lines else {
+                return Err(lacks(VOCABULARY_JSON_FILE, &["[UNK]", "[CLS]", "[SEP]"]));
+            };
+            let (kind, origin, merges) = (Kind::WordPiece, origin.clone(), Value::Null);
+            return Ok(Vocabulary { kind, origin, tokens, merges });
         };
         let model = file.map.get("model").unwrap_or(&Value::Null);
         let refuse = |field: &str, got: &Value, expected: &str| BertError::TokenizerSetting {
@@ -247,15 +241,21 @@ impl Sources {
             expected: expected.into(),
             got: shorten(&got.to_string()),
         };
-        let named = match model.get("type") {
-            Some(name) => name == "WordPiece",
-            // Old files do not name the type. No other has this field.
-            None => model.get("max_input_chars_per_word").is_some(),
+        let found = match model.get("type").and_then(Value::as_str) {
+            Some(name) => [Kind::WordPiece, Kind::ByteLevel].into_iter().find(|kind| kind.in_file() == name),
+            // Old files do not name the type. No other has these fields.
+            None if model.get("max_input_chars_per_word").is_some() => Some(Kind::WordPiece),
+            None => model.get("merges").map(|_| Kind::ByteLevel),
         };
-        if !named {
+        let Some(kind) = found.filter(|kind| built.is_none_or(|built| built == *kind)) else {
             let got = model.get("type").unwrap_or(&Value::Null);
-            return Err(refuse(".type", got, "WordPiece, as BERT's tokenizer has it"));
-        }
+            let expected = match built {
+                None => "WordPiece, as BERT's tokenizer has it, or BPE, as RoBERTa's",
+                Some(Kind::WordPiece) => "WordPiece, as BERT's tokenizer has it",
+                Some(Kind::ByteLevel) => "BPE, as RobertaTokenizer has it",
+            };
+            return Err(refuse(".type", got, expected));
+        };
         let vocabulary = model.get("vocab").and_then(Value::as_object);
         let vocabulary =
             vocabulary.ok_or_else(|| refuse(".vocab", &Value::Null, "an object of tokens and their ids"))?;
@@ -265,7 +265,7 @@ impl Sources {
             let field = format!(".vocab[{}]", shorten(&format!("{token:?}")));
             return Err(refuse(&field, id, &format!("an id from 0 to {}", MOST_IDS - 1)));
         }
-        if let Some((origin, lines)) = lines {
+        if let Some((origin, lines)) = lines.filter(|_| kind == Kind::WordPiece) {
             let added = file.map.get("added_tokens").and_then(Value::as_array);
             let is_added = |token: &str| added.into_iter().flatten().any(|added| added["content"] == token);
             let others = lines
@@ -281,162 +281,8 @@ impl Sources {
                 ));
             }
         }
-        Ok((file.origin.clone(), vocabulary.clone()))
-    }
-
-    /// Appends the added tokens that the files beside `tokenizer.json` define, and finds the special ones by name.
-    fn add_tokens(
-        &self,
-        config: &Object,
-        is_built: bool,
-        vocabulary: &Map<String, Value>,
-        added: &mut AddedTokens,
-        names: &mut Names,
-    ) -> Result<()> {
-        let decoder = config.map.get("added_tokens_decoder");
-        // As in transformers, the older files count only without this setting.
-        let special = self.special.as_ref().filter(|_| decoder.is_none());
-        let setting = |field: &str| {
-            special
-                .and_then(|object| Some((object, object.map.get(field)?)))
-                .or_else(|| Some((config, config.map.get(field)?)))
-        };
-        let mut additional = AddedTokens::default();
-        let mut add = |object: &Object, field: &str| -> Result<()> {
-            let tokens: Vec<&Value> = match object.map.get(field) {
-                None | Some(Value::Null) => return Ok(()),
-                Some(Value::Array(tokens)) => tokens.iter().collect(),
-                Some(Value::Object(tokens)) if field == "extra_special_tokens" => tokens.values().collect(),
-                Some(_) => return Err(object.refuse(field, "a list of tokens")),
-            };
-            for token in tokens {
-                additional.push(Added::parse(token, true, object, field)?);
-            }
-            Ok(())
-        };
-        add(config, "extra_special_tokens")?;
-        if config.map.get("extra_special_tokens").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            add(config, "additional_special_tokens")?;
-        }
-        if let Some(special) = special {
-            add(special, "extra_special_tokens")?;
-            let field = "additional_special_tokens";
-            if additional.0.is_empty() {
-                let mut of_map = AddedTokens::default();
-                if let Some(tokens) = special.map.get(field).filter(|tokens| !tokens.is_null()) {
-                    let tokens =
-                        tokens.as_array().ok_or_else(|| special.refuse(field, "a list of tokens"))?;
-                    for token in tokens {
-                        of_map.push(Added::parse(token, true, special, field)?);
-                    }
-                }
-                additional = of_map;
-            }
-        }
-        let mut named = Vec::new();
-        for (field, default) in NAMED {
-            let token = match setting(field) {
-                Some((_, Value::Null)) => None,
-                Some((object, value)) => Some(Added::parse(value, true, object, field)?),
-                None => default.filter(|_| is_built).map(Added::special),
-            };
-            named.extend(token.map(|token| (field, token)));
-        }
-        for (field, value) in &config.map {
-            let is_named = NAMED.iter().any(|(name, _)| name == field);
-            if let (true, false, Some(content)) = (field.ends_with("_token"), is_named, value.as_str()) {
-                additional.push(Added::special(content));
-            }
-        }
-
-        match decoder {
-            Some(tokens) => {
-                let field = "added_tokens_decoder";
-                let tokens =
-                    tokens.as_object().ok_or_else(|| config.refuse(field, "an object of ids and tokens"))?;
-                let mut sorted = Vec::new();
-                for (id, token) in tokens {
-                    let field = format!("{field}[{}]", shorten(id));
-                    let number = id.parse::<u64>().ok().filter(|_| token.is_object());
-                    let number = number.ok_or_else(|| BertError::TokenizerSetting {
-                        path: config.origin.clone(),
-                        field: field.clone(),
-                        expected: "an object with a token's content and flags, by its id".into(),
-                        got: shorten(&token.to_string()),
-                    })?;
-                    let token = Added::parse(token, false, config, &field)?;
-                    sorted.push((number, Added { declared: Some((number, config.origin.clone())), ..token }));
-                }
-                sorted.sort_by_key(|(id, _)| *id);
-                sorted.into_iter().for_each(|(_, token)| added.push(token));
-            }
-            None => {
-                let mut sorted = Vec::new();
-                if let Some(file) = &self.added {
-                    for (content, id) in &file.map {
-                        let id = id.as_u64().ok_or_else(|| file.refuse(content, "an id"))?;
-                        let special = named.iter().any(|(_, token)| token.content == *content)
-                            || additional.has(content);
-                        let declared = Some((id, file.origin.clone()));
-                        let token =
-                            Added { declared, special, normalized: !special, ..Added::special(content) };
-                        sorted.push((id, token));
-                    }
-                }
-                if let Some(file) = &self.tokenizer {
-                    for token in list(file)? {
-                        let id = token.declared.as_ref().map_or(0, |(id, _)| *id);
-                        sorted.retain(|(other, _)| *other != id);
-                        sorted.push((id, token));
-                    }
-                }
-                sorted.sort_by_key(|(id, _)| *id);
-                sorted.into_iter().for_each(|(_, token)| added.push(token));
-            }
-        }
-        for (field, token) in named {
-            let content = token.content.clone();
-            if let Some(known) = added.0.iter_mut().find(|known| known.content == content) {
-                known.special = true;
-            } else if vocabulary.contains_key(&content) {
-                added.push(token);
-            } else {
-                names.lost.push(content.clone());
-            }
-            names.set(field, content);
-        }
-        for token in additional.0 {
-            if !added.has(&token.content) {
-                added.push(token);
-            }
-        }
-        added.0.retain(|token| !token.content.is_empty());
-        Ok(())
-    }
-}
-
-/// The special tokens, by name.
-#[derive(Default)]
-struct Names {
-    unk: Option<String>,
-    cls: Option<String>,
-    sep: Option<String>,
-    pad: Option<String>,
-    mask: Option<String>,
-    /// Those that the vocabulary lacks.
-    lost: Vec<String>,
-}
-
-impl Names {
-    fn set(&mut self, field: &str, content: String) {
-        match field {
-            "unk_token" => self.unk = Some(content),
-            "cls_token" => self.cls = Some(content),
-            "sep_token" => self.sep = Some(content),
-            "pad_token" => self.pad = Some(content),
-            "mask_token" => self.mask = Some(content),
-            _ => (),
-        }
+        let merges = model.get("merges").cloned().unwrap_or_default();
+        Ok(Vocabulary { kind, origin: file.origin.clone(), tokens: vocabulary.clone(), merges })
     }
 }
 
@@ -469,21 +315,6 @@ fn check(config: &Object) -> Result<Option<usize>> {
 fn lines(text: &str) -> Map<String, Value> {
     let lines = text.lines().map(str::trim_end).enumerate();
     lines.filter(|(_, token)| !token.is_empty()).map(|(id, token)| (token.to_owned(), id.into())).collect()
-}
-
-/// The added tokens of a `tokenizer.json`.
-fn list(file: &Object) -> Result<Vec<Added>> {
-    let field = "added_tokens";
-    let tokens = match file.map.get(field) {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(tokens) => tokens.as_array().ok_or_else(|| file.refuse(field, "a list of tokens"))?,
-    };
-    let parse = |token: &Value| {
-        let id = token.get("id").and_then(Value::as_u64).filter(|_| token.is_object());
-        let id = id.ok_or_else(|| file.refuse(field, "tokens with their ids"))?;
-        Ok(Added { declared: Some((id, file.origin.clone())), ..Added::parse(token, false, file, field)? })
-    };
-    tokens.iter().map(parse).collect()
 }
 
 /// What `BertTokenizer` builds.
@@ -526,7 +357,7 @@ fn build(
 
 pub(super) fn lacks(origin: &str, tokens: &[&str]) -> BertError {
     let tokens = tokens.join(", ");
-    let source = format!("the vocabulary lacks {tokens}, without which there is no BERT input").into();
+    let source = format!("the vocabulary lacks {tokens}, without which there is no input").into();
     BertError::Tokenizer { path: origin.to_owned(), source }
 }
 
@@ -559,7 +390,7 @@ fn normalizer_settings(normalizer: &Value) -> [(&'static str, &'static str, Valu
     ]
 }
 
-/// Notes where `tokenizer.json` says something else than what `BertTokenizer` builds.
+/// Notes where `tokenizer.json` says something else than what its class builds.
 fn differences(file: &Object, built: &Value, config: &Object, notes: &mut Vec<String>) {
     let (from, to) = (&file.origin, &config.origin);
     let part = |name: &str| file.map.get(name).unwrap_or(&Value::Null);
@@ -579,6 +410,17 @@ fn differences(file: &Object, built: &Value, config: &Object, notes: &mut Vec<St
                 ));
             }
         }
+    }
+    let before = "pre_tokenizer";
+    if ours.is_null() {
+        let [theirs, ours] = [part(before), &built[before]].map(|part| &part["add_prefix_space"]);
+        if theirs != ours {
+            let (name, class) = ("add_prefix_space", BYTE_LEVEL_CLASS);
+            notes.push(format!(
+                "{from} says {name} = {theirs}, but {to} makes it a {class}, whose {ours} counts, as in transformers"
+            ));
+        }
+        return;
     }
     let others = [
         ("normalizer", &theirs["type"], &ours["type"]),
@@ -608,6 +450,7 @@ fn differences(file: &Object, built: &Value, config: &Object, notes: &mut Vec<St
 /// their ids.
 fn as_it_is(
     description: &mut Value,
+    kind: Kind,
     config: &Object,
     has_class: bool,
     has: &dyn Fn(&str) -> bool,
@@ -630,7 +473,17 @@ fn as_it_is(
             }
         }
     }
-    if !has_class {
+    if !has_class && kind == Kind::ByteLevel {
+        let built = byte_level::settings(description);
+        let is_default = built.is_some_and(|[(_, add_prefix_space), _]| add_prefix_space == false);
+        if !is_default {
+            notes.push(format!(
+                "no {TOKENIZER_CONFIG_FILE}: {TOKENIZER_FILE} is used as it is; transformers would build a RobertaTokenizer \
+                 with its defaults, such as add_prefix_space = false"
+            ));
+        }
+    }
+    if !has_class && kind == Kind::WordPiece {
         if description["post_processor"].is_null() && has("[CLS]") && has("[SEP]") {
             description["post_processor"] = post_processor("[CLS]", "[SEP]");
             without_ids = true;

@@ -1,9 +1,11 @@
-//! [`Tokenizer`]: text to token ids, as `transformers`' `BertTokenizer` does it.
+//! [`Tokenizer`]: text to token ids, as `transformers`' `BertTokenizer` and `RobertaTokenizer` do it.
 //!
-//! The algorithm (BertNormalizer, whitespace and punctuation splitting, WordPiece) is the `tokenizers` crate's. Here is decided
-//! what it is built from: `read` finds the files of a folder, `describe` makes of them the one `tokenizer.json` that does what
+//! The algorithm (BertNormalizer, whitespace and punctuation splitting, WordPiece; or byte-level BPE) is the `tokenizers` crate's.
+//! Here is decided what it is built from: `read` finds the files of a folder, `describe` makes of them the one `tokenizer.json` that does what
 //! they say together, `save` writes that. `pieces` cuts long texts.
 
+mod added;
+mod byte_level;
 mod describe;
 mod pieces;
 mod read;
@@ -12,6 +14,7 @@ mod save;
 use crate::panics::caught;
 use crate::{BertError, Result};
 use describe::Effective;
+pub(crate) use describe::Kind;
 use pieces::{Cutter, Piece, Pieces};
 use read::Sources;
 use serde_json::Value;
@@ -26,6 +29,10 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 /// The vocabulary, a token a line.
 pub const VOCABULARY_FILE: &str = "vocab.txt";
+/// The vocabulary of a BPE: tokens and their ids.
+pub const VOCABULARY_JSON_FILE: &str = "vocab.json";
+/// The merges of a BPE, a pair a line, the first ones first.
+pub const MERGES_FILE: &str = "merges.txt";
 /// Names of the special tokens, for older versions of `transformers`.
 pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
@@ -60,12 +67,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a model folder: `tokenizer.json`, `vocab.txt`, `tokenizer_config.json`, `special_tokens_map.json` and
-    /// `added_tokens.json`, and of `config.json` the `tokenizer_class`. They count as in `transformers`.
+    /// Reads a model folder: `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`; `tokenizer_config.json`, `special_tokens_map.json` and
+    /// `added_tokens.json`, and of `config.json` the `tokenizer_class` and the `model_type`. They count as in `transformers`.
     ///
     /// # Errors
     /// `NoTokenizer`; `Io`; `Json`; `LfsPointer`; `TokenizerSetting` for a setting that has another type or is not followed
-    /// here; `Tokenizer` when a file is there but is not a BERT tokenizer: never a fallback.
+    /// here; `Tokenizer` when a file is there but is not such a tokenizer: never a fallback.
     pub fn from_dir(folder: &Path) -> Result<Self> {
         Self::new(Sources::from_dir(folder)?.effective()?)
     }
@@ -117,9 +124,18 @@ impl Tokenizer {
                 token["ids"] = serde_json::json!([inner.token_to_id(name)]);
             }
             inner = build(&effective.description)?;
+        } else if effective.without_ids {
+            for end in ["sep", "cls"] {
+                let token = &mut effective.description["post_processor"][end];
+                token[1] = inner.token_to_id(token[0].as_str().unwrap_or_default()).into();
+            }
+            inner = build(&effective.description)?;
         }
         let unk = &effective.description["model"]["unk_token"];
-        if unk.as_str().is_none_or(|unk| effective.description["model"]["vocab"].get(unk).is_none()) {
+        let knows_all = effective.kind == Kind::ByteLevel;
+        if !knows_all
+            && unk.as_str().is_none_or(|unk| effective.description["model"]["vocab"].get(unk).is_none())
+        {
             return Err(describe::lacks(&origin, &[unk.as_str().unwrap_or("[UNK]")]));
         }
         let (cls, sep) =

@@ -1,7 +1,10 @@
 //! The files of a tokenizer as they are in a folder, and their settings with the types that they must have.
 
-use super::{SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE};
-use crate::{BertError, CONFIG_FILE, Result, refuse_lfs_pointer};
+use super::{
+    MERGES_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE,
+    VOCABULARY_JSON_FILE,
+};
+use crate::{BertError, CONFIG_FILE, Family, Result, refuse_lfs_pointer};
 use serde_json::{Map, Value};
 use std::io::{Error, ErrorKind, Read};
 use std::path::Path;
@@ -9,7 +12,7 @@ use std::path::Path;
 /// Tokens that were added to a vocabulary, as old versions of `transformers` write them.
 pub(super) const ADDED_TOKENS_FILE: &str = "added_tokens.json";
 
-/// The most bytes of a file that is read as a tokenizer's: twenty times the largest vocabulary of a BERT.
+/// The most bytes of a file that is read as a tokenizer's: twenty times the largest vocabulary.
 const MOST_BYTES: u64 = 1 << 26;
 
 /// A JSON object, and the file that it came from.
@@ -26,6 +29,10 @@ pub(super) struct Sources {
     pub tokenizer: Option<Object>,
     /// `vocab.txt`.
     pub vocabulary: Option<(String, String)>,
+    /// `vocab.json`.
+    pub vocabulary_json: Option<Object>,
+    /// `merges.txt`.
+    pub merges: Option<(String, String)>,
     /// `tokenizer_config.json`.
     pub config: Option<Object>,
     /// `special_tokens_map.json`.
@@ -34,26 +41,34 @@ pub(super) struct Sources {
     pub added: Option<Object>,
     /// `tokenizer_class` of `config.json`.
     pub class: Option<String>,
+    /// The family of `config.json`.
+    pub family: Option<&'static Family>,
 }
 
 impl Sources {
     pub fn from_dir(folder: &Path) -> Result<Self> {
         let object =
             |name: &str| read(&folder.join(name))?.map(|text| parse(&text, &folder.join(name))).transpose();
+        let text = |name: &str| -> Result<Option<(String, String)>> {
+            let path = folder.join(name);
+            Ok(read(&path)?.map(|text| (path.display().to_string(), text)))
+        };
+        // What is wrong with a config.json is said by those who need it.
+        let model = object(CONFIG_FILE).ok().flatten();
+        let of_model = |field: &str| model.as_ref().and_then(|model| model.map.get(field)?.as_str());
         let sources = Sources {
             tokenizer: object(TOKENIZER_FILE)?,
-            vocabulary: read(&folder.join(VOCABULARY_FILE))?
-                .map(|text| (folder.join(VOCABULARY_FILE).display().to_string(), text)),
+            vocabulary: text(VOCABULARY_FILE)?,
+            vocabulary_json: object(VOCABULARY_JSON_FILE)?,
+            merges: text(MERGES_FILE)?,
             config: object(TOKENIZER_CONFIG_FILE)?,
             special: object(SPECIAL_TOKENS_FILE)?,
             added: object(ADDED_TOKENS_FILE)?,
-            // What is wrong with a config.json is said by those who need it.
-            class: object(CONFIG_FILE)
-                .ok()
-                .flatten()
-                .and_then(|config| Some(config.map.get("tokenizer_class")?.as_str()?.to_owned())),
+            class: of_model("tokenizer_class").map(str::to_owned),
+            family: of_model("model_type").and_then(|name| Family::named(name).ok()),
         };
-        if sources.tokenizer.is_none() && sources.vocabulary.is_none() {
+        let has_bpe = sources.vocabulary_json.is_some() && sources.merges.is_some();
+        if sources.tokenizer.is_none() && sources.vocabulary.is_none() && !has_bpe {
             return Err(BertError::NoTokenizer { folder: folder.to_owned() });
         }
         Ok(sources)

@@ -1,9 +1,11 @@
 //! What is saved: the tokenizer as it is used, said once in each file, so that `AutoTokenizer` and the bare `tokenizers`
 //! library read the same from any of them.
 
-use super::describe::{Effective, lacks, to_lines};
-use super::{SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, VOCABULARY_FILE};
-use crate::{BertError, Result};
+use super::describe::{Effective, Kind, lacks, to_lines};
+use super::{
+    SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, VOCABULARY_FILE, byte_level,
+};
+use crate::{BertError, ModelConfig, Result};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use tokenizers::Tokenizer as Inner;
@@ -24,8 +26,13 @@ const DROPPED: [&str; 12] = [
     "vocab_file",
 ];
 
+/// The class that is whatever `tokenizer.json` says.
+const FILE_CLASS: &str = "PreTrainedTokenizerFast";
+
 /// The files of a tokenizer.
 pub(super) struct Saved {
+    /// The kind whose class builds what `tokenizer.json` says; none if only that says it.
+    built: Option<Kind>,
     /// `tokenizer.json`.
     description: String,
     vocabulary: Option<String>,
@@ -85,15 +92,16 @@ impl Effective {
 
 impl Saved {
     pub fn new(effective: Effective, inner: &Inner, cls: u32, sep: u32) -> Self {
-        let Effective { description, config, pad, mask, max_length, .. } = effective;
-        let vocabulary = description["model"]["vocab"].as_object().and_then(to_lines);
+        let Effective { kind, description, config, unk, pad, mask, max_length, .. } = effective;
+        let vocabulary = description["model"]["vocab"].as_object().filter(|_| kind == Kind::WordPiece);
+        let vocabulary = vocabulary.and_then(to_lines);
         let token = |id| Value::from(inner.id_to_token(id));
         let mut special = Map::new();
         special.insert("cls_token".into(), token(cls));
         special.insert("mask_token".into(), mask.into());
         special.insert("pad_token".into(), pad.into());
         special.insert("sep_token".into(), token(sep));
-        special.insert("unk_token".into(), description["model"]["unk_token"].clone());
+        special.insert("unk_token".into(), unk.into());
 
         let mut saved = config.map;
         DROPPED.iter().for_each(|field| drop(saved.shift_remove(*field)));
@@ -135,22 +143,34 @@ impl Saved {
                 saved.insert(setting.into(), value.clone());
             }
         }
-        // The second class is what its tokenizer.json says.
-        let class = if is_bert { "BertTokenizer" } else { "PreTrainedTokenizerFast" };
-        saved.insert("tokenizer_class".into(), class.into());
+        let byte_level = byte_level::settings(&description);
+        saved.extend(byte_level.clone().into_iter().flatten().map(|(name, value)| (name.to_owned(), value)));
+        let built = if is_bert { Some(Kind::WordPiece) } else { byte_level.map(|_| Kind::ByteLevel) };
+        saved.insert("tokenizer_class".into(), FILE_CLASS.into());
         saved.shift_remove("auto_map");
-        Saved { description: format!("{description:#}\n"), vocabulary, special, config: saved, max_length }
+        Saved {
+            built,
+            description: format!("{description:#}\n"),
+            vocabulary,
+            special,
+            config: saved,
+            max_length,
+        }
     }
 }
 
 impl Tokenizer {
-    /// The files that let `AutoTokenizer.from_pretrained` and `tokenizers.Tokenizer.from_file` build this tokenizer. `positions`
-    /// is the longest input of the model that it is saved with. There is no `vocab.txt` where its lines could not hold a token.
-    pub fn files(&self, positions: usize) -> Vec<(&'static str, Cow<'_, str>)> {
+    /// The files that let `AutoTokenizer.from_pretrained` and `tokenizers.Tokenizer.from_file` build this tokenizer, beside a
+    /// model of this config. There is no `vocab.txt` where its lines could not hold a token.
+    pub fn files(&self, model: &ModelConfig) -> Vec<(&'static str, Cow<'_, str>)> {
+        let positions = model.max_length();
         let saved = &self.saved;
         let mut config = saved.config.clone();
         let max_length = saved.max_length.map_or(positions, |length| length.min(positions));
         config.insert("model_max_length".into(), max_length.into());
+        if let Some(kind) = saved.built {
+            config.insert("tokenizer_class".into(), model.family.tokenizer.class(kind).into());
+        }
         let mut files = vec![
             (TOKENIZER_FILE, Cow::from(&saved.description)),
             (TOKENIZER_CONFIG_FILE, format!("{:#}\n", Value::Object(config)).into()),

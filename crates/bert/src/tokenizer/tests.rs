@@ -1,9 +1,15 @@
 use super::*;
+use crate::ModelConfig;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nnot\nbad\n##ly\n!\ncafe\n猫\n";
+
+/// A model of 64 positions.
+fn model() -> ModelConfig {
+    ModelConfig { max_position_embeddings: 64, ..ModelConfig::default() }
+}
 
 #[test]
 fn a_vocabulary_is_enough() {
@@ -41,21 +47,21 @@ fn saved_files_build_the_same_tokenizer() {
     let tokenizer = Tokenizer::from_vocabulary(VOCABULARY).unwrap();
     for left_out in ["", TOKENIZER_FILE] {
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in tokenizer.files(64) {
+        for (name, text) in tokenizer.files(&model()) {
             if name != left_out {
                 std::fs::write(folder.path().join(name), text.as_bytes()).unwrap();
             }
         }
         let again = Tokenizer::from_dir(folder.path()).unwrap();
         assert_eq!(again.encode("NOT café", 9).unwrap(), tokenizer.encode("NOT café", 9).unwrap());
-        assert_eq!(again.files(64).len(), 4);
+        assert_eq!(again.files(&model()).len(), 4);
     }
 }
 
 #[test]
 fn settings_beside_the_file_win() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, text) in Tokenizer::from_vocabulary(VOCABULARY).unwrap().files(64) {
+    for (name, text) in Tokenizer::from_vocabulary(VOCABULARY).unwrap().files(&model()) {
         std::fs::write(folder.path().join(name), text.as_bytes()).unwrap();
     }
     std::fs::write(folder.path().join(TOKENIZER_CONFIG_FILE), r#"{"do_lower_case": false}"#).unwrap();

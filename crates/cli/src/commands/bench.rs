@@ -8,12 +8,13 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-use vitrine_autograd::{Profile, Randomness, Tape};
-use vitrine_bert::{BertConfig, BertForSequenceClassification, Checkpoint, TokenBatch, Weights};
+use vitrine_autograd::{Profile, Tape};
+use vitrine_bert::{Checkpoint, ModelConfig, SequenceClassifier, TokenBatch, Weights};
 use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::random::philox;
 use vitrine_tensor::{DType, Device, cuda};
+use vitrine_train::StepSettings;
 use vitrine_train::optimizer::AdamW;
 
 /// Weights, token ids and dropout come from this.
@@ -73,15 +74,16 @@ pub fn run(arguments: &BenchStep) -> Outcome {
     {
         warn(format!("{error}\nthe step has random weights of the sizes in config.json"));
     }
-    let (shapes, steps) = lengths(arguments, config.max_position_embeddings)?;
+    let (shapes, steps) = lengths(arguments, config.max_length())?;
     check_memory(resolved.place, needed_bytes(&config, arguments, &shapes), || match arguments.lengths {
         Some(_) => format!("--batch {}", arguments.batch),
         None => format!("--batch {} --seq {}", arguments.batch, arguments.seq),
     })?;
-    let mut model = BertForSequenceClassification::random(config.clone(), SEED)?;
+    let mut model = SequenceClassifier::random(config.clone(), SEED)?;
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
 
+    let mut optimizer = AdamW::new(0.01);
     let mut times = Vec::new();
     let mut breakdowns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut cpu_before = cpu_seconds();
@@ -95,7 +97,9 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         synchronize(&resolved)?;
         let started = Instant::now();
         let parts = match arguments.mode {
-            StepMode::Train => training_step(&mut model, batch, step, arguments.checkpoint_layers)?,
+            StepMode::Train => {
+                training_step(&mut model, &mut optimizer, batch, step, arguments.checkpoint_layers)?
+            }
             StepMode::Infer => inference_step(&model, batch)?,
         };
         synchronize(&resolved)?;
@@ -219,7 +223,7 @@ fn print(report: &Report) -> Outcome {
 }
 
 /// An estimate of the memory that the largest step takes.
-fn needed_bytes(config: &BertConfig, arguments: &BenchStep, shapes: &[Vec<usize>]) -> u64 {
+fn needed_bytes(config: &ModelConfig, arguments: &BenchStep, shapes: &[Vec<usize>]) -> u64 {
     let kept = shapes.iter().map(|lengths| config.cost(lengths).activation_bytes).max().unwrap_or(0);
     let a_layer = kept / config.num_hidden_layers as u64;
     match arguments.mode {
@@ -264,7 +268,7 @@ fn lengths(arguments: &BenchStep, limit: usize) -> Outcome<(Vec<Vec<usize>>, usi
     Ok((shapes, steps))
 }
 
-fn random_batch(config: &BertConfig, lengths: &[usize]) -> Outcome<TokenBatch> {
+fn random_batch(config: &ModelConfig, lengths: &[usize]) -> Outcome<TokenBatch> {
     let sequences: Vec<Vec<u32>> = lengths
         .iter()
         .enumerate()
@@ -279,34 +283,32 @@ fn random_batch(config: &BertConfig, lengths: &[usize]) -> Outcome<TokenBatch> {
 
 /// Forward, backward, clipping, AdamW; returns (operation, seconds).
 fn training_step(
-    model: &mut BertForSequenceClassification,
+    model: &mut SequenceClassifier,
+    optimizer: &mut AdamW,
     batch: &TokenBatch,
     step: usize,
     checkpoint_layers: bool,
 ) -> Outcome<Vec<(String, f64)>> {
     // On a CUDA device operations only begin here, so their seconds would say nothing.
     let on_cpu = model.parameters().iter().next().is_none_or(|(_, p)| p.value.device() == Device::Cpu);
-    let mut tape = Tape::training(Randomness { seed: SEED, step: step as u32, first_sequence: 0 });
+    let settings = StepSettings {
+        seed: SEED,
+        step,
+        lr: 2e-5,
+        max_grad_norm: Some(1.0),
+        checkpoint_layers,
+        profiled: on_cpu,
+    };
+    let taken = vitrine_train::step(model, |model, tape| model.loss(tape, batch), optimizer, &settings)?;
+    let mut parts = named("forward", &taken.forward);
+    parts.extend(named("backward", &taken.backward));
     if on_cpu {
-        tape = tape.profiled();
-    }
-    if checkpoint_layers {
-        tape = tape.checkpointing_layers();
-    }
-    let loss = model.loss(&tape, batch)?.id();
-    let forward = tape.profile();
-    let (gradients, backward) = tape.backward_profiled(loss, &[])?;
-    let mut parts = named("forward", &forward);
-    parts.extend(named("backward", &backward));
-    let started = Instant::now();
-    AdamW::new(0.01, Some(1.0)).step(model.parameters_mut(), &gradients, step, 2e-5)?;
-    if on_cpu {
-        parts.push(("clip + adamw".into(), started.elapsed().as_secs_f64()));
+        parts.push(("clip + adamw".into(), taken.update_seconds));
     }
     Ok(parts)
 }
 
-fn inference_step(model: &BertForSequenceClassification, batch: &TokenBatch) -> Outcome<Vec<(String, f64)>> {
+fn inference_step(model: &SequenceClassifier, batch: &TokenBatch) -> Outcome<Vec<(String, f64)>> {
     let tape = Tape::inference().profiled();
     model.logits(&tape, batch)?;
     Ok(named("forward", &tape.profile()))

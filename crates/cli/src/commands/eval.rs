@@ -8,7 +8,7 @@ use crate::output::{self, Outcome, note, warn};
 use crate::progress::Progress;
 use crate::report;
 use serde::Serialize;
-use vitrine_bert::{BertForSequenceClassification, Loaded};
+use vitrine_bert::{Loaded, SequenceClassifier};
 use vitrine_train::data;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::{Evaluation, TokenizedDataset, evaluate};
@@ -30,7 +30,7 @@ struct Report<'a> {
 /// Runs the command.
 pub fn run(arguments: &Eval) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let Loaded { mut model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
+    let Loaded { mut model, tokenizer, notes } = SequenceClassifier::load(&arguments.model)?;
     notes.iter().for_each(warn);
     let max_length = report::max_length(arguments.max_length, model.config())?;
     let options = arguments.columns.options(Some(&model.config().data_columns()));

@@ -4,7 +4,7 @@ use super::{check_memory, claim_output, named_config, weight_bytes};
 use crate::args::Init;
 use crate::interrupt::Interrupts;
 use crate::output::{Failure, Outcome, note, thousands};
-use vitrine_bert::{BertModel, Tokenizer};
+use vitrine_bert::{BaseModel, Tokenizer};
 use vitrine_tensor::Device;
 use vitrine_train::corpus;
 
@@ -22,6 +22,8 @@ pub fn run(arguments: &Init) -> Outcome {
                 thousands(tokenizer.vocabulary_size())
             ));
             config.vocab_size = tokenizer.vocabulary_size();
+            // Where positions count from the padding id, it has to be this tokenizer's.
+            config.position_padding = config.position_padding.and(tokenizer.id("[PAD]"));
             tokenizer
         }
     };
@@ -35,7 +37,7 @@ pub fn run(arguments: &Init) -> Outcome {
         )));
     }
     check_memory(Device::Cpu, weight_bytes(&config), || format!("a model of --config {}", arguments.config))?;
-    let model = BertModel::random(config, arguments.seed)?;
+    let model = BaseModel::random(config, arguments.seed)?;
     let interrupts = Interrupts::watch();
     let mut files = claim_output(&arguments.output, arguments.overwrite)?;
     model.reserve_in(&mut files, &tokenizer)?;

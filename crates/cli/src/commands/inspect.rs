@@ -37,7 +37,7 @@ pub fn run(arguments: &Inspect) -> Outcome {
         })
         .collect();
     let parameters = parts.iter().map(|part| part.parameters).sum();
-    let limit = model.config().max_position_embeddings;
+    let limit = model.config().max_length();
     let tokens = arguments.tokens.unwrap_or(limit);
     if tokens > limit {
         let message =

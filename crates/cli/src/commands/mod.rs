@@ -15,7 +15,7 @@ use crate::machine;
 use crate::output::{Failure, Outcome, bytes};
 use serde::Serialize;
 use std::path::Path;
-use vitrine_bert::{BertConfig, BertForSequenceClassification, CONFIG_FILE, StagedFiles};
+use vitrine_bert::{CONFIG_FILE, ModelConfig, SequenceClassifier, StagedFiles};
 use vitrine_tensor::cpu::isa;
 use vitrine_tensor::cpu::parallel::{self, ThreadsError};
 use vitrine_tensor::{DType, Device, Error, cuda};
@@ -39,12 +39,12 @@ pub fn run(command: Command) -> Outcome {
 }
 
 /// The sizes of bert-base, of bert-mini, or in a file or a model folder. `option` names where the user gave it.
-fn named_config(option: &str, name: &str) -> Outcome<BertConfig> {
+fn named_config(option: &str, name: &str) -> Outcome<ModelConfig> {
     match name {
-        "bert-base" => Ok(BertConfig::bert_base()),
-        "mini" | "bert-mini" => Ok(BertConfig::bert_mini()),
-        path if Path::new(path).is_dir() => Ok(BertConfig::from_file(&Path::new(path).join(CONFIG_FILE))?),
-        path if Path::new(path).is_file() => Ok(BertConfig::from_file(Path::new(path))?),
+        "bert-base" => Ok(ModelConfig::bert_base()),
+        "mini" | "bert-mini" => Ok(ModelConfig::bert_mini()),
+        path if Path::new(path).is_dir() => Ok(ModelConfig::from_file(&Path::new(path).join(CONFIG_FILE))?),
+        path if Path::new(path).is_file() => Ok(ModelConfig::from_file(Path::new(path))?),
         other => Err(Failure::Usage(format!(
             "{option} {other} is neither bert-base nor bert-mini nor the folder or config.json of a model"
         ))),
@@ -58,7 +58,7 @@ fn claim_output(folder: &Path, overwrite: bool) -> Outcome<StagedFiles> {
 }
 
 /// Bytes of a model's weights in f32, up to its head.
-fn weight_bytes(config: &BertConfig) -> u64 {
+fn weight_bytes(config: &ModelConfig) -> u64 {
     let rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size;
     4 * (config.cost(&[1]).encoder_weights + (rows * config.hidden_size) as u64)
 }
@@ -87,7 +87,7 @@ fn rows_that_fit(from: usize, room: usize, needed: impl Fn(usize) -> usize) -> O
 /// taken at once, of `max_length` tokens, and the option that says so.
 fn explained(
     error: TrainError,
-    model: &BertForSequenceClassification,
+    model: &SequenceClassifier,
     max_length: usize,
     batch: (usize, &str),
 ) -> Failure {

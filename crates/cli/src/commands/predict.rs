@@ -6,7 +6,7 @@ use crate::output::{self, Failure, Outcome, note, printable, warn};
 use serde::Serialize;
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use vitrine_bert::{BertForSequenceClassification, Loaded};
+use vitrine_bert::{Loaded, SequenceClassifier};
 use vitrine_train::data::{self, LoadOptions, TextLines};
 use vitrine_train::{Prediction, predict};
 
@@ -35,7 +35,7 @@ struct Scored<'a> {
 /// Runs the command.
 pub fn run(arguments: &Predict) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let Loaded { mut model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
+    let Loaded { mut model, tokenizer, notes } = SequenceClassifier::load(&arguments.model)?;
     notes.iter().for_each(warn);
     let options = LoadOptions {
         text_column: arguments.text_column.clone(),
@@ -53,7 +53,7 @@ pub fn run(arguments: &Predict) -> Outcome {
         (None, [only]) if only == "-" => None,
         (None, texts) => Some(texts.to_vec()),
     };
-    let positions = model.config().max_position_embeddings;
+    let positions = model.config().max_length();
     // The texts of a batch are not the user's to choose, so only the device is.
     let failed = |error, model: &_| super::explained(error, model, positions, (1, ""));
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));

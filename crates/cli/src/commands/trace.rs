@@ -5,7 +5,7 @@ use crate::output::{self, Align, Outcome, bytes, line, printable, si, table, war
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_autograd::Tape;
-use vitrine_bert::{BertForSequenceClassification, Loaded, TokenBatch};
+use vitrine_bert::{Loaded, SequenceClassifier, TokenBatch};
 
 #[derive(Serialize)]
 struct Report {
@@ -32,9 +32,9 @@ struct OpRow {
 
 /// Runs the command. The tape records as in training, but for dropout, so that saved bytes can be shown.
 pub fn run(arguments: &Trace) -> Outcome {
-    let Loaded { model, tokenizer, notes } = BertForSequenceClassification::load(&arguments.model)?;
+    let Loaded { model, tokenizer, notes } = SequenceClassifier::load(&arguments.model)?;
     notes.iter().for_each(warn);
-    let encoding = tokenizer.encode(&arguments.text, model.config().max_position_embeddings)?;
+    let encoding = tokenizer.encode(&arguments.text, model.config().max_length())?;
     let batch = TokenBatch::new([encoding.ids.as_slice()], None, model.config())?;
     // Once unmeasured: the first pass fills memory pools and reads the weights from the file.
     model.logits(&Tape::recording(), &batch)?;

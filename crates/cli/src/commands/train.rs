@@ -14,8 +14,7 @@ use std::io::LineWriter;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vitrine_bert::{
-    BertConfig, BertError, BertForSequenceClassification, Checkpoint, DataColumns, Head, Loaded, StagedFiles,
-    Tokenizer,
+    BertError, Checkpoint, DataColumns, Head, Loaded, ModelConfig, SequenceClassifier, StagedFiles, Tokenizer,
 };
 use vitrine_tensor::Error;
 use vitrine_train::data::batching::EvalBatch;
@@ -84,7 +83,7 @@ struct RowsReport {
 }
 
 /// Settings other than these with which a training step fits into `room` bytes of a device, by estimate.
-fn what_fits(model: &BertForSequenceClassification, settings: &Settings, room: usize) -> String {
+fn what_fits(model: &SequenceClassifier, settings: &Settings, room: usize) -> String {
     // Master, gradient and two moments in f32, and a bfloat16 copy.
     let parameters: usize = model.parameters().iter().map(|(_, p)| 18 * p.value.numel()).sum();
     let config = model.config();
@@ -124,7 +123,7 @@ pub fn run(arguments: &Train) -> Outcome {
     let Splits { train: train_rows, test: test_rows, mut notes } = rows(arguments, &defaults)?;
     let Start { mut model, tokenizer, train: train_rows, test: test_rows } =
         start(arguments, train_rows, test_rows, seed, &mut notes)?;
-    let positions = model.config().max_position_embeddings;
+    let positions = model.config().max_length();
     let recipe_length = defaults.max_length.map(|length| length.min(positions));
     let max_length = report::max_length(arguments.max_length.or(recipe_length), model.config())?;
     if arguments.max_length.is_none() && recipe_length < defaults.max_length {
@@ -391,7 +390,7 @@ fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<Splits> {
 
 /// Where training starts: a model with a class for each of the rows' classes.
 struct Start {
-    model: BertForSequenceClassification,
+    model: SequenceClassifier,
     tokenizer: Tokenizer,
     train: Dataset,
     test: Option<Dataset>,
@@ -410,17 +409,17 @@ fn start(
     let Some(folder) = &arguments.model else {
         let tokenizer = Tokenizer::from_vocabulary(&corpus::vocabulary())?;
         // About a million parameters: enough for short reviews, seconds an epoch.
-        let config = BertConfig {
+        let config = ModelConfig {
             vocab_size: tokenizer.vocabulary_size(),
             hidden_size: 128,
             num_hidden_layers: 2,
             num_attention_heads: 4,
             intermediate_size: 512,
             max_position_embeddings: 128,
-            ..BertConfig::bert_mini()
+            ..ModelConfig::bert_mini()
         }
         .with_labels(&train.label_names);
-        let model = BertForSequenceClassification::random(config, seed)?;
+        let model = SequenceClassifier::random(config, seed)?;
         notes.push("no --model and --data: a small BERT from scratch on the embedded corpus".into());
         return Ok(Start { model, tokenizer, train, test });
     };
@@ -430,8 +429,7 @@ fn start(
     };
     let Some(known) = known else {
         let head = Head::New { names: &train.label_names, seed };
-        let Loaded { mut model, tokenizer, notes: remarks } =
-            BertForSequenceClassification::load_with(folder, head)?;
+        let Loaded { mut model, tokenizer, notes: remarks } = SequenceClassifier::load_with(folder, head)?;
         notes.extend(remarks);
         model.describe(&train.label_names, &columns)?;
         return Ok(Start { model, tokenizer, train, test });
@@ -451,7 +449,7 @@ fn start(
         rows.label_names.clone_from(&names);
     }
     let Loaded { mut model, tokenizer, notes: remarks } =
-        BertForSequenceClassification::load_with(folder, Head::KeepOrNew { names: &names, seed })?;
+        SequenceClassifier::load_with(folder, Head::KeepOrNew { names: &names, seed })?;
     notes.extend(remarks.into_iter().chain(remark));
     model.describe(&names, &columns)?;
     Ok(Start { model, tokenizer, train, test })
@@ -520,7 +518,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn show_sentences(model: &BertForSequenceClassification, tokenizer: &Tokenizer) -> Outcome {
+fn show_sentences(model: &SequenceClassifier, tokenizer: &Tokenizer) -> Outcome {
     let names = model.config().label_names();
     for (text, prediction) in corpus::UNSEEN.iter().zip(predict(model, tokenizer, &corpus::UNSEEN)?) {
         let best = prediction.ranked()[0];

@@ -5,6 +5,7 @@ mod classes;
 mod common;
 #[cfg(target_os = "linux")]
 mod cuda;
+mod families;
 mod outputs;
 mod predict;
 mod tables;

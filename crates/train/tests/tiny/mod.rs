@@ -2,25 +2,33 @@
 
 #![allow(dead_code, reason = "each test reads its part of a run")]
 
-use std::path::Path;
-use vitrine_autograd::{Randomness, Tape};
-use vitrine_bert::{BertConfig, BertForSequenceClassification, TokenBatch};
+use vitrine_bert::{Family, ModelConfig, SequenceClassifier, TokenBatch};
 use vitrine_tensor::{DType, Device};
+use vitrine_train::StepSettings;
 use vitrine_train::optimizer::AdamW;
 
 pub const CUDA: Device = Device::Cuda(0);
 
 /// Heads of 32, so that bfloat16 runs on tensor cores.
-pub fn config(layers: usize) -> BertConfig {
-    let json = format!(
-        r#"{{"model_type": "bert", "vocab_size": 120, "hidden_size": 64, "num_hidden_layers": {layers},
-        "num_attention_heads": 2, "intermediate_size": 128, "max_position_embeddings": 64, "type_vocab_size": 2}}"#
-    );
-    BertConfig::parse(&json, Path::new("tiny")).unwrap()
+pub fn config(layers: usize) -> ModelConfig {
+    config_of(Family::named("bert").unwrap(), layers)
+}
+
+/// The same for another family.
+pub fn config_of(family: &'static Family, layers: usize) -> ModelConfig {
+    ModelConfig {
+        vocab_size: 120,
+        hidden_size: 64,
+        num_hidden_layers: layers,
+        num_attention_heads: 2,
+        intermediate_size: 128,
+        max_position_embeddings: 64,
+        ..ModelConfig::defaults(family)
+    }
 }
 
 /// Four sequences of lengths that differ from step to step.
-fn batch(step: usize, config: &BertConfig) -> TokenBatch {
+fn batch(step: usize, config: &ModelConfig) -> TokenBatch {
     let sequences: Vec<Vec<u32>> = (0..4)
         .map(|b| (0..5 + (7 * b + 3 * step) % 31).map(|t| ((17 * t + 5 * b + step) % 120) as u32).collect())
         .collect();
@@ -42,30 +50,37 @@ pub struct Run {
 
 /// The first steps of a training run.
 pub fn train_model(
-    config: &BertConfig,
+    config: &ModelConfig,
     steps: usize,
     device: Device,
     dtype: DType,
     checkpoint_layers: bool,
 ) -> Run {
-    let mut model = BertForSequenceClassification::random(config.clone(), 3).unwrap();
+    let mut model = SequenceClassifier::random(config.clone(), 3).unwrap();
     model.to_device(device).unwrap();
     model.compute_in(dtype).unwrap();
-    let optimizer = AdamW::new(0.01, Some(1.0));
+    let mut optimizer = AdamW::new(0.01);
     let mut run = Run::default();
     for step in 0..steps {
         let before = vitrine_emulator::counters();
-        let mut tape = Tape::training(Randomness { seed: 9, step: step as u32, first_sequence: 0 });
-        if checkpoint_layers {
-            tape = tape.checkpointing_layers();
-        }
-        let loss = model.loss(&tape, &batch(step, config)).unwrap();
-        let (id, value) = (loss.id(), loss.value().clone());
-        drop(loss);
-        let gradients = tape.backward(id, &[]).unwrap();
-        optimizer.step(model.parameters_mut(), &gradients, step, 1e-3).unwrap();
+        let settings = StepSettings {
+            seed: 9,
+            step,
+            lr: 1e-3,
+            max_grad_norm: Some(1.0),
+            checkpoint_layers,
+            profiled: false,
+        };
+        let batch = batch(step, config);
+        let taken = vitrine_train::step(
+            &mut model,
+            |model, tape| model.loss(tape, &batch),
+            &mut optimizer,
+            &settings,
+        )
+        .unwrap();
         run.waits.push(vitrine_emulator::counters().synchronisations - before.synchronisations);
-        let value = value.item().unwrap();
+        let value = taken.loss.item().unwrap();
         let after = vitrine_emulator::counters();
         run.losses.push(value);
         run.launches.push(after.launches - before.launches);
@@ -88,6 +103,15 @@ pub fn training_is_the_cpu_s() {
     let cuda = train(CUDA, DType::F32, false);
     for (step, (cuda, cpu)) in cuda.losses.iter().zip(&cpu.losses).enumerate() {
         assert!((cuda - cpu).abs() <= 1e-4, "loss of step {step}: {cuda} on CUDA, {cpu} on the CPU");
+    }
+
+    for family in Family::all() {
+        let config = config_of(family, 2);
+        let [cpu, cuda] =
+            [Device::Cpu, CUDA].map(|device| train_model(&config, 3, device, DType::F32, false).losses);
+        for (cuda, cpu) in cuda.iter().zip(&cpu) {
+            assert!((cuda - cpu).abs() <= 1e-4, "{}: {cuda} on CUDA, {cpu} on the CPU", family.model_type);
+        }
     }
 
     // bfloat16: at most twice as far from f32 as the CPU's.

@@ -124,4 +124,12 @@ impl GradNorm {
     pub fn norm(&self) -> Result<f64> {
         self.values.select(0, 0)?.item()
     }
+
+    /// The factor, a scalar on the device of the gradients.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn factor(&self) -> Result<Tensor> {
+        self.values.select(0, 1)
+    }
 }

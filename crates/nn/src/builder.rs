@@ -1,29 +1,17 @@
-//! [`Builder`]: parameters from a checkpoint, or anew from a seed. The model's structs are built once, by the same code, for
+//! [`Builder`]: parameters from a checkpoint, or anew from a seed. A model's layers are built once, by the same code, for
 //! both, and before any parameter has its memory: sizes that do not fit the checkpoint cost nothing.
 
-use crate::{KeyReport, Result, Weights};
-use vitrine_autograd::{Parameter, ParameterId, ParameterStore, Part};
+use crate::{KeyReport, Parameter, ParameterStore, Part, Precision, Result, Weights};
+use vitrine_autograd::ParameterId;
 use vitrine_tensor::{DType, Device, Tensor, random};
 
 /// What a new parameter starts with.
-#[derive(Clone, Copy)]
-enum Init {
-    /// N(0, `initializer_range`^2).
+#[derive(Clone, Copy, Debug)]
+pub enum Init {
+    /// N(0, std^2), with the builder's standard deviation.
     Normal,
+    /// This number everywhere.
     Constant(f32),
-}
-
-/// `y = x W^T + b`: `torch.nn.Linear`. Several outputs of one input are one parameter with several parts.
-pub(crate) struct Linear {
-    pub weight: ParameterId,
-    pub bias: ParameterId,
-}
-
-/// Scale and shift of `torch.nn.LayerNorm`, and its eps.
-pub(crate) struct LayerNorm {
-    pub weight: ParameterId,
-    pub bias: ParameterId,
-    pub eps: f64,
 }
 
 /// A parameter that has its number and no memory yet.
@@ -34,32 +22,30 @@ struct Planned {
     /// The shape of a part; parts lie one below the other.
     dims: Vec<usize>,
     init: Init,
+    precision: Precision,
 }
 
 /// Collects the parameters of a model under construction.
-pub(crate) struct Builder {
+pub struct Builder {
     weights: Option<Weights>,
     seed: u64,
     std: f64,
+    may_be_new: bool,
     store: ParameterStore,
     planned: Vec<Planned>,
 }
 
 impl Builder {
-    /// New parameters only: a function of the seed and each parameter's key.
-    pub fn random(seed: u64, initializer_range: f64) -> Self {
-        Builder {
-            weights: None,
-            seed,
-            std: initializer_range,
-            store: ParameterStore::default(),
-            planned: Vec::new(),
-        }
+    /// New parameters only: a function of the seed and each parameter's key. `std` is the standard deviation of
+    /// [`Init::Normal`].
+    pub fn random(seed: u64, std: f64) -> Self {
+        let (store, planned) = (ParameterStore::default(), Vec::new());
+        Builder { weights: None, seed, std, may_be_new: false, store, planned }
     }
 
-    /// Parameters of a checkpoint; a head that is allowed to be new starts as `random` would start it.
-    pub fn from_weights(weights: Weights, seed: u64, initializer_range: f64) -> Self {
-        Builder { weights: Some(weights), ..Builder::random(seed, initializer_range) }
+    /// Parameters of a checkpoint; those that [may be new](Builder::may_be_new) start as `random` would start them.
+    pub fn from_weights(weights: Weights, seed: u64, std: f64) -> Self {
+        Builder { weights: Some(weights), ..Builder::random(seed, std) }
     }
 
     /// Whether all parameters are new, or the checkpoint lacks this key.
@@ -67,59 +53,41 @@ impl Builder {
         self.weights.as_ref().is_none_or(|weights| !weights.contains(key))
     }
 
-    /// A table `[rows, width]`.
-    pub fn embedding(&mut self, key: &str, rows: usize, width: usize) -> Result<ParameterId> {
-        self.parameter(&[key], &[rows, width], Init::Normal, false)
+    /// Whether parameters from here on may be missing in a checkpoint, as those of a head that is about to be trained. At first
+    /// none may.
+    pub fn may_be_new(&mut self, may_be_new: bool) {
+        self.may_be_new = may_be_new;
     }
 
-    /// `names[i].weight: [rows, width]` and `names[i].bias: [rows]`, one below the other.
-    pub fn linear(&mut self, names: &[&str], rows: usize, width: usize, may_be_new: bool) -> Result<Linear> {
-        let keys = |suffix: &str| names.iter().map(|name| format!("{name}.{suffix}")).collect::<Vec<_>>();
-        Ok(Linear {
-            weight: self.parameter(&keys("weight"), &[rows, width], Init::Normal, may_be_new)?,
-            bias: self.parameter(&keys("bias"), &[rows], Init::Constant(0.0), may_be_new)?,
-        })
-    }
-
-    /// `name.weight` and `name.bias`, both `[width]`.
-    pub fn layer_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<LayerNorm> {
-        Ok(LayerNorm {
-            weight: self.parameter(&[format!("{name}.weight")], &[width], Init::Constant(1.0), false)?,
-            bias: self.parameter(&[format!("{name}.bias")], &[width], Init::Constant(0.0), false)?,
-            eps,
-        })
-    }
-
-    /// A vector `[rows]` of its own, zero when new.
-    pub fn bias(&mut self, key: &str, rows: usize) -> Result<ParameterId> {
-        self.parameter(&[key], &[rows], Init::Constant(0.0), false)
-    }
-
-    fn parameter<S: AsRef<str>>(
+    /// A parameter of `keys.len()` parts of shape `dims` each, one below the other.
+    ///
+    /// # Errors
+    /// `WeightDType` for a checkpoint whose tensor is of no weight's type.
+    pub fn parameter<S: AsRef<str>>(
         &mut self,
         keys: &[S],
         dims: &[usize],
         init: Init,
-        may_be_new: bool,
+        precision: Precision,
     ) -> Result<ParameterId> {
         let mut parts = Vec::with_capacity(keys.len());
         for key in keys {
             let key = key.as_ref();
             let stored = match &mut self.weights {
-                Some(weights) => weights.expect(key, dims, may_be_new)?,
+                Some(weights) => weights.expect(key, dims, self.may_be_new)?,
                 None => false,
             };
             parts.push((key.to_owned(), stored));
         }
         // `finish` puts the parameter in the place of this empty one.
         let empty = Tensor::empty(&[0], DType::F32, Device::Cpu)?;
-        let id = self.store.add(Parameter::new(Vec::new(), empty, false)?);
-        self.planned.push(Planned { id, parts, dims: dims.to_vec(), init });
+        let id = self.store.add(Parameter::new(Vec::new(), empty, false, precision)?);
+        self.planned.push(Planned { id, parts, dims: dims.to_vec(), init, precision });
         Ok(id)
     }
 
     fn make(&self, planned: &Planned) -> Result<Parameter> {
-        let Planned { parts, dims, init, .. } = planned;
+        let Planned { parts, dims, init, precision, .. } = planned;
         let mut whole = dims.clone();
         whole[0] *= parts.len();
         let mut value = Tensor::empty(&whole, DType::F32, Device::Cpu)?;
@@ -135,7 +103,7 @@ impl Builder {
         }
         let parts = parts.iter().map(|(key, _)| Part { key: key.clone(), rows: dims[0] }).collect();
         // Biases and LayerNorm parameters are vectors, and they alone do not decay.
-        Ok(Parameter::new(parts, value, dims.len() > 1)?)
+        Parameter::new(parts, value, dims.len() > 1, *precision)
     }
 
     /// How the parameters fit the checkpoint.

@@ -1,12 +1,12 @@
-//! [`Weights`]: the tensors of a checkpoint, found under the names of `BertForSequenceClassification` and `BertForMaskedLM` in
-//! `transformers`, whatever variant of those names the files use.
+//! [`Weights`]: the tensors of a checkpoint, found under the [`Names`] of a model family in `transformers`, whatever variant of
+//! those names the files use.
 //!
 //! Files are read, not mapped into memory: a file that another process cuts or overwrites later changes nothing, and one that is
 //! cut while it is read is an error, where a map would end the process by a signal or show zeros.
 
-use crate::folder::{self, WEB_PAGE, unusable};
-use crate::keys::{KeyReport, Name, listed, printable, read_name};
-use crate::{BertError, Result, refuse_lfs_pointer};
+use crate::names::Name;
+use crate::read::{self, WEB_PAGE, unusable};
+use crate::{KeyReport, Names, NnError, Result, listed, printable, refuse_lfs_pointer};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::tensor::Metadata;
@@ -43,7 +43,7 @@ impl Source {
             ErrorKind::UnexpectedEof => {
                 unusable(&self.path, format!("the file became shorter while {key} was read; copy it again"))
             }
-            _ => BertError::Io { path: self.path.clone(), source },
+            _ => NnError::Io { path: self.path.clone(), source },
         })
     }
 }
@@ -93,7 +93,7 @@ impl Weights {
         [WEIGHTS_FILE, WEIGHTS_INDEX_FILE].iter().any(|name| there(&folder.join(name)))
     }
 
-    /// Opens the weights of a model folder: `model.safetensors`, else the files that `model.safetensors.index.json` lists.
+    /// Opens the weights of a model folder, for a family with these names: `model.safetensors`, else the files that `model.safetensors.index.json` lists.
     /// As in `transformers`, the index is not read where both are there.
     ///
     /// Only headers are read, each key's from the file that the index names.
@@ -101,33 +101,33 @@ impl Weights {
     /// # Errors
     /// `NoWeights`, `Io`, `Json`, `LfsPointer`, `Safetensors`; `Unusable` for what is no file, for an index that names files
     /// elsewhere, files that are not there or keys that its files lack, for a key in two files, and for two models in one file.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path, names: &Names) -> Result<Self> {
         let (path, index) = (folder.join(WEIGHTS_FILE), folder.join(WEIGHTS_INDEX_FILE));
         if there(&path) {
             let mut tensors = Vec::new();
             open_file(&path, &mut tensors)?;
-            let mut weights = Weights::new(path, tensors)?;
+            let mut weights = Weights::new(path, tensors, names)?;
             if there(&index) {
                 weights.notes.push(format!("{WEIGHTS_INDEX_FILE} is not read: {WEIGHTS_FILE} is there too"));
             }
             return Ok(weights);
         }
         if !there(&index) {
-            let hint = folder::other_weights(folder).map(|hint| format!("; {hint}")).unwrap_or_default();
-            return Err(BertError::NoWeights { folder: folder.to_owned(), hint });
+            let hint = read::other_weights(folder).map(|hint| format!("; {hint}")).unwrap_or_default();
+            return Err(NnError::NoWeights { folder: folder.to_owned(), hint });
         }
-        Weights::new(index.clone(), open_shards(folder, &index)?)
+        Weights::new(index.clone(), open_shards(folder, &index)?, names)
     }
 
     /// Finds the one model among tensors under any prefixes.
-    fn new(path: PathBuf, tensors: Vec<Entry>) -> Result<Self> {
+    fn new(path: PathBuf, tensors: Vec<Entry>, names: &Names) -> Result<Self> {
         let mut found: Vec<(Name, Entry)> =
-            tensors.into_iter().map(|entry| (read_name(&entry.name), entry)).collect();
-        // The encoder's prefix, which stands in front of all others; a head may also be beside the object that holds the encoder.
+            tensors.into_iter().map(|entry| (names.read(&entry.name), entry)).collect();
+        // The base model's prefix, which stands in front of all others; a head may also be beside the object that holds that.
         let prefixes: BTreeSet<&str> = found
             .iter()
             .filter_map(|(name, _)| match name {
-                Name::Weight { prefix, key } if key.starts_with("bert.") => Some(prefix.as_str()),
+                Name::Weight { prefix, in_base: true, .. } => Some(prefix.as_str()),
                 _ => None,
             })
             .collect();
@@ -143,9 +143,9 @@ impl Weights {
         if !ours.is_empty() && ours != "model." {
             notes.push(format!("the names in the file are read without \"{}\" in front", printable(&ours)));
         }
-        // Of several names for a key, the exact one, and of two heads the one next to the encoder.
+        // Of several names for a key, the exact one, and of two heads the one next to the base model.
         found.sort_by_cached_key(|(name, entry)| match name {
-            Name::Weight { prefix, key } => {
+            Name::Weight { prefix, key, .. } => {
                 (usize::MAX - prefix.len(), *key != entry.name, entry.name.clone())
             }
             _ => (0, false, entry.name.clone()),
@@ -158,16 +158,15 @@ impl Weights {
             report: KeyReport::default(),
         };
         for (name, entry) in found {
-            let key = match name {
+            let (key, is_tied) = match name {
                 Name::Ignored => continue,
-                Name::Other(key) => key,
-                Name::Weight { prefix, key } => {
-                    let is_head = !key.starts_with("bert.");
-                    if prefix != ours && !(is_head && ours.starts_with(&prefix)) {
+                Name::Other(key) => (key, false),
+                Name::Weight { prefix, key, in_base, is_tied } => {
+                    if prefix != ours && (in_base || !ours.starts_with(&prefix)) {
                         weights.others.push(entry.name);
                         continue;
                     }
-                    key
+                    (key, is_tied)
                 }
             };
             match weights.entries.get(&key) {
@@ -175,7 +174,7 @@ impl Weights {
                     weights.entries.insert(key, entry);
                 }
                 // The one key that healthy files hold twice: tied parameters are written under both names.
-                Some(_) if entry.name.ends_with("cls.predictions.decoder.bias") => {}
+                Some(_) if is_tied => {}
                 Some(first) if first.source.path != entry.source.path => {
                     return Err(in_two_files(&weights.path, &key, first, &entry));
                 }
@@ -226,7 +225,7 @@ impl Weights {
         }
         if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
             let (path, key) = (entry.source.path.clone(), printable(&entry.name));
-            return Err(BertError::WeightDType { path, key, dtype: entry.dtype.to_string() });
+            return Err(NnError::WeightDType { path, key, dtype: entry.dtype.to_string() });
         }
         Ok(true)
     }
@@ -244,7 +243,7 @@ impl Weights {
             return Ok(report);
         }
         report.add_hints();
-        Err(BertError::Weights { path: self.path.clone(), report })
+        Err(NnError::Weights { path: self.path.clone(), report: Box::new(report) })
     }
 
     /// Reads the elements of an expected tensor, in row-major order, as F32.
@@ -270,7 +269,7 @@ impl Weights {
             let finite = piece.iter().fold(true, |finite, value| finite & value.is_finite());
             match piece.iter().position(|value| !value.is_finite()).filter(|_| !finite) {
                 None => Ok(()),
-                Some(at) => Err(BertError::NotFinite {
+                Some(at) => Err(NnError::NotFinite {
                     path: entry.source.path.clone(),
                     key: printable(&entry.name),
                     index: chunk * CHUNK + at,
@@ -306,7 +305,7 @@ fn to_f32(bytes: &[u8], dtype: Dtype, values: &mut [f32]) {
     }
 }
 
-fn in_two_files(index: &Path, key: &str, first: &Entry, second: &Entry) -> BertError {
+fn in_two_files(index: &Path, key: &str, first: &Entry, second: &Entry) -> NnError {
     let [first, second] = [first, second]
         .map(|entry| entry.source.path.file_name().unwrap_or_default().to_string_lossy().into_owned());
     unusable(index, format!("{} is in two files, {first} and {second}; download all again", printable(key)))
@@ -318,14 +317,14 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = folder::read_text(index, MAX_INDEX)?;
+    let text = read::read_text(index, MAX_INDEX)?;
     let Index { weight_map } =
-        serde_json::from_str(&text).map_err(|source| BertError::Json { path: index.to_owned(), source })?;
+        serde_json::from_str(&text).map_err(|source| NnError::Json { path: index.to_owned(), source })?;
     let files: BTreeSet<&String> = weight_map.values().collect();
     if files.is_empty() {
         return Err(unusable(index, "weight_map is empty; download the index again"));
     }
-    if let Some(file) = files.iter().find(|file| !folder::is_plain_name(file)) {
+    if let Some(file) = files.iter().find(|file| !read::is_plain_name(file)) {
         let why =
             format!("it names {:?}; the files of an index are beside it, under plain names", printable(file));
         return Err(unusable(index, why));
@@ -362,9 +361,9 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
 
 /// Reads the header of a safetensors file: its length (u64), then JSON; the tensors fill the rest.
 fn open_file(path: &Path, tensors: &mut Vec<Entry>) -> Result<()> {
-    let (mut file, len) = folder::open(path)?;
-    let io = |source| BertError::Io { path: path.to_owned(), source };
-    let damaged = |source| BertError::Safetensors { path: path.to_owned(), len, source };
+    let (mut file, len) = read::open(path)?;
+    let io = |source| NnError::Io { path: path.to_owned(), source };
+    let damaged = |source| NnError::Safetensors { path: path.to_owned(), len, source };
     let mut start = Vec::new();
     file.by_ref().take(64).read_to_end(&mut start).map_err(io)?;
     refuse_lfs_pointer(path, &start)?;

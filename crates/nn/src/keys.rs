@@ -1,4 +1,4 @@
-//! Names of weights: which key a name in a file means ([`read_name`]), and what fits and what does not ([`KeyReport`]).
+//! [`KeyReport`]: which keys of a checkpoint fit a model and which do not; and how names from files are shown.
 
 use std::fmt;
 
@@ -9,110 +9,8 @@ const MAX_CANDIDATES: usize = 10_000;
 /// Characters of a name that are shown.
 const MAX_NAME: usize = 120;
 
-/// Modules that training frameworks put around others, at any place in a name: `DataParallel` and DDP, `torch.compile`, FSDP,
-/// activation checkpointing, Lightning Fabric, Opacus.
-const WRAPPERS: [&str; 6] = [
-    "module",
-    "_orig_mod",
-    "_fsdp_wrapped_module",
-    "_checkpoint_wrapped_module",
-    "_forward_module",
-    "_module",
-];
-
-/// Models of `transformers` whose layers have BERT's names and whose mathematics differ.
-const OTHER_MODELS: [&str; 12] = [
-    "roberta",
-    "electra",
-    "ernie",
-    "layoutlm",
-    "nezha",
-    "esm",
-    "splinter",
-    "data2vec_text",
-    "camembert",
-    "xlm_roberta",
-    "rembert",
-    "roformer",
-];
-
-/// What a name in a file means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
-    /// A weight of a BERT: what stands in front of it (empty, or with a dot at its end), and its key.
-    Weight { prefix: String, key: String },
-    /// Counters that old versions saved, and the copy of a tied weight.
-    Ignored,
-    /// Anything else; its name without wrappers.
-    Other(String),
-}
-
-/// The key that a name in a file means, and under which prefix.
-///
-/// | in the file | means |
-/// |---|---|
-/// | `module`, `_orig_mod`, .. anywhere | nothing: wrappers of training frameworks |
-/// | anything else in front | the prefix: the attribute of an object that holds the model, such as Lightning's `model.` |
-/// | `embeddings.`, `encoder.`, `pooler.` | `bert.` before them: a `BertModel` saved by itself |
-/// | `LayerNorm.gamma`, `LayerNorm.beta` | `LayerNorm.weight`, `LayerNorm.bias`: TensorFlow's names |
-/// | `cls.predictions.decoder.bias` | `cls.predictions.bias`, which it is tied to |
-/// | `cls.predictions.decoder.weight` | nothing: tied to the word embeddings |
-/// | `position_ids`, `token_type_ids` at the end | nothing: counters that old versions saved |
-pub(crate) fn read_name(name: &str) -> Name {
-    let segments: Vec<&str> = name.split('.').filter(|segment| !WRAPPERS.contains(segment)).collect();
-    if matches!(segments.last(), None | Some(&("position_ids" | "token_type_ids"))) {
-        return Name::Ignored;
-    }
-    for start in 0..segments.len() {
-        if start > 0 && OTHER_MODELS.contains(&segments[start - 1]) {
-            break;
-        }
-        let Some(key) = bert_key(&segments[start..]) else { continue };
-        if key == "cls.predictions.decoder.weight" {
-            return Name::Ignored;
-        }
-        let prefix = segments[..start].iter().fold(String::new(), |prefix, part| prefix + part + ".");
-        return Name::Weight { prefix, key };
-    }
-    Name::Other(segments.join("."))
-}
-
-/// The key of a name without prefix, if it is a BERT's.
-fn bert_key(segments: &[&str]) -> Option<String> {
-    let (bert, rest) = match segments {
-        ["bert", rest @ ..] => (true, rest),
-        rest => (false, rest),
-    };
-    let in_bert = match rest {
-        ["embeddings", part, _] => {
-            matches!(*part, "word_embeddings" | "position_embeddings" | "token_type_embeddings" | "LayerNorm")
-        }
-        ["encoder", "layer", index, _, ..] => index.bytes().all(|byte| byte.is_ascii_digit()),
-        ["pooler", "dense", _] => true,
-        _ => false,
-    };
-    let in_head = matches!(rest, ["classifier", "weight" | "bias"] | ["cls", "predictions", ..]);
-    if !in_bert && (bert || !in_head) {
-        return None;
-    }
-    let mut key = if in_bert { "bert.".to_owned() } else { String::new() };
-    key += &rest.join(".");
-    if key == "cls.predictions.decoder.bias" {
-        return Some("cls.predictions.bias".into());
-    }
-    for (old, new) in [("gamma", "weight"), ("beta", "bias")] {
-        if let [.., "LayerNorm", last] = rest
-            && *last == old
-        {
-            key.truncate(key.len() - old.len());
-            key += new;
-        }
-    }
-    Some(key)
-}
-
 /// A name from a file for a message: on one line, without commands for a terminal, and not too long.
-pub(crate) fn printable(name: &str) -> String {
+pub fn printable(name: &str) -> String {
     let mut shown = String::new();
     for (count, c) in name.chars().enumerate() {
         if count == MAX_NAME {
@@ -130,7 +28,7 @@ pub(crate) fn printable(name: &str) -> String {
 }
 
 /// The first of these names, and how many more there are.
-pub(crate) fn listed(names: &[String]) -> String {
+pub fn listed(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| printable(name)).collect();
     let others = names.len().saturating_sub(SHOWN);
     let more = if others > 0 { format!(" and {others} more") } else { String::new() };

@@ -1,6 +1,6 @@
 //! Git LFS pointers: the few lines of text that a clone without Git LFS holds in the place of a large file.
 
-use crate::{BertError, Result};
+use crate::{NnError, Result};
 use std::path::Path;
 
 /// How every pointer begins (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>). The number of the version follows.
@@ -17,7 +17,7 @@ pub fn lfs_pointer(bytes: &[u8]) -> bool {
 /// `LfsPointer`.
 pub fn refuse_lfs_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
     if lfs_pointer(bytes) {
-        return Err(BertError::LfsPointer { path: path.to_owned() });
+        return Err(NnError::LfsPointer { path: path.to_owned() });
     }
     Ok(())
 }

@@ -1,0 +1,83 @@
+//! [`SavedWeights`]: a safetensors file with every part of every parameter under its key, in F32.
+
+use crate::{NnError, ParameterStore, Result, WEIGHTS_FILE};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::collections::HashMap;
+use std::io::{self, Write};
+use vitrine_tensor::{DType, Device, Tensor};
+
+/// Elements converted to bytes at a time.
+const CHUNK: usize = 1 << 16;
+
+/// The contents of a weight file: a header's length (u64), the header (JSON), then the tensors by key.
+pub struct SavedWeights {
+    header: Vec<u8>,
+    tensors: Vec<Tensor>,
+}
+
+impl SavedWeights {
+    /// The file of these parameters, whose values are not copied before [`SavedWeights::fetched`].
+    ///
+    /// # Errors
+    /// None for parameters that a [`Builder`](crate::Builder) made.
+    pub fn new(parameters: &ParameterStore) -> Result<Self> {
+        let mut tensors = parameters.parts()?;
+        tensors.sort_by_key(|&(key, _)| key);
+        let mut end = 0;
+        let infos = tensors.iter().map(|(key, value)| {
+            let start = end;
+            end += value.numel() * size_of::<f32>();
+            let (dtype, shape) = (Dtype::F32, value.dims().to_vec());
+            ((*key).to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+        });
+        // What `transformers` looks for.
+        let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let path = || WEIGHTS_FILE.into();
+        let header = Metadata::new(Some(format), infos.collect()).map_err(|source| NnError::Safetensors {
+            path: path(),
+            len: 0,
+            source,
+        })?;
+        let mut header =
+            serde_json::to_vec(&header).map_err(|source| NnError::Json { path: path(), source })?;
+        // Spaces at the end of the JSON keep the tensors aligned, so that a reader can map them.
+        header.resize(header.len().next_multiple_of(size_of::<u64>()), b' ');
+        Ok(SavedWeights { header, tensors: tensors.into_iter().map(|(_, value)| value).collect() })
+    }
+
+    /// The file's length in bytes.
+    pub fn size(&self) -> u64 {
+        let elements: usize = self.tensors.iter().map(Tensor::numel).sum();
+        (size_of::<u64>() + self.header.len() + elements * size_of::<f32>()) as u64
+    }
+
+    /// The same with all values in F32 in the host's memory: what [`SavedWeights::write`] needs.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn fetched(mut self) -> Result<Self> {
+        for tensor in &mut self.tensors {
+            *tensor = tensor.to_device(Device::Cpu)?.to_dtype(DType::F32)?;
+        }
+        Ok(self)
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// Those of the writer; `Other` for values that were not fetched.
+    pub fn write(&self, file: &mut impl Write) -> io::Result<()> {
+        file.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        file.write_all(&self.header)?;
+        let mut bytes = Vec::with_capacity(CHUNK * size_of::<f32>());
+        for tensor in &self.tensors {
+            for piece in tensor.as_slice::<f32>().map_err(io::Error::other)?.chunks(CHUNK) {
+                bytes.clear();
+                bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
+                file.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
