@@ -60,7 +60,7 @@ struct Gpu {
 
 /// Where a check computes.
 #[derive(Clone, Copy)]
-enum Place {
+enum Backend {
     Cpu(Available),
     Cuda,
 }
@@ -79,8 +79,8 @@ struct Check {
 /// Runs the command.
 pub fn run(arguments: &Doctor) -> Outcome {
     let found = cuda::describe(0);
-    let mut places: Vec<Place> = Isa::available().into_iter().map(Place::Cpu).collect();
-    places.extend(found.is_ok().then_some(Place::Cuda));
+    let mut places: Vec<Backend> = Isa::available().into_iter().map(Backend::Cpu).collect();
+    places.extend(found.is_ok().then_some(Backend::Cuda));
     let cases = places.into_iter().flat_map(|place| [(place, DType::F32), (place, DType::BF16)]);
     let self_test = cases.map(|(place, dtype)| check(place, dtype)).collect::<Outcome<Vec<_>>>()?;
     let (cuda_device, cuda_reason) = match found {
@@ -190,7 +190,7 @@ fn find_library(names: &[&'static str]) -> Library {
 }
 
 /// A fused linear layer of odd sizes on one instruction set or device, against the scalar f64 reference of the same numbers.
-fn check(place: Place, dtype: DType) -> Outcome<Check> {
+fn check(place: Backend, dtype: DType) -> Outcome<Check> {
     const M: usize = 37;
     // Rows of 208 bytes in bfloat16: a multiple of 16, as tensor cores want; all three sizes have tails.
     const K: usize = 104;
@@ -206,8 +206,8 @@ fn check(place: Place, dtype: DType) -> Outcome<Check> {
     };
     let expected = run(DType::F64, Device::Cpu)?;
     let got = match place {
-        Place::Cpu(isa) => isa::with_isa(isa, || run(dtype, Device::Cpu))?,
-        Place::Cuda => run(dtype, Device::Cuda(0))?,
+        Backend::Cpu(isa) => isa::with_isa(isa, || run(dtype, Device::Cpu))?,
+        Backend::Cuda => run(dtype, Device::Cuda(0))?,
     };
     let largest = expected.iter().fold(0.0, |largest: f64, x| largest.max(x.abs()));
     // `max` would let a NaN pass.
@@ -222,8 +222,8 @@ fn check(place: Place, dtype: DType) -> Outcome<Check> {
     };
     Ok(Check {
         isa: match place {
-            Place::Cpu(isa) => isa.to_string(),
-            Place::Cuda => Device::Cuda(0).to_string(),
+            Backend::Cpu(isa) => isa.to_string(),
+            Backend::Cuda => Device::Cuda(0).to_string(),
         },
         dtype: dtype.to_string(),
         relative_error,

@@ -72,7 +72,7 @@ fn the_schedule_is_an_option() {
     let last_lr = |schedule: &[&str]| {
         let output = folder.path().join(schedule.last().unwrap_or(&"default"));
         let report = train(&output, &[&["--lr", "0.001", "--warmup-steps", "2"], schedule].concat());
-        let name = report["settings"]["train"]["schedule"].as_str().unwrap().to_owned();
+        let name = report["settings"]["schedule"].as_str().unwrap().to_owned();
         let metrics = std::fs::read_to_string(output.join("metrics.jsonl")).unwrap();
         let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
         let steps = metrics.lines().count() as f64;

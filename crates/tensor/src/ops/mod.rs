@@ -1,6 +1,7 @@
-//! The operations, one file each: formula, public function, CPU loops forward and backward.
+//! The operations. All of one stands together: `mod.rs` has formula, checks and the match on the device, `cpu.rs` the loops,
+//! `cuda.rs` the launches; a short one is one file.
 //!
-//! Functions check shapes and dtypes, allocate, and run a loop that is generic over dtype and instruction set. Backward is
+//! Functions check shapes and dtypes, then run loops that are generic over dtype and instruction set, or launch kernels. Backward is
 //! a public sibling of forward. Rows may be strided where a function says so; results are contiguous. Statistics, losses
 //! and gradients of parameters have the accumulator's dtype: F32, or F64 in the reference.
 

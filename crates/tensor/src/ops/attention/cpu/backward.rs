@@ -4,7 +4,7 @@ use super::Heads;
 use super::forward::{QUERIES, score_block};
 use super::pack::{PackPanels, PackRows, Part, Scratch, Unpack, padded};
 use super::product::Product;
-use super::scores::{Block, KEYS, ProbabilityGradients, ScoreGradients, divide};
+use super::scores::{KEYS, ProbabilityGradients, ScoreBlock, ScoreGradients, divide};
 use crate::Float;
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::simd::run;
@@ -95,7 +95,7 @@ pub(super) fn backward<E: Float>(
             let place = [sequence, head];
             let dropout = problem.draw(&mut draws, place, [first_query, first_key], count, block.len());
             let step = ProbabilityGradients {
-                block: Block { scores, queries: count, keys: block.len(), scale: 1.0, dropout },
+                block: ScoreBlock { scores, queries: count, keys: block.len(), scale: 1.0, dropout },
                 gradients: dscores,
                 lse: &lse[query_rows.clone()],
                 sums: [&mut *delta, &mut *sums],

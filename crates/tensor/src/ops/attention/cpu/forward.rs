@@ -3,7 +3,7 @@
 use super::Heads;
 use super::pack::{PANEL, PackPanels, PackRows, Scratch, Unpack, padded};
 use super::product::Product;
-use super::scores::{Block, KEYS, OnlineSoftmax, log_sum_exp};
+use super::scores::{KEYS, OnlineSoftmax, ScoreBlock, log_sum_exp};
 use crate::Float;
 use crate::cpu::gemm::MatrixMut;
 use crate::cpu::isa::Available;
@@ -57,7 +57,7 @@ pub(super) fn forward<E: Float>(
             let block = first_key..keys.min(first_key + KEYS);
             score_block(isa, queries, stride, count, key_panels, depth, block.clone(), scores);
             let softmax = OnlineSoftmax {
-                block: Block {
+                block: ScoreBlock {
                     scores: &mut *scores,
                     queries: count,
                     keys: block.len(),

@@ -9,7 +9,7 @@ use super::Heads;
 use super::backward::Gradients;
 use super::pack::{Part, Unpack, padded};
 use super::scores::{
-    Block, KEYS, OnlineSoftmax, ProbabilityGradients, WHOLE, divide, log_sum_exp, score_gradients,
+    KEYS, OnlineSoftmax, ProbabilityGradients, ScoreBlock, WHOLE, divide, log_sum_exp, score_gradients,
 };
 use crate::cpu::gemm::{self, MatrixMut, MatrixRef, PANEL, PairProduct, STEP};
 use crate::cpu::isa::Available;
@@ -27,11 +27,11 @@ pub(super) fn fit(problem: &Heads<'_, bf16>) -> bool {
 }
 
 /// Pooled memory for pieces of several types, each starting on a cache line and holding anything.
-struct Scratch<'a> {
+struct Arena<'a> {
     rest: &'a mut [u8],
 }
 
-impl<'a> Scratch<'a> {
+impl<'a> Arena<'a> {
     fn take<E: crate::Element>(&mut self, len: usize) -> &'a mut [E] {
         let bytes = (len * size_of::<E>()).next_multiple_of(memory::ALIGNMENT);
         let (piece, rest) = std::mem::take(&mut self.rest).split_at_mut(bytes);
@@ -109,7 +109,7 @@ pub(super) fn forward(
     let words = key_len + blocks * value_len;
     let bytes = 4 * (words + QUERIES * (depth + KEYS + 2)) + 8 * memory::ALIGNMENT;
     let mut block = memory::Block::new(bytes);
-    let mut scratch = Scratch { rest: block.bytes_mut() };
+    let mut scratch = Arena { rest: block.bytes_mut() };
     let key_panels = scratch.take::<u32>(key_len);
     let value_panels = scratch.take::<u32>(blocks * value_len);
     let output = scratch.take::<f32>(QUERIES * depth);
@@ -130,7 +130,7 @@ pub(super) fn forward(
             score_block(isa, queries, key_panels, first_key, block, scores);
             let drawn = problem.draw(&mut draws, [sequence, head], [first_query, first_key], count, block);
             let softmax = OnlineSoftmax {
-                block: Block {
+                block: ScoreBlock {
                     scores: &mut *scores,
                     queries: count,
                     keys: block,
@@ -202,7 +202,7 @@ pub(super) fn backward(
         + keys;
     let halves = QUERIES * KEYS + 2 * depth * QUERIES;
     let mut block = memory::Block::new(4 * (words + reals) + 2 * halves + 32 * memory::ALIGNMENT);
-    let mut scratch = Scratch { rest: block.bytes_mut() };
+    let mut scratch = Arena { rest: block.bytes_mut() };
     let (key_columns, value_columns) = (scratch.take::<u32>(by_depth), scratch.take::<u32>(by_depth));
     let key_panels = scratch.take::<u32>(blocks * by_keys);
     let (weights, dweights) = (scratch.take::<u32>(by_queries), scratch.take::<u32>(by_queries));
@@ -239,7 +239,7 @@ pub(super) fn backward(
             let drawn = problem.draw(&mut draws, [sequence, head], [first_query, first_key], count, block);
             let scale = problem.softmax_scale;
             let step = ProbabilityGradients {
-                block: Block { scores, queries: count, keys: block, scale, dropout: drawn },
+                block: ScoreBlock { scores, queries: count, keys: block, scale, dropout: drawn },
                 gradients: dscores,
                 lse: &lse[query_rows.clone()],
                 sums: [&mut *delta, &mut *sums],

@@ -18,7 +18,7 @@ pub(super) const WHOLE: usize = 32;
 const DRAWN: usize = 16;
 
 /// Scores of some queries with some keys of one head.
-pub(super) struct Block<'a, R> {
+pub(super) struct ScoreBlock<'a, R> {
     /// Row `i` starts at `i * KEYS`; whole vectors are allocated.
     pub scores: &'a mut [R],
     /// How many rows.
@@ -99,7 +99,7 @@ impl<R: Real> Kernel<R> for FillDraws<'_> {
 ///
 /// Results replace scores as elements of `E`: the real itself, or bfloat16, which takes the first half of a row's memory.
 pub(super) struct OnlineSoftmax<'a, R, E> {
-    pub block: Block<'a, R>,
+    pub block: ScoreBlock<'a, R>,
     /// The largest score of each query so far, times log2 e: exponentials are powers of two.
     pub maximum: &'a mut [R],
     /// The sum of each query's exponentials so far.
@@ -119,7 +119,7 @@ impl<R: Real, E: Float<Real = R>> Kernel<R> for OnlineSoftmax<'_, R, E> {
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(self) {
         const { assert!(size_of::<E>() <= size_of::<R>()) };
-        let Block { scores, queries, keys, scale, dropout } = self.block;
+        let ScoreBlock { scores, queries, keys, scale, dropout } = self.block;
         let scale = R::from_f64(scale * LOG2_E);
         let (zero, lowest) = (R::default(), R::from_f64(f64::NEG_INFINITY));
         let threshold = dropout.map_or(0, |(dropout, _)| dropout.threshold());
@@ -178,7 +178,7 @@ pub(super) fn log_sum_exp<R: Real>(maximum: R, sum: R) -> R {
 /// but for the rounding of lse, which all `p` of a row share: without the division it would be what the row sums to.
 pub(super) struct ProbabilityGradients<'a, R> {
     /// Scores; becomes `p`, negative where it is dropped.
-    pub block: Block<'a, R>,
+    pub block: ScoreBlock<'a, R>,
     /// `dz`; becomes `p dp`.
     pub gradients: &'a mut [R],
     /// The logarithm of each query's sum of exponentials.
@@ -194,7 +194,7 @@ impl<R: Real> Kernel<R> for ProbabilityGradients<'_, R> {
 
     #[inline(always)]
     fn run<L: Lanes<Real = R>>(mut self) {
-        let Block { scores, queries, keys, scale, dropout } = self.block;
+        let ScoreBlock { scores, queries, keys, scale, dropout } = self.block;
         let scale = L::constant(scale * LOG2_E);
         let zero = R::default();
         let threshold = dropout.map_or(0, |(dropout, _)| dropout.threshold());
@@ -244,7 +244,7 @@ pub(super) fn score_gradients<L: Lanes>(signed: L, product: L, delta: L, kept: L
 
 /// [`score_gradients`] of a block, in place.
 pub(super) struct ScoreGradients<'a, R> {
-    /// What [`ProbabilityGradients`] made of scores; becomes `z`. Rows as in [`Block`].
+    /// What [`ProbabilityGradients`] made of scores; becomes `z`. Rows as in [`ScoreBlock`].
     pub scores: &'a mut [R],
     /// `p dp`; becomes `ds`.
     pub gradients: &'a mut [R],
