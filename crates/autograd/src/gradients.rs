@@ -4,6 +4,7 @@ use crate::tape::TapeId;
 use crate::{AutogradError, ParameterId, Result, VarId};
 use std::collections::BTreeMap;
 use vitrine_tensor::Tensor;
+use vitrine_tensor::ops::elementwise::add;
 
 /// The gradients of one backward pass: of parameters, and of variables that were to be kept.
 #[derive(Debug)]
@@ -33,6 +34,22 @@ impl Gradients {
             return Err(AutogradError::OtherTape { op: "Gradients::of" });
         }
         Ok(self.kept.get(&id))
+    }
+
+    /// Adds the parameters' gradients of another backward pass: of another part of the same rows. Those that were kept for
+    /// variables stay what they are.
+    ///
+    /// # Errors
+    /// Errors of the sum.
+    pub fn add(&mut self, other: Gradients) -> Result<()> {
+        for (id, gradient) in other.parameters {
+            let sum = match self.parameters.remove(&id) {
+                None => gradient,
+                Some(so_far) => add(&so_far, &gradient)?,
+            };
+            self.parameters.insert(id, sum);
+        }
+        Ok(())
     }
 
     /// Every parameter that has a gradient, with it, in the order of the numbers.

@@ -95,6 +95,11 @@ impl Profile {
         *self.seconds.entry(op).or_default() += seconds;
     }
 
+    /// Adds the seconds of another profile.
+    pub fn extend(&mut self, other: Profile) {
+        other.seconds.into_iter().for_each(|(op, seconds)| self.add(op, seconds));
+    }
+
     /// (operation, seconds), by name.
     pub fn by_op(&self) -> Vec<(String, f64)> {
         self.seconds.iter().map(|(op, seconds)| ((*op).to_owned(), *seconds)).collect()

@@ -207,6 +207,9 @@ pub struct Train {
     /// Rows in an optimizer step.
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub batch_size: Option<usize>,
+    /// Rows of a step that are computed at once (gradient accumulation): less memory, the same result; default: all.
+    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
+    pub micro_batch_size: Option<usize>,
     /// Rows in an evaluation batch; default: as many as have 4,096 tokens together.
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub eval_batch_size: Option<usize>,

@@ -17,6 +17,6 @@ mod trainer;
 pub use error::{Place, Position, Result, TrainError};
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
-pub use step::{Step, StepSettings, step};
+pub use step::{Step, StepSettings, accumulating_step, step};
 pub use tokenized::TokenizedDataset;
 pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};

@@ -10,7 +10,7 @@ use crate::{Result, TrainError};
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_autograd::Tape;
-use vitrine_bert::SequenceClassifier;
+use vitrine_bert::{SequenceClassifier, TokenBatch};
 
 /// Everything that decides a training run, given a model and tokenized rows.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +19,9 @@ pub struct TrainSettings {
     pub epochs: usize,
     /// Rows in an optimizer step; the last step of an epoch may have fewer.
     pub batch_size: usize,
+    /// Rows of a step that are computed at once; all if not said. It changes memory and the order of sums, nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch_size: Option<usize>,
     /// How evaluation batches are cut.
     pub eval_batch: EvalBatch,
     /// Peak learning rate.
@@ -43,6 +46,11 @@ pub struct TrainSettings {
 }
 
 impl TrainSettings {
+    /// Rows that are computed at once.
+    pub fn rows_at_once(&self) -> usize {
+        self.micro_batch_size.map_or(self.batch_size, |rows| rows.min(self.batch_size))
+    }
+
     /// Optimizer steps for this many rows: `ceil(rows / batch_size) * epochs`.
     pub fn total_steps(&self, rows: usize) -> usize {
         rows.div_ceil(self.batch_size) * self.epochs
@@ -134,7 +142,12 @@ pub fn train(
         };
         for (in_epoch, indices) in order.chunks(settings.batch_size).enumerate() {
             let step_started = Instant::now();
-            let batch = rows.batch(indices, model.config())?;
+            let micro_batches: Vec<&[usize]> = indices.chunks(settings.rows_at_once()).collect();
+            let sequences: Vec<usize> = micro_batches.iter().map(|rows| rows.len()).collect();
+            let batches: Vec<TokenBatch> = micro_batches
+                .iter()
+                .map(|indices| rows.batch(indices, model.config()))
+                .collect::<Result<_>>()?;
             let lr = settings.lr * schedule.factor(step);
 
             let options = StepSettings {
@@ -145,8 +158,13 @@ pub fn train(
                 checkpoint_layers: settings.checkpoint_layers,
                 profiled: false,
             };
-            let Step { loss, norm, .. } =
-                crate::step(model, |model, tape| model.loss(tape, &batch), &mut optimizer, &options)?;
+            let Step { loss, norm, .. } = crate::accumulating_step(
+                model,
+                &sequences,
+                |model, tape, index| model.loss(tape, &batches[index]),
+                &mut optimizer,
+                &options,
+            )?;
             // Only now, with the whole step asked for, is a CUDA device waited for.
             let (loss, grad_norm) = (loss.item()?, norm.norm()?);
             if !(loss.is_finite() && grad_norm.is_finite()) {
@@ -154,7 +172,8 @@ pub fn train(
             }
 
             step += 1;
-            tokens += batch.offsets().total();
+            let step_tokens = batches.iter().map(|batch| batch.offsets().total()).sum();
+            tokens += step_tokens;
             loss_sum += loss;
             final_loss = loss;
             let record = StepRecord {
@@ -163,7 +182,7 @@ pub fn train(
                 loss,
                 lr,
                 grad_norm,
-                tokens: batch.offsets().total(),
+                tokens: step_tokens,
                 seconds: step_started.elapsed().as_secs_f64(),
             };
             observer.step(&record, schedule.total)?;

@@ -93,15 +93,15 @@ fn what_fits(model: &SequenceClassifier, settings: &Settings, room: usize) -> St
         let needed = if checkpoint { 3 * kept / layers } else { kept + 2 * kept / layers };
         parameters + needed
     };
-    let asked = (settings.train.batch_size, settings.train.checkpoint_layers);
+    let asked = (settings.train.rows_at_once(), settings.train.checkpoint_layers);
     let found = [asked.1, true].into_iter().find_map(|checkpoint| {
         // What was asked for did not fit, whatever the estimate says.
         let from = if checkpoint == asked.1 { asked.0 / 2 } else { asked.0 };
         super::rows_that_fit(from, room, |batch| needs(batch, checkpoint)).map(|batch| (batch, checkpoint))
     });
     match found.filter(|&(batch, _)| batch > 0) {
-        Some((batch, false)) => format!("--batch-size {batch} should fit"),
-        Some((batch, true)) => format!("--batch-size {batch} --checkpoint-layers should fit"),
+        Some((batch, false)) => format!("--micro-batch-size {batch} should fit"),
+        Some((batch, true)) => format!("--micro-batch-size {batch} --checkpoint-layers should fit"),
         None => "no batch of this model and --max-length fits; use --device cpu".into(),
     }
 }
@@ -158,12 +158,14 @@ pub fn run(arguments: &Train) -> Outcome {
         warn("no labelled test split: nothing will be evaluated; name one with --test-data");
     }
 
-    let rows_at_once = settings.train.batch_size.min(train_tokens.len());
+    let rows_at_once = settings.train.rows_at_once().min(train_tokens.len());
     let mean_length = train_tokens.tokens() / train_tokens.len();
     let kept = model.config().cost(&vec![mean_length; rows_at_once]).activation_bytes;
     let layers = if settings.train.checkpoint_layers { model.config().num_hidden_layers as u64 } else { 1 };
     let needed = 16 * model.parameters().numel() as u64 + kept / layers;
-    super::check_memory(resolved.place, needed, || format!("--batch-size {}", settings.train.batch_size))?;
+    super::check_memory(resolved.place, needed, || {
+        format!("--micro-batch-size {}", settings.train.rows_at_once())
+    })?;
 
     let failed = |error: TrainError, model: &_| match error.tensor_error() {
         Some(&Error::OutOfMemory { free, held, .. }) => {
@@ -342,6 +344,7 @@ fn settings(arguments: &Train, defaults: &Defaults, seed: u64, max_length: usize
         train: TrainSettings {
             epochs,
             batch_size,
+            micro_batch_size: arguments.micro_batch_size,
             eval_batch: arguments.eval_batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows),
             lr: arguments.lr.unwrap_or(defaults.lr),
             schedule: arguments.schedule,

@@ -89,6 +89,23 @@ fn the_schedule_is_an_option() {
 }
 
 #[test]
+fn micro_batches_change_memory_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |name: &str, more: &[&str]| -> Vec<f64> {
+        let output = folder.path().join(name);
+        let report = train(&output, &[&["--dtype", "f32"], more].concat());
+        assert_eq!(report["settings"]["batch_size"], 16);
+        let metrics = std::fs::read_to_string(output.join("metrics.jsonl")).unwrap();
+        let lines = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.map(|line| line["loss"].as_f64().unwrap()).collect()
+    };
+    let (whole, micro) = (losses("whole", &[]), losses("micro", &["--micro-batch-size", "4"]));
+    assert_eq!(whole.len(), micro.len());
+    assert!(whole.iter().zip(&micro).all(|(a, b)| (a - b).abs() < 1e-4), "{whole:?} {micro:?}");
+    refuse(2, &["train", "--micro-batch-size", "0"], &["--micro-batch-size"]);
+}
+
+#[test]
 fn a_saved_model_predicts_evaluates_inspects_and_traces() {
     let (folder, model) = model();
     let model = path(&model);
