@@ -1,11 +1,6 @@
 //! The table: every row that is tested.
 
-use super::{
-    OpCase, Values, adamw, arithmetic, attention, broadcast_to, cast, cat, cross_entropy, dropout,
-    dropout_add_layer_norm, embed_layer_norm, embedding, functions, gather_rows, gelu_erf, gelu_tanh,
-    layer_norm, linear, linear_beside_residual, linear_without_bias, log_softmax, matmul, matmul_of, max,
-    mean, narrow, reshape, segment, softmax, sum, transpose, twice,
-};
+use super::*;
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
 
@@ -153,6 +148,25 @@ fn general() -> Vec<OpCase> {
             .map(|row| row.strided(3)),
     );
     rows
+}
+
+/// The operations that memory bounds, at BERT's shapes: 16 reviews of 512 tokens, hidden size 768, the vocabulary of
+/// bert-base-uncased. For benches: these tensors are too large for tests.
+pub fn memory_bound() -> Vec<OpCase> {
+    const T: usize = 16 * 512;
+    vec![
+        layer_norm(T, 768),
+        dropout(T, 768),
+        dropout_add_layer_norm(T, 768, 0.1),
+        dropout_add_layer_norm(T, 768, 0.0),
+        softmax(T, 512),
+        cross_entropy(1200, 30_522),
+        embedding(T, 30_522, 768),
+        embed_layer_norm(T, 30_522, 768),
+        adamw(30_522 * 768),
+        gelu_erf(T * 3072),
+        gelu_tanh(T * 3072),
+    ]
 }
 
 /// The rows of one operation, by the name of its function.
