@@ -164,6 +164,8 @@ pub enum Op {
     LogSoftmax { y: Saved },
     /// Inputs: x, weight, bias.
     LayerNorm { x: Saved, weight: Saved, mean: Saved, rstd: Saved },
+    /// Inputs: x, weight.
+    RmsNorm { x: Saved, weight: Saved, rstd: Saved },
     /// Input: the table.
     Embedding { ids: Arc<[u32]>, rows: usize },
     /// Inputs: a, b.
@@ -231,6 +233,7 @@ names! {
     Softmax "softmax",
     LogSoftmax "log_softmax",
     LayerNorm "layer_norm",
+    RmsNorm "rms_norm",
     Embedding "embedding",
     Matmul "matmul",
     Transpose "transpose",
@@ -293,6 +296,7 @@ impl Op {
             Op::Max { indices, .. } => vec![indices],
             Op::Segment { x, .. } | Op::Ln { x } | Op::GeluErf { x } | Op::GeluTanh { x } => vec![x],
             Op::LayerNorm { x, mean, rstd, .. } => vec![x, mean, rstd],
+            Op::RmsNorm { x, rstd, .. } => vec![x, rstd],
         };
         saved.into_iter().filter_map(Saved::tensor).collect()
     }
@@ -358,6 +362,7 @@ impl Op {
             Op::GeluTanh { .. } => GELU_TANH * numel,
             Op::Softmax { .. } | Op::LogSoftmax { .. } => SOFTMAX * numel,
             Op::LayerNorm { .. } => LAYER_NORM * numel,
+            Op::RmsNorm { .. } => RMS_NORM * numel,
             Op::Matmul { a, .. } => 2 * a.dims().last().copied().unwrap_or(1) * numel,
             Op::Max { from, .. } | Op::Sum { from, .. } => numel_of(from),
         };
@@ -367,6 +372,8 @@ impl Op {
 
 /// An element's share of the mean; difference, square and sum of the variance; difference, rstd, weight and bias.
 const LAYER_NORM: usize = 8;
+/// Square and sum; times rstd, times weight.
+const RMS_NORM: usize = 4;
 /// Maximum, difference, exponential, sum, and the division by it (in log_softmax, the subtraction of its logarithm).
 const SOFTMAX: usize = 5;
 /// `x / sqrt 2`, erf, plus 1, times 1/2, times x.
