@@ -27,6 +27,10 @@ write("config", "named.json", json.dumps(SMALL | {
     "classifier_dropout": None, "hidden_act": "gelu_new", "layer_norm_eps": 1e-12, "pad_token_id": 0, "torch_dtype": "float32",
 }))
 write("config", "numbered.json", json.dumps(SMALL | {"num_labels": 3, "problem_type": None, "is_decoder": False}))
+write("config", "roberta.json", json.dumps(SMALL | {"model_type": "roberta", "pad_token_id": 1}))
+write("config", "distilbert.json", json.dumps({
+    "model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 16, "activation": "relu",
+    "dropout": 0.1, "attention_dropout": 0.1, "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": False}))
 
 # ---- tokenizer: tokenizer.json, tokenizer_config.json, vocab.txt, text ----
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "##ly", "film", "!"]
@@ -58,6 +62,22 @@ def parts(*texts: str) -> str:
 
 write("tokenizer", "json", parts(json.dumps(WHOLE), "", "", "a goodly film!"))
 write("tokenizer", "vocabulary", parts("", "", VOCABULARY, "Goodly [SEP] film"))
+BYTES = {
+    "version": "1.0",
+    "added_tokens": [{"id": 4, "content": "<mask>", "single_word": False, "lstrip": True, "rstrip": False,
+                      "normalized": False, "special": True}],
+    "normalizer": None,
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": True,
+                       "add_prefix_space": False},
+    "decoder": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "dropout": None, "unk_token": None, "vocab": {
+        token: number for number, token in
+        enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b", "Ġ", "Ġa", "ab", "Ã", "©"])},
+        "merges": [["Ġ", "a"], ["a", "b"]]},
+}
+write("tokenizer", "byte_level", parts(json.dumps(BYTES), '{"tokenizer_class": "RobertaTokenizer"}', "", "a ab<mask> é"))
+write("tokenizer", "byte_level_alone", parts(json.dumps(BYTES), "", "", "ab a"))
 write("tokenizer", "settings", parts("", json.dumps(SETTINGS), VOCABULARY, "A film"))
 write("tokenizer", "both", parts(json.dumps(WHOLE | {"post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}}),
                                  json.dumps(SETTINGS), VOCABULARY, "film"))

@@ -431,7 +431,7 @@ impl Tape {
                 rules::backward(&node.op, &dy, &needs, |input| slots[node.inputs[input].index].take())?;
             for ((&input, gradient), needed) in node.inputs.iter().zip(input_gradients).zip(needs) {
                 let Some(gradient) = gradient.filter(|_| needed) else { continue };
-                let gradient = nodes[input.index].fitted(&node, gradient)?;
+                let gradient = nodes[input.index].fitted(&node, &gradient)?;
                 slots[input.index] = Some(accumulate(slots[input.index].take(), gradient)?);
             }
             if let Some(started) = started {
@@ -461,7 +461,7 @@ impl Node {
 
     /// A gradient that a rule made for this variable, in [`Node::gradient_dtype`]: rules make those of weights in the
     /// accumulator's dtype, and those of operands in the operands', whatever the variable is.
-    fn fitted(&self, made_by: &Node, gradient: Tensor) -> Result<Tensor> {
+    fn fitted(&self, made_by: &Node, gradient: &Tensor) -> Result<Tensor> {
         let dtype = self.gradient_dtype();
         if gradient.dims() == &*self.shape && gradient.dtype().accumulator() == dtype.accumulator() {
             return Ok(gradient.to_dtype(dtype)?);

@@ -160,7 +160,8 @@ fn a_segment_that_leaves_its_tape_is_an_error() {
 
 #[test]
 fn the_product_with_the_jacobian_is_the_sum_over_outputs() {
-    let run = |outputs: &dyn Fn(&[Var]) -> Vec<(VarId, Tensor)>| {
+    type Outputs = Vec<(VarId, Tensor)>;
+    let run = |outputs: &dyn Fn(&[Var]) -> Outputs| {
         let tape = Tape::recording();
         let x = tape.leaf(tensor(&[2, 3], 0));
         let ys = [x.exp().unwrap(), x.scale(3.0).unwrap(), x.clone()];

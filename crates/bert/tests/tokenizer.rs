@@ -107,7 +107,11 @@ fn folders_give_the_ids_of_transformers_and_say_which_file_counts() {
         let tokenizer = Tokenizer::from_dir(folder(&case.files).path())
             .unwrap_or_else(|error| panic!("{}: {error}", case.name));
         for (text, ids) in goldens.texts.iter().zip(&case.ids) {
-            assert_eq!(tokenizer.encode(text, 512).unwrap().ids, *ids, "{}: {text:?}", case.name);
+            let encoding = tokenizer.encode(text, 512).unwrap();
+            assert_eq!(encoding.ids, *ids, "{}: {text:?}", case.name);
+            for range in encoding.offsets {
+                assert!(text.get(range.clone()).is_some(), "{}: {range:?} of {text:?}", case.name);
+            }
         }
         let notes = tokenizer.notes().join("\n");
         assert_eq!(notes.is_empty(), case.note.is_empty(), "{}: {notes}", case.name);

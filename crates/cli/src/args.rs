@@ -3,6 +3,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use vitrine_train::schedule::ScheduleKind;
 
 /// Fine-tune, measure and take apart a BERT.
 #[derive(Parser)]
@@ -212,6 +213,9 @@ pub struct Train {
     /// Peak learning rate.
     #[arg(long, value_parser = positive, value_name = "LR", help_heading = "Training")]
     pub lr: Option<f64>,
+    /// How the learning rate moves after its warmup: linear (to 0), cosine (half a cosine, to 0) or constant.
+    #[arg(long, default_value_t, value_name = "NAME", help_heading = "Training")]
+    pub schedule: ScheduleKind,
     /// Steps over which the learning rate rises from 0.
     #[arg(long, value_name = "STEPS", conflicts_with = "warmup_ratio", help_heading = "Training")]
     pub warmup_steps: Option<usize>,

@@ -38,7 +38,7 @@ pub fn sampled(rows: &Dataset, samples: Samples, seed: u32) -> Dataset {
     rows.subset(&stratified(rows, sample, seed))
 }
 
-/// Shows training and evaluation as they go, and writes `metrics.jsonl`.
+/// Shows training as it goes, and writes `metrics.jsonl`.
 pub struct RunObserver<'a, W> {
     /// Where step records go, a JSON object a line.
     pub metrics: W,
@@ -67,21 +67,12 @@ impl<W: Write> Observer for RunObserver<'_, W> {
         }
         Ok(())
     }
-
-    fn evaluated(&mut self, _done: usize, _total: usize) {}
 }
 
-/// Shows an evaluation as it goes.
-pub struct EvalProgress(pub Progress);
-
-impl Observer for EvalProgress {
-    fn step(&mut self, _record: &StepRecord, _total_steps: usize) -> Result<(), TrainError> {
-        Ok(())
-    }
-
-    fn evaluated(&mut self, done: usize, total: usize) {
-        self.0.set(done, || format!("{:.0} %", 100.0 * done as f64 / total as f64));
-    }
+/// Shows an evaluation of so many rows as it goes.
+pub fn eval_progress(rows: usize) -> impl FnMut(usize) {
+    let mut progress = Progress::new("eval", rows);
+    move |done| progress.set(done, || format!("{:.0} %", 100.0 * done as f64 / rows as f64))
 }
 
 /// Prints what an evaluation found.

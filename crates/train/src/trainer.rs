@@ -80,15 +80,13 @@ pub struct StepRecord {
     pub seconds: f64,
 }
 
-/// Watches a run: progress bars, log files.
+/// Watches a training run: progress bars, log files.
 pub trait Observer {
     /// A training step has ended.
     ///
     /// # Errors
     /// Whatever the observer cannot bear, such as a full disk; the run stops.
     fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()>;
-    /// `done` of `total` rows have been evaluated.
-    fn evaluated(&mut self, done: usize, total: usize);
 }
 
 /// What a training run took.
@@ -200,7 +198,7 @@ pub struct Evaluation {
 /// Measures a classifier on labelled rows, without dropout.
 ///
 /// Batches are cut from the rows in order of length, longest first, so that no batch mixes a short review with a long
-/// one; nothing is padded, so this changes speed and memory only.
+/// one; nothing is padded, so this changes speed and memory only. `progress` learns how many rows are done.
 ///
 /// # Errors
 /// Errors of the layers below; logits that are not numbers.
@@ -208,7 +206,7 @@ pub fn evaluate(
     model: &SequenceClassifier,
     rows: &TokenizedDataset,
     batch: EvalBatch,
-    observer: &mut dyn Observer,
+    progress: &mut dyn FnMut(usize),
 ) -> Result<Evaluation> {
     let started = Instant::now();
     let mut metrics = Accumulator::new(model.config().label_names());
@@ -220,7 +218,7 @@ pub fn evaluate(
         metrics.add(&logits, &rows.labels_of(&indices))?;
         done += indices.len();
         tokens += batch.offsets().total();
-        observer.evaluated(done, rows.len());
+        progress(done);
     }
     let seconds = started.elapsed().as_secs_f64();
     let metrics = metrics.finish()?;

@@ -8,8 +8,11 @@ use super::{Cost, Function, Input, Low, Naive, NaiveResults, OpCase, Values, one
 use vitrine_tensor::DType;
 use vitrine_tensor::ops::linear::Activation;
 
+/// A function and its derivative.
+type WithDerivative = fn(f64) -> (f64, f64);
+
 /// `f` and its derivative applied to x and dy, rounded once each.
-fn apply(f: fn(f64) -> (f64, f64), x: &[Low], dy: &[Low]) -> (Vec<Low>, Vec<Low>) {
+fn apply(f: WithDerivative, x: &[Low], dy: &[Low]) -> (Vec<Low>, Vec<Low>) {
     let y = x.iter().map(|x| x.map(|x| f(x).0)).collect();
     (y, x.iter().zip(dy).map(|(x, &dy)| x.map(|x| f(x).1) * dy).collect())
 }
@@ -78,8 +81,8 @@ pub fn matmul_of(a: &[usize], b: &[usize]) -> OpCase {
 /// A linear layer from `k` to `n` features with bias, for `rows` rows.
 pub fn linear(rows: usize, k: usize, n: usize, activation: Activation) -> OpCase {
     let std = 1.0 / (k.max(1) as f64).sqrt();
-    // The function, its derivative, and the FLOPs of the function.
-    let (f, flops): (fn(f64) -> (f64, f64), usize) = match activation {
+    // The function and its derivative, and the FLOPs of the function.
+    let (f, flops): (WithDerivative, usize) = match activation {
         Activation::None => (|x| (x, 1.0), 0),
         Activation::GeluErf => (gelu_erf_of, 5),
         Activation::GeluTanh => (gelu_tanh_of, 9),

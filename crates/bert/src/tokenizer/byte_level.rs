@@ -19,11 +19,14 @@ pub(super) const NAMED: [(&str, Option<&str>); 7] = [
     ("eos_token", Some("</s>")),
 ];
 
+/// The most merges that are read: twenty times RoBERTa's.
+const MOST_MERGES: usize = 1 << 20;
+
 impl Sources {
     /// The vocabulary and merges of `vocab.json` and `merges.txt`; none where one of them is missing.
     ///
     /// # Errors
-    /// `Tokenizer` for a line of `merges.txt` that is not two tokens.
+    /// `Tokenizer` for a line of `merges.txt` that is not two tokens, and for too many lines.
     pub fn byte_level(&self) -> Result<Option<Vocabulary>> {
         let (Some(vocabulary), Some((origin, text))) = (&self.vocabulary_json, &self.merges) else {
             return Ok(None);
@@ -33,12 +36,16 @@ impl Sources {
             if line.starts_with("#version") || line.is_empty() {
                 continue;
             }
-            let pair: Vec<&str> = line.split(' ').collect();
-            if pair.len() != 2 {
-                let source = format!("line {}: {:?} is not two tokens", number + 1, shorten(line)).into();
-                return Err(BertError::Tokenizer { path: origin.clone(), source });
+            let refuse =
+                |message: String| BertError::Tokenizer { path: origin.clone(), source: message.into() };
+            let Some((first, second)) = line.split_once(' ').filter(|(_, second)| !second.contains(' '))
+            else {
+                return Err(refuse(format!("line {}: {:?} is not two tokens", number + 1, shorten(line))));
+            };
+            if merges.len() == MOST_MERGES {
+                return Err(refuse(format!("it has more than {MOST_MERGES} merges, the most that are read")));
             }
-            merges.push(json!(pair));
+            merges.push(json!([first, second]));
         }
         let Object { origin, map: tokens } = vocabulary.clone();
         Ok(Some(Vocabulary { kind: Kind::ByteLevel, origin, tokens, merges: merges.into() }))

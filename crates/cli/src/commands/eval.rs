@@ -5,7 +5,6 @@ use crate::args::Eval;
 use crate::data_summary::{self, SplitSummary};
 use crate::machine::{Machine, peak_rss_bytes};
 use crate::output::{self, Outcome, note, warn};
-use crate::progress::Progress;
 use crate::report;
 use serde::Serialize;
 use vitrine_bert::{Loaded, SequenceClassifier};
@@ -47,7 +46,7 @@ pub fn run(arguments: &Eval) -> Outcome {
     data_summary::print(std::slice::from_ref(&summary));
     warnings.iter().for_each(warn);
     let batch = arguments.batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows);
-    let mut progress = report::EvalProgress(Progress::new("eval", tokenized.len()));
+    let mut progress = report::eval_progress(tokenized.len());
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     let eval = moved.map_err(Into::into).and_then(|()| evaluate(&model, &tokenized, batch, &mut progress));
     drop(progress);

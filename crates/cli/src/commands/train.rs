@@ -7,7 +7,7 @@ use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
 use crate::output::{self, Failure, Outcome, note, printable, thousands, warn};
 use crate::progress::{Progress, duration};
-use crate::report::{self, EvalProgress, RunObserver};
+use crate::report::{self, RunObserver};
 use serde::Serialize;
 use std::fs;
 use std::io::LineWriter;
@@ -19,7 +19,6 @@ use vitrine_bert::{
 use vitrine_tensor::Error;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::{self, Dataset, Splits, classes};
-use vitrine_train::schedule::ScheduleKind;
 use vitrine_train::{Evaluation, TokenizedDataset, TrainError, TrainSettings, TrainSummary, corpus, predict};
 
 /// What happened, as one JSON object.
@@ -233,7 +232,7 @@ pub fn run(arguments: &Train) -> Outcome {
     drop(interrupts);
     let mut rewritten = Ok(());
     if let Some(rows) = &test_tokens {
-        let mut progress = EvalProgress(Progress::new("eval", rows.len()));
+        let mut progress = report::eval_progress(rows.len());
         let eval_batch = report.settings.train.eval_batch;
         let eval = vitrine_train::evaluate(&model, rows, eval_batch, &mut progress).map_err(|error| {
             let rows = eval_batch.rows(max_length);
@@ -345,7 +344,7 @@ fn settings(arguments: &Train, defaults: &Defaults, seed: u64, max_length: usize
             batch_size,
             eval_batch: arguments.eval_batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows),
             lr: arguments.lr.unwrap_or(defaults.lr),
-            schedule: ScheduleKind::Linear,
+            schedule: arguments.schedule,
             warmup_steps,
             weight_decay: arguments.weight_decay.unwrap_or(defaults.weight_decay),
             max_grad_norm: arguments.max_grad_norm.unwrap_or(1.0),

@@ -67,6 +67,28 @@ fn a_run_leaves_the_model_its_report_and_its_metrics() {
 }
 
 #[test]
+fn the_schedule_is_an_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let last_lr = |schedule: &[&str]| {
+        let output = folder.path().join(schedule.last().unwrap_or(&"default"));
+        let report = train(&output, &[&["--lr", "0.001", "--warmup-steps", "2"], schedule].concat());
+        let name = report["settings"]["train"]["schedule"].as_str().unwrap().to_owned();
+        let metrics = std::fs::read_to_string(output.join("metrics.jsonl")).unwrap();
+        let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        let steps = metrics.lines().count() as f64;
+        (name, last["lr"].as_f64().unwrap(), steps)
+    };
+    let (name, lr, steps) = last_lr(&[]);
+    assert!(name == "linear" && (lr - 0.001 / (steps - 2.0)).abs() < 1e-9, "{name} {lr}");
+    let (name, lr, _) = last_lr(&["--schedule", "constant"]);
+    assert!(name == "constant" && lr == 0.001, "{name} {lr}");
+    let (name, lr, steps) = last_lr(&["--schedule", "cosine"]);
+    let half_cosine = 0.0005 * (1.0 + (std::f64::consts::PI * (steps - 3.0) / (steps - 2.0)).cos());
+    assert!(name == "cosine" && (lr - half_cosine).abs() < 1e-9, "{name} {lr}");
+    refuse(2, &["train", "--schedule", "square"], &["--schedule", "linear, cosine or constant"]);
+}
+
+#[test]
 fn a_saved_model_predicts_evaluates_inspects_and_traces() {
     let (folder, model) = model();
     let model = path(&model);

@@ -22,7 +22,7 @@ pub struct MultiHeadAttention {
 pub struct Attended<'t> {
     /// `[T, C]`, or `[B, C]` where only each sequence's first row is a query row.
     pub output: Var<'t>,
-    /// For each sequence of S tokens the probabilities `[heads, S, S]` of the heads that were asked for.
+    /// For each sequence of S tokens the probabilities `[heads, S, S]` of the heads in `probabilities_for`.
     pub probabilities: Vec<Tensor>,
 }
 
