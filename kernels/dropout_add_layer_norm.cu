@@ -42,7 +42,7 @@ DEVICE void backward(const T* dy, const T* sum, const float* weight, const float
                      const uint32_t* offsets, T* dresidual, X* dx, float* partials, uint32_t rows, uint32_t width,
                      uint32_t sequences, const Dropout& dropout) {
   extern __shared__ float sums[];
-  clear_sums(sums, width);
+  clear_sums(sums, 2 * width);
   float* dweight = sums + warp_index() * 2 * width;
   const uint32_t end = min(rows, (blockIdx.x + 1) * BACKWARD_ROWS);
   for (uint32_t row = blockIdx.x * BACKWARD_ROWS + warp_index(); row < end; row += blockDim.x / WARP) {
@@ -59,7 +59,7 @@ DEVICE void backward(const T* dy, const T* sum, const float* weight, const float
       store(dx + at + channel, g, width - channel);
     });
   }
-  write_sums(sums, partials, width);
+  write_sums(sums, partials, 2 * width);
 }
 
 #define DROPOUT_ADD_LAYER_NORM(X, T, suffix)                                                                            \

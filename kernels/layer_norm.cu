@@ -26,7 +26,7 @@ template <typename T>
 DEVICE void backward(const T* dy, const T* x, uint64_t x_stride, const float* weight, const float* mean, const float* rstd,
                      T* dx, float* partials, uint32_t rows, uint32_t width) {
   extern __shared__ float sums[];
-  clear_sums(sums, width);
+  clear_sums(sums, 2 * width);
   float* dweight = sums + warp_index() * 2 * width;
   const uint32_t end = min(rows, (blockIdx.x + 1) * BACKWARD_ROWS);
   for (uint32_t row = blockIdx.x * BACKWARD_ROWS + warp_index(); row < end; row += blockDim.x / WARP) {
@@ -34,7 +34,7 @@ DEVICE void backward(const T* dy, const T* x, uint64_t x_stride, const float* we
     layer_norm_backward_row(dy + at, x + row * x_stride, weight, {mean[row], rstd[row]}, width, dweight, dweight + width,
                             [&](uint32_t channel, float (&g)[VECTOR]) { store(dx + at + channel, g, width - channel); });
   }
-  write_sums(sums, partials, width);
+  write_sums(sums, partials, 2 * width);
 }
 
 #define LAYER_NORM(T, suffix)                                                                                           \

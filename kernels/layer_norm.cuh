@@ -2,7 +2,7 @@
 #pragma once
 #include "primitives.cuh"
 
-// Rows of a block of the backward kernels; each block writes one partial sum of dweight and dbias.
+// Rows of a block of the backward kernels; each block writes one partial sum of the gradients of parameters.
 constexpr uint32_t BACKWARD_ROWS = 32;
 
 // With x_hat = (x - mean) rstd and g = dy weight: dx = rstd (g - mean(g) - x_hat mean(g x_hat)); calls
@@ -53,18 +53,18 @@ DEVICE void layer_norm_backward_row(const T* dy, const T* x, const float* weight
   }
 }
 
-// Zeroes the warps' sums in shared memory, [warps][2][width].
-DEVICE void clear_sums(float* sums, uint32_t width) {
-  for (uint32_t i = threadIdx.x; i < blockDim.x / WARP * 2 * width; i += blockDim.x) sums[i] = 0.0f;
+// Zeroes the warps' sums in shared memory, [warps][count].
+DEVICE void clear_sums(float* sums, uint32_t count) {
+  for (uint32_t i = threadIdx.x; i < blockDim.x / WARP * count; i += blockDim.x) sums[i] = 0.0f;
   __syncthreads();
 }
 
-// Adds the warps' sums in their order into row blockIdx.x of partials [ceil(T / BACKWARD_ROWS), 2, width].
-DEVICE void write_sums(const float* sums, float* partials, uint32_t width) {
+// Adds the warps' sums in their order into row blockIdx.x of partials [ceil(T / BACKWARD_ROWS), count].
+DEVICE void write_sums(const float* sums, float* partials, uint32_t count) {
   __syncthreads();
-  for (uint32_t i = threadIdx.x; i < 2 * width; i += blockDim.x) {
+  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) {
     float sum = sums[i];
-    for (uint32_t warp = 1; warp < blockDim.x / WARP; warp++) sum += sums[warp * 2 * width + i];
-    partials[static_cast<uint64_t>(blockIdx.x) * 2 * width + i] = sum;
+    for (uint32_t warp = 1; warp < blockDim.x / WARP; warp++) sum += sums[warp * count + i];
+    partials[static_cast<uint64_t>(blockIdx.x) * count + i] = sum;
   }
 }

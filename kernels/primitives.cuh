@@ -236,17 +236,17 @@ constexpr uint32_t BLOCK_WARPS = 4, BLOCK_THREADS = BLOCK_WARPS * WARP;
 DEVICE uint32_t row_of_warp() { return blockIdx.x * BLOCK_WARPS + warp_index(); }
 
 // Vector i of lane l begins at channel 8 (32 i + l). The first HELD vectors stay in registers between passes over the
-// row, which covers 1024 channels; wider rows are read again, from a cache, by `again(channel, x)`.
+// row, which covers 1024 channels; wider rows are read again, from a cache, by `again(channel, x)`. V is what is held of a vector.
 constexpr uint32_t HELD = 4;
-template <typename Again, typename Visit>
-DEVICE void visit_row(uint32_t width, float (&held)[HELD][VECTOR], Again again, Visit visit) {
+template <typename V, typename Again, typename Visit>
+DEVICE void visit_row(uint32_t width, V (&held)[HELD], Again again, Visit visit) {
 #pragma unroll
   for (uint32_t i = 0; i < HELD; i++) {
     const uint32_t channel = (i * WARP + lane_index()) * VECTOR;
     if (channel < width) visit(channel, held[i]);
   }
   for (uint32_t channel = (HELD * WARP + lane_index()) * VECTOR; channel < width; channel += WARP * VECTOR) {
-    float x[VECTOR];
+    V x;
     again(channel, x);
     visit(channel, x);
   }

@@ -1,6 +1,6 @@
 //! The operations that memory bounds, at BERT's shapes, as shares of an out-of-place copy measured in the same run.
 //!
-//! Rows are those of [`cases`]: verified in F32 against F64 first, then timed, forward and backward apart. Bytes are the
+//! Rows are those of [`cases::memory_bound`]: verified in F32 against F64 first, then timed, forward and backward apart. Bytes are the
 //! least that must move; FLOPs are counted as `Op::flops` does. A copy reads its target too, before it overwrites it, so operations that update in place may
 //! exceed 100 %. First a table, then criterion's own measurements. For the table alone:
 //! `cargo bench -p vitrine-benches --bench memory_bound -- table`.
@@ -15,24 +15,6 @@ use vitrine_tensor::{DType, Device, Tensor};
 
 /// Elements of the copy that counts as 100 %: 256 MiB.
 const COPIED: usize = 1 << 26;
-
-/// 16 reviews of 512 tokens, hidden size 768; the vocabulary of bert-base-uncased.
-fn rows() -> Vec<OpCase> {
-    const T: usize = 16 * 512;
-    vec![
-        cases::layer_norm(T, 768),
-        cases::dropout(T, 768),
-        cases::dropout_add_layer_norm(T, 768, 0.1),
-        cases::dropout_add_layer_norm(T, 768, 0.0),
-        cases::softmax(T, 512),
-        cases::cross_entropy(1200, 30_522),
-        cases::embedding(T, 30_522, 768),
-        cases::embed_layer_norm(T, 30_522, 768),
-        cases::adamw(30_522 * 768),
-        cases::gelu_erf(T * 3072),
-        cases::gelu_tanh(T * 3072),
-    ]
-}
 
 fn table(rows: &[Row]) {
     let source = Tensor::full(&[COPIED], 1.0, DType::F32, Device::Cpu).expect("256 MiB");
@@ -59,7 +41,7 @@ fn main() {
     let table_only = wanted.first().is_some_and(|first| first == "table");
     let filter = wanted.get(usize::from(table_only));
     let chosen = |case: &OpCase| filter.is_none_or(|filter| case.name().contains(filter.as_str()));
-    let cases = rows().into_iter().filter(chosen);
+    let cases = cases::memory_bound().into_iter().filter(chosen);
     let rows: Vec<Row> = cases.inspect(verify_row).map(Row::new).collect();
     table(&rows);
     if table_only {

@@ -164,6 +164,8 @@ pub enum Op {
     LogSoftmax { y: Saved },
     /// Inputs: x, weight, bias.
     LayerNorm { x: Saved, weight: Saved, mean: Saved, rstd: Saved },
+    /// Inputs: x, weight.
+    RmsNorm { x: Saved, weight: Saved, rstd: Saved },
     /// Input: the table.
     Embedding { ids: Arc<[u32]>, rows: usize },
     /// Inputs: a, b.
@@ -186,53 +188,74 @@ pub enum Op {
     Sum { from: Vec<usize>, dim: usize, keepdim: bool },
 }
 
+/// Names the variants of [`Op`]: a variant that stands on no line does not compile.
+macro_rules! names {
+    ($($variant:ident $name:literal,)*) => {
+        impl Op {
+            /// Every variant, as it is written here, and its name: that of its method on [`Var`], and of the rows that check its rule.
+            pub const VARIANTS: &[(&str, &str)] = &[$((stringify!($variant), $name)),*];
+
+            /// This variant's entry in [`Op::VARIANTS`].
+            pub fn variant(&self) -> (&'static str, &'static str) {
+                match self {
+                    $(Op::$variant { .. } => (stringify!($variant), $name),)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    Constant "constant",
+    Leaf "leaf",
+    Parameter "parameter",
+    EmbedLayerNorm "embed_layer_norm",
+    Linear "linear",
+    Attention "attention",
+    Dropout "dropout",
+    DropoutAddLayerNorm "dropout_add_layer_norm",
+    Segment "segment",
+    GatherRows "gather_rows",
+    CrossEntropy "cross_entropy",
+    Add "add",
+    Sub "sub",
+    Mul "mul",
+    Div "div",
+    Scale "scale",
+    AddScalar "add_scalar",
+    Exp "exp",
+    Ln "ln",
+    Sqrt "sqrt",
+    Tanh "tanh",
+    Relu "relu",
+    GeluErf "gelu_erf",
+    GeluTanh "gelu_tanh",
+    Softmax "softmax",
+    LogSoftmax "log_softmax",
+    LayerNorm "layer_norm",
+    RmsNorm "rms_norm",
+    Embedding "embedding",
+    Matmul "matmul",
+    Transpose "transpose",
+    Reshape "reshape",
+    Cast "cast",
+    Narrow "narrow",
+    BroadcastTo "broadcast_to",
+    Cat "cat",
+    Max "max",
+    Sum "sum",
+}
+
 impl Op {
     /// The name, as in reports.
     pub fn name(&self) -> &'static str {
-        match self {
-            Op::Constant => "constant",
-            Op::Leaf => "leaf",
-            Op::Parameter(_) => "parameter",
-            Op::EmbedLayerNorm { .. } => "embed_layer_norm",
-            Op::Linear { activation, .. } => match activation {
-                Activation::None => "linear",
-                Activation::GeluErf => "linear + gelu_erf",
-                Activation::GeluTanh => "linear + gelu_tanh",
-                Activation::Relu => "linear + relu",
-                Activation::Tanh => "linear + tanh",
-            },
-            Op::Attention { .. } => "attention",
-            Op::Dropout { .. } => "dropout",
-            Op::DropoutAddLayerNorm { .. } => "dropout_add_layer_norm",
-            Op::Segment { .. } => "segment",
-            Op::GatherRows { .. } => "gather_rows",
-            Op::CrossEntropy { .. } => "cross_entropy",
-            Op::Add { .. } => "add",
-            Op::Sub { .. } => "sub",
-            Op::Mul { .. } => "mul",
-            Op::Div { .. } => "div",
-            Op::Scale { .. } => "scale",
-            Op::AddScalar => "add_scalar",
-            Op::Exp { .. } => "exp",
-            Op::Ln { .. } => "ln",
-            Op::Sqrt { .. } => "sqrt",
-            Op::Tanh { .. } => "tanh",
-            Op::Relu { .. } => "relu",
-            Op::GeluErf { .. } => "gelu_erf",
-            Op::GeluTanh { .. } => "gelu_tanh",
-            Op::Softmax { .. } => "softmax",
-            Op::LogSoftmax { .. } => "log_softmax",
-            Op::LayerNorm { .. } => "layer_norm",
-            Op::Embedding { .. } => "embedding",
-            Op::Matmul { .. } => "matmul",
-            Op::Transpose { .. } => "transpose",
-            Op::Reshape { .. } => "reshape",
-            Op::Cast { .. } => "cast",
-            Op::Narrow { .. } => "narrow",
-            Op::BroadcastTo { .. } => "broadcast_to",
-            Op::Cat { .. } => "cat",
-            Op::Max { .. } => "max",
-            Op::Sum { .. } => "sum",
+        let Op::Linear { activation, .. } = self else { return self.variant().1 };
+        match activation {
+            Activation::None => "linear",
+            Activation::GeluErf => "linear + gelu_erf",
+            Activation::GeluTanh => "linear + gelu_tanh",
+            Activation::Relu => "linear + relu",
+            Activation::Tanh => "linear + tanh",
         }
     }
 
@@ -273,6 +296,7 @@ impl Op {
             Op::Max { indices, .. } => vec![indices],
             Op::Segment { x, .. } | Op::Ln { x } | Op::GeluErf { x } | Op::GeluTanh { x } => vec![x],
             Op::LayerNorm { x, mean, rstd, .. } => vec![x, mean, rstd],
+            Op::RmsNorm { x, rstd, .. } => vec![x, rstd],
         };
         saved.into_iter().filter_map(Saved::tensor).collect()
     }
@@ -338,6 +362,7 @@ impl Op {
             Op::GeluTanh { .. } => GELU_TANH * numel,
             Op::Softmax { .. } | Op::LogSoftmax { .. } => SOFTMAX * numel,
             Op::LayerNorm { .. } => LAYER_NORM * numel,
+            Op::RmsNorm { .. } => RMS_NORM * numel,
             Op::Matmul { a, .. } => 2 * a.dims().last().copied().unwrap_or(1) * numel,
             Op::Max { from, .. } | Op::Sum { from, .. } => numel_of(from),
         };
@@ -347,6 +372,8 @@ impl Op {
 
 /// An element's share of the mean; difference, square and sum of the variance; difference, rstd, weight and bias.
 const LAYER_NORM: usize = 8;
+/// Square and sum; times rstd, times weight.
+const RMS_NORM: usize = 4;
 /// Maximum, difference, exponential, sum, and the division by it (in log_softmax, the subtraction of its logarithm).
 const SOFTMAX: usize = 5;
 /// `x / sqrt 2`, erf, plus 1, times 1/2, times x.

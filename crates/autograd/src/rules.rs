@@ -7,7 +7,8 @@ use vitrine_tensor::ops::embedding::{EmbedTables, embed_layer_norm_backward, emb
 use vitrine_tensor::ops::linear::{LinearNeeds, linear_backward};
 use vitrine_tensor::ops::reduce::{self, reduce_to_shape};
 use vitrine_tensor::ops::{
-    attention, cross_entropy, dropout, dropout_add_layer_norm, gelu, layer_norm, matmul, movement, softmax,
+    attention, cross_entropy, dropout, dropout_add_layer_norm, gelu, layer_norm, matmul, movement, rms_norm,
+    softmax,
 };
 
 /// The gradients of an operation's inputs, in their order, from that of its output. `needs[i]` says whether input i wants
@@ -113,6 +114,10 @@ pub fn backward(
             let (mean, rstd) = (mean.get()?, rstd.get()?);
             let g = layer_norm::layer_norm_backward(dy, x.get()?, weight.get()?, mean, rstd)?;
             Ok(vec![Some(g.dx), Some(g.dweight), Some(g.dbias)])
+        }
+        Op::RmsNorm { x, weight, rstd } => {
+            let g = rms_norm::rms_norm_backward(dy, x.get()?, weight.get()?, rstd.get()?)?;
+            Ok(vec![Some(g.dx), Some(g.dweight)])
         }
         Op::Embedding { ids, rows } => one(embedding_backward(dy, ids, *rows)?),
         Op::Matmul { a, b } => each(needs, |side| match side {

@@ -8,7 +8,7 @@ use vitrine_tensor::ops::embedding::{embed_layer_norm, embedding};
 use vitrine_tensor::ops::linear::{Activation, Bias, linear};
 use vitrine_tensor::ops::{
     cross_entropy, dropout, dropout_add_layer_norm, elementwise, gelu, layer_norm, matmul, movement, reduce,
-    softmax,
+    rms_norm, softmax,
 };
 use vitrine_tensor::{DType, Offsets, Tensor};
 
@@ -407,6 +407,21 @@ impl<'t> Var<'t> {
             let [x, weight, mean, rstd] =
                 [&self.value, &weight.value, &out.mean, &out.rstd].map(|tensor| Saved::new(tensor, any));
             Ok((out.y, Op::LayerNorm { x, weight, mean, rstd }))
+        })
+    }
+
+    /// Normalisation of `self: [T, C]` by the root mean square of each row.
+    ///
+    /// # Errors
+    /// As [`rms_norm::rms_norm`].
+    pub fn rms_norm(&self, weight: &Var<'t>, eps: f64) -> Result<Var<'t>> {
+        self.tape.apply(&[self, weight], |needs| {
+            let out = rms_norm::rms_norm(&self.value, &weight.value, eps)?;
+            // One pass makes both gradients.
+            let any = needs.contains(&true);
+            let [x, weight, rstd] =
+                [&self.value, &weight.value, &out.rstd].map(|tensor| Saved::new(tensor, any));
+            Ok((out.y, Op::RmsNorm { x, weight, rstd }))
         })
     }
 

@@ -16,6 +16,7 @@ pub mod gemm;
 pub mod gemm_simt;
 pub mod layer_norm;
 pub mod reduce;
+pub mod rms_norm;
 pub mod rows;
 pub mod softmax;
 
@@ -35,6 +36,7 @@ pub static MODULES: &[&Module] = &[
     &gemm_simt::MODULE,
     &layer_norm::MODULE,
     &reduce::MODULE,
+    &rms_norm::MODULE,
     &rows::MODULE,
     &softmax::MODULE,
 ];

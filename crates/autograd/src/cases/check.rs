@@ -1,9 +1,10 @@
 //! What follows from a row.
 
 use super::compare::{check_count, compare, compare_one};
-use super::{Low, Mismatch, NaiveResults, OpCase, Results, largest, numbers_of};
+use super::{Low, Mismatch, NaiveResults, OpCase, Recorded, Results, largest, numbers_of};
 use crate::{Op, Result};
 use std::sync::{Arc, Mutex, PoisonError};
+use vitrine_tensor::cpu::memory;
 use vitrine_tensor::{DType, Device, Tensor};
 
 type Outcome<T = ()> = std::result::Result<T, Mismatch>;
@@ -207,6 +208,27 @@ impl OpCase {
         let recorded = self.record_on(Self::tape(), &operands, |_| false)?;
         let got = recorded.saved_bytes();
         if got == 0 { Ok(()) } else { Err(Mismatch::Length { what: "saved bytes".into(), got, expected: 0 }) }
+    }
+}
+
+impl OpCase {
+    /// Bytes that a tape holds of forward in F32 once inputs and outputs are gone: in the memory of tensors, and by its own count,
+    /// in which weights are none. Gradients are wanted of all inputs or of none. The memory's counters are the process's, so this
+    /// means something only where nothing else runs.
+    ///
+    /// # Errors
+    /// The operation's.
+    pub fn held(&self, wanted: bool) -> Result<(usize, usize)> {
+        let before = memory::stats().live;
+        let operands = self.operands(DType::F32, DType::F32, Device::Cpu)?;
+        let recorded = self.record_on(Self::tape(), &operands, |_| wanted)?;
+        drop(operands);
+        let saved = recorded.saved_bytes();
+        let Recorded { tape, outputs, .. } = recorded;
+        drop(outputs);
+        let live = memory::stats().live - before;
+        drop(tape);
+        Ok((live, saved))
     }
 }
 

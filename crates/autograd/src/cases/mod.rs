@@ -19,19 +19,17 @@ mod optimizer;
 mod rows;
 mod shapes;
 
-pub use attention::attention;
-pub use classification::{cross_entropy, log_softmax, softmax};
+pub use attention::*;
+pub use classification::*;
 pub use compare::{Mismatch, check_count, compare, largest, numbers_of};
-pub use dense::{linear, linear_beside_residual, linear_without_bias, matmul, matmul_of};
-pub use elementwise::{arithmetic, broadcast_to, functions, gelu_erf, gelu_tanh, twice};
+pub use dense::*;
+pub use elementwise::*;
 pub use input::{Input, Values};
 pub use low::Low;
-pub use normalization::{
-    dropout, dropout_add_layer_norm, embed_layer_norm, embedding, layer_norm, layer_norm_of,
-};
-pub use optimizer::adamw;
-pub use rows::{all, of};
-pub use shapes::{cast, cat, gather_rows, max, mean, narrow, reshape, segment, sum, transpose};
+pub use normalization::*;
+pub use optimizer::*;
+pub use rows::{all, memory_bound, of};
+pub use shapes::*;
 
 use crate::{Operand, ParameterId, Randomness, Result, Tape, Var, VarId};
 use input::rounded;

@@ -1,4 +1,4 @@
-//! Rows of LayerNorm, dropout, and the embeddings.
+//! Rows of LayerNorm, RMSNorm, dropout, and the embeddings.
 //!
 //! Tolerances: a sum of n terms errs by about sqrt(n) roundings of its magnitude, as roundings are as often up as down.
 //! `mean` and `rstd` and the two means of backward hold sums over C, gradients of parameters sums over T; the elementwise
@@ -80,6 +80,36 @@ pub fn layer_norm_of(x: &[Low], weight: &[Low], bias: &[Low], dy: &[Low]) -> Nai
     }
     let sums = |terms: Vec<Vec<Low>>| terms.into_iter().map(|t| Low::sum(t).unwrap_or(zero)).collect();
     NaiveLayerNorm { y, dx, dweight: sums(weight_terms), dbias: sums(bias_terms) }
+}
+
+/// RMSNorm of `[rows, width]`. Tolerance: as LayerNorm's; `rstd` and the mean of backward hold sums over C, dweight one over T.
+pub fn rms_norm(rows: usize, width: usize) -> OpCase {
+    let [weight, _] = parameters(width);
+    OpCase {
+        op: "rms_norm",
+        variant: format!("{rows}x{width}"),
+        inputs: vec![Input::new("x", &[rows, width]), weight],
+        roundings: roundings(rows, width),
+        function: one(|v| v[0].rms_norm(&v[1], EPS)),
+        naive: Box::new(move |inputs, douts| {
+            let (weight, zero) = (&inputs[1], inputs[1][0].like(0.0));
+            let mean = |terms: Vec<Low>| Low::sum(terms).unwrap_or(zero).map(|sum| sum / width as f64);
+            let (mut y, mut dx, mut terms) = (Vec::new(), Vec::new(), vec![Vec::new(); width]);
+            for (x, dy) in inputs[0].chunks(width).zip(douts[0].chunks(width)) {
+                let rstd = mean(x.iter().map(|&x| x * x).collect()).map(|mean| 1.0 / (mean + EPS).sqrt());
+                let x_hat: Vec<Low> = x.iter().map(|&x| x * rstd).collect();
+                let g: Vec<Low> = dy.iter().zip(weight).map(|(&dy, &weight)| dy * weight).collect();
+                let mean_gx = mean(g.iter().zip(&x_hat).map(|(&g, &x_hat)| g * x_hat).collect());
+                y.extend(x_hat.iter().zip(weight).map(|(&x_hat, &weight)| x_hat * weight));
+                dx.extend(g.iter().zip(&x_hat).map(|(&g, &x_hat)| rstd * (g - x_hat * mean_gx)));
+                (0..width).for_each(|c| terms[c].push(dy[c] * x_hat[c]));
+            }
+            let dweight = terms.into_iter().map(|terms| Low::sum(terms).unwrap_or(zero)).collect();
+            NaiveResults { outputs: vec![y], gradients: vec![dx, dweight] }
+        }),
+        cost: Cost { bytes: 8 * rows * width, flops: 4 * rows * width },
+        backward_cost: Some(Cost { bytes: 12 * rows * width, flops: 9 * rows * width }),
+    }
 }
 
 /// `rows` tokens as a long sequence, an empty one and one of a single token.

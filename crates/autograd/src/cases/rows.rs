@@ -1,11 +1,6 @@
 //! The table: every row that is tested.
 
-use super::{
-    OpCase, Values, adamw, arithmetic, attention, broadcast_to, cast, cat, cross_entropy, dropout,
-    dropout_add_layer_norm, embed_layer_norm, embedding, functions, gather_rows, gelu_erf, gelu_tanh,
-    layer_norm, linear, linear_beside_residual, linear_without_bias, log_softmax, matmul, matmul_of, max,
-    mean, narrow, reshape, segment, softmax, sum, transpose, twice,
-};
+use super::*;
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
 
@@ -18,6 +13,10 @@ pub fn all() -> Vec<OpCase> {
     for width in WIDTHS {
         rows.extend([softmax(3, width), log_softmax(2, width), cross_entropy(3, width)]);
         rows.extend([dropout(4, width), embedding(5, 7, width), adamw(width)]);
+        // Of one number, RMSNorm leaves only the sign: its gradient there is what rounding leaves of zero.
+        if width > 1 {
+            rows.push(rms_norm(3, width));
+        }
         // Of two numbers, LayerNorm leaves only signs: its gradient there is what rounding leaves of zero.
         if width != 2 {
             rows.extend([layer_norm(3, width), dropout_add_layer_norm(3, width, 0.3)]);
@@ -27,8 +26,10 @@ pub fn all() -> Vec<OpCase> {
     // Empty.
     rows.extend([layer_norm(0, 5), softmax(0, 5), log_softmax(0, 5), dropout(0, 5), adamw(0)]);
     rows.extend([dropout_add_layer_norm(0, 5, 0.3), embedding(0, 7, 5), embedding(0, 70, 5)]);
-    rows.extend([embed_layer_norm(0, 9, 5)]);
+    rows.extend([embed_layer_norm(0, 9, 5), rms_norm(0, 5)]);
     // Several pieces of parallel work.
+    // The widest of these rows is wider than a warp's registers hold.
+    rows.extend([rms_norm(70, 24), rms_norm(3, 1100)]);
     rows.extend([layer_norm(70, 24), softmax(3000, 9), cross_entropy(9, 40), dropout(100, 24)]);
     rows.extend([dropout_add_layer_norm(70, 24, 0.3), dropout_add_layer_norm(40, 20, 0.0), adamw(40_000)]);
     rows.extend([embedding(1200, 3, 8), embedding(500, 300, 8), embed_layer_norm(600, 130, 12)]);
@@ -37,7 +38,8 @@ pub fn all() -> Vec<OpCase> {
     rows.extend(general());
     // Strided.
     rows.extend(
-        [layer_norm(5, 20), softmax(5, 20), log_softmax(5, 20), cross_entropy(5, 20)].map(|r| r.strided(3)),
+        [layer_norm(5, 20), rms_norm(5, 20), softmax(5, 20), log_softmax(5, 20), cross_entropy(5, 20)]
+            .map(|r| r.strided(3)),
     );
     rows.extend([dropout(5, 20), dropout_add_layer_norm(5, 20, 0.3)].map(|row| row.strided(3)));
     rows.extend([embedding(5, 7, 20), embed_layer_norm(5, 9, 20)].map(|row| row.strided(3)));
@@ -47,7 +49,11 @@ pub fn all() -> Vec<OpCase> {
         rows.extend([with(layer_norm(4, 40), values, name), with(softmax(4, 40), values, name)]);
         rows.extend([with(log_softmax(4, 40), values, name), with(cross_entropy(4, 40), values, name)]);
         rows.push(with(dropout_add_layer_norm(4, 40, 0.3), values, name));
+        rows.push(with(rms_norm(4, 40), values, name));
     }
+    // Squares below eps, which then scales the row: zeros, and one channel, of which it leaves more than a sign.
+    rows.push(with(rms_norm(4, 40), Values::Constant(0.0), "zeros"));
+    rows.push(with(rms_norm(4, 1), Values::Constant(0.003), "one_channel"));
     // A mean of 1000 deviations: it is rounded by 1000 roundings of a deviation. E[x^2] - E[x]^2 would cost a million.
     let large_mean = Values::Normal { mean: 1000.0, std: 1.0 };
     rows.push(with(layer_norm(4, 40), large_mean, "large_mean").allowing(2000.0));
@@ -153,6 +159,26 @@ fn general() -> Vec<OpCase> {
             .map(|row| row.strided(3)),
     );
     rows
+}
+
+/// The operations that memory bounds, at BERT's shapes: 16 reviews of 512 tokens, hidden size 768, the vocabulary of
+/// bert-base-uncased. For benches: these tensors are too large for tests.
+pub fn memory_bound() -> Vec<OpCase> {
+    const T: usize = 16 * 512;
+    vec![
+        layer_norm(T, 768),
+        rms_norm(T, 768),
+        dropout(T, 768),
+        dropout_add_layer_norm(T, 768, 0.1),
+        dropout_add_layer_norm(T, 768, 0.0),
+        softmax(T, 512),
+        cross_entropy(1200, 30_522),
+        embedding(T, 30_522, 768),
+        embed_layer_norm(T, 30_522, 768),
+        adamw(30_522 * 768),
+        gelu_erf(T * 3072),
+        gelu_tanh(T * 3072),
+    ]
 }
 
 /// The rows of one operation, by the name of its function.

@@ -42,6 +42,33 @@ pub(super) fn matrix(op: &'static str, what: &str, tensor: &Tensor) -> Result<(u
     }
 }
 
+/// The same of rows that are normalised; `ShapeMismatch` without a channel.
+pub(super) fn rows(op: &'static str, what: &str, tensor: &Tensor) -> Result<(usize, usize)> {
+    match matrix(op, what, tensor)? {
+        (_, 0) => {
+            let got = tensor.dims().to_vec();
+            Err(Error::ShapeMismatch { op, expected: "at least one channel".into(), got })
+        }
+        lengths => Ok(lengths),
+    }
+}
+
+/// `ShapeMismatch`, `DTypeMismatch` or `DeviceMismatch` unless these are `[len]`, in the accumulator's dtype of x, beside x:
+/// statistics of its rows, or parameters of its channels.
+pub(super) fn vectors<const N: usize>(
+    op: &'static str,
+    x: &Tensor,
+    len: usize,
+    vectors: [(&str, &Tensor); N],
+) -> Result<()> {
+    for (what, vector) in vectors {
+        shape(op, what, vector, &[len])?;
+        dtype(op, vector, x.dtype().accumulator())?;
+        device(op, x, vector)?;
+    }
+    Ok(())
+}
+
 /// `IndexOutOfRange` unless every id is below `len`.
 pub(super) fn ids(op: &'static str, ids: &[u32], len: usize) -> Result<()> {
     match ids.iter().find(|&&id| id as usize >= len) {

@@ -20,4 +20,5 @@ pub mod linear;
 pub mod matmul;
 pub mod movement;
 pub mod reduce;
+pub mod rms_norm;
 pub mod softmax;

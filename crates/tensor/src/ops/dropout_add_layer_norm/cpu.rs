@@ -138,7 +138,7 @@ pub(super) fn run_backward(
     // Without dropout the two gradients are one tensor.
     let mut dx = dropout.map(|_| Tensor::empty(&[rows, width], x_dtype, dy.device())).transpose()?;
     let dx_out = dx.as_mut();
-    let (dweight, dbias) = match (x_dtype, sum.dtype()) {
+    let [dweight, dbias] = match (x_dtype, sum.dtype()) {
         (DType::BF16, DType::F32) => {
             backward::<bf16, f32>(dy, sum, weight, statistics, dropout, offsets, &mut dresidual, dx_out)?
         }
@@ -162,7 +162,7 @@ fn backward<X: Float, E: Float<Real = X::Real>>(
     offsets: &Offsets,
     dresidual: &mut Tensor,
     dx: Option<&mut Tensor>,
-) -> Result<(Tensor, Tensor)> {
+) -> Result<[Tensor; 2]> {
     const OP: &str = "dropout_add_layer_norm_backward";
     let (rows, width) = (sum.dims()[0], sum.dims()[1]);
     let (dy, sum) = (dy.as_rows::<E>(OP)?, sum.as_rows::<E>(OP)?);
@@ -170,7 +170,7 @@ fn backward<X: Float, E: Float<Real = X::Real>>(
     let (mean, rstd) = (mean.as_slice::<E::Real>()?, rstd.as_slice::<E::Real>()?);
     let isa = Isa::current();
     let block = BLOCK * width;
-    let mut partials = Partials::<E::Real>::new(rows, width)?;
+    let mut partials = Partials::<E::Real, 2>::new(rows, width)?;
     let mut dx_blocks = dx.map(|dx| dx.as_mut_slice::<X>()).transpose()?.map(|dx| dx.chunks_mut(block));
     let blocks: Vec<_> = dresidual
         .as_mut_slice::<E>()?

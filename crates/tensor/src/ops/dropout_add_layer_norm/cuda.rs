@@ -69,10 +69,10 @@ pub(super) fn backward(
     // Without dropout, and of one dtype, the two gradients are one tensor.
     let wanted = dropout.threshold > 0 || x_dtype != sum.dtype();
     let mut dx = wanted.then(|| Tensor::empty(sum.dims(), x_dtype, sum.device())).transpose()?;
-    let mut partials = partials(&sum)?;
+    let mut partials = partials::<2>(&sum)?;
     let positions = offsets.on_device(context)?;
     context.launch(DropoutAddLayerNormBackward {
-        warps: backward_warps(sum.dims()[1]),
+        warps: backward_warps::<2>(sum.dims()[1]),
         dy: &dy.contiguous()?,
         sum: &sum,
         weight: &weight.contiguous()?,

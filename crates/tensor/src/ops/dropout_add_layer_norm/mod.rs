@@ -7,7 +7,6 @@ mod cpu;
 mod cuda;
 
 use super::check;
-use super::layer_norm::{check_parameters, check_statistics};
 use crate::cuda::Context;
 use crate::{DType, Device, Dropout, Error, Offsets, Result, Tensor};
 
@@ -55,11 +54,11 @@ pub fn dropout_add_layer_norm(
     offsets: &Offsets,
 ) -> Result<DropoutAddLayerNorm> {
     const OP: &str = "dropout_add_layer_norm";
-    let (rows, width) = check::matrix(OP, "x [T, C]", x)?;
+    let (rows, width) = check::rows(OP, "x [T, C]", x)?;
     check::shape(OP, "residual", residual, &[rows, width])?;
     check::device(OP, x, residual)?;
     check_mixed(OP, x.dtype(), residual.dtype())?;
-    check_parameters(OP, x, width, [weight, bias])?;
+    check::vectors(OP, x, width, [("weight", weight), ("bias", bias)])?;
     check_dropout(OP, dropout, offsets, rows)?;
     match x.device() {
         Device::Cpu => cpu::run_forward(OP, x, residual, weight, bias, eps, dropout, offsets),
@@ -84,11 +83,11 @@ pub fn dropout_add_layer_norm_backward(
     x_dtype: DType,
 ) -> Result<DropoutAddLayerNormGradients> {
     const OP: &str = "dropout_add_layer_norm_backward";
-    let (rows, width) = check::matrix(OP, "sum [T, C]", sum)?;
+    let (rows, width) = check::rows(OP, "sum [T, C]", sum)?;
     check::shape(OP, "dy", dy, &[rows, width])?;
     check::same_type(OP, sum, dy)?;
-    check_parameters(OP, sum, width, [weight, weight])?;
-    check_statistics(OP, sum, [mean, rstd])?;
+    check::vectors(OP, sum, width, [("weight", weight)])?;
+    check::vectors(OP, sum, rows, [("mean", mean), ("rstd", rstd)])?;
     check_mixed(OP, x_dtype, sum.dtype())?;
     check_dropout(OP, dropout, offsets, rows)?;
     match sum.device() {

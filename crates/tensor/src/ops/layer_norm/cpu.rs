@@ -173,13 +173,13 @@ pub(super) fn backward(
 ) -> Result<LayerNormGradients> {
     let (rows, width) = (x.dims()[0], x.dims()[1]);
     let mut dx = Tensor::empty(&[rows, width], dy.dtype(), dy.device())?;
-    let (dweight, dbias) = for_float!(op, x.dtype(), E => {
+    let [dweight, dbias] = for_float!(op, x.dtype(), E => {
         type R = <E as Float>::Real;
         let (dy, x) = (dy.as_rows::<E>(op)?, x.as_rows::<E>(op)?);
         let (weight, mean, rstd) = (weight.as_slice::<R>()?, mean.as_slice::<R>()?, rstd.as_slice::<R>()?);
         let isa = Isa::current();
         let blocks = dx.as_mut_slice::<E>()?.chunks_mut(BLOCK * width);
-        let mut partials = Partials::<R>::new(rows, width)?;
+        let mut partials = Partials::<R, 2>::new(rows, width)?;
         parallel::for_each(blocks.zip(partials.blocks()?), |block, (dx, sums)| {
             simd::run(isa, Backward { dy, x, first: block * BLOCK, dx, sums, weight, mean, rstd });
         });
@@ -188,38 +188,39 @@ pub(super) fn backward(
     Ok(LayerNormGradients { dx, dweight, dbias })
 }
 
-/// Partial sums of `dweight` and `dbias`, one pair of rows a block of [`BLOCK`] rows.
-pub(in crate::ops) struct Partials<R: Real> {
+/// Partial sums of the gradients of `N` parameters, such as `dweight` and `dbias`: `N` rows a block of [`BLOCK`] rows.
+pub(in crate::ops) struct Partials<R: Real, const N: usize> {
     sums: Tensor,
     width: usize,
     real: std::marker::PhantomData<R>,
 }
 
-impl<R: Real> Partials<R> {
+impl<R: Real, const N: usize> Partials<R, N> {
     pub(in crate::ops) fn new(rows: usize, width: usize) -> Result<Self> {
-        let sums = Tensor::empty(&[rows.div_ceil(BLOCK), 2, width], R::DTYPE, Device::Cpu)?;
+        let sums = Tensor::empty(&[rows.div_ceil(BLOCK), N, width], R::DTYPE, Device::Cpu)?;
         Ok(Partials { sums, width, real: std::marker::PhantomData })
     }
 
-    /// The place of each block: `dweight`, then `dbias`.
+    /// The place of each block: one parameter after the other.
     pub(in crate::ops) fn blocks(&mut self) -> Result<std::slice::ChunksMut<'_, R>> {
-        Ok(self.sums.as_mut_slice::<R>()?.chunks_mut(2 * self.width))
+        Ok(self.sums.as_mut_slice::<R>()?.chunks_mut(N * self.width))
     }
 
     /// Adds the blocks up, first to last, in parallel over columns.
-    pub(in crate::ops) fn sum(self, isa: Available) -> Result<(Tensor, Tensor)> {
+    pub(in crate::ops) fn sum(self, isa: Available) -> Result<[Tensor; N]> {
         const COLUMNS: usize = 256;
         let partials = self.sums.as_slice::<R>()?;
         let width = self.width;
-        let mut total = Tensor::zeros(&[2, width], R::DTYPE, Device::Cpu)?;
+        let mut total = Tensor::zeros(&[N, width], R::DTYPE, Device::Cpu)?;
         parallel::for_each_chunk_mut(total.as_mut_slice::<R>()?, COLUMNS, |piece, total| {
-            for block in partials.chunks(2 * width) {
+            for block in partials.chunks(N * width) {
                 let x = &block[piece * COLUMNS..][..total.len()];
                 simd::run(isa, Add { y: &mut *total, x });
             }
         });
         // Each in storage of its own, as a parameter's gradient is.
-        Ok((total.select(0, 0)?.copy()?, total.select(0, 1)?.copy()?))
+        let gradients: Result<Vec<Tensor>> = (0..N).map(|index| total.select(0, index)?.copy()).collect();
+        Ok(gradients?.try_into().expect("internal: N gradients"))
     }
 }
 

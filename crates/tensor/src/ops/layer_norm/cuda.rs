@@ -44,9 +44,9 @@ pub(super) fn backward(
 ) -> Result<LayerNormGradients> {
     context.computes(op, x)?;
     let mut dx = like(x)?;
-    let mut partials = partials(x)?;
+    let mut partials = partials::<2>(x)?;
     context.launch(LayerNormBackward {
-        warps: backward_warps(x.dims()[1]),
+        warps: backward_warps::<2>(x.dims()[1]),
         dy: &dy.contiguous()?,
         x,
         x_stride: x.row_stride(op)? as u64,
@@ -70,15 +70,15 @@ pub(in crate::ops) fn statistic(x: &Tensor) -> Result<Tensor> {
     Tensor::empty(&x.dims()[..1], DType::F32, x.device())
 }
 
-/// The warps of a block of a backward kernel: as many as have room for their sums of dweight and dbias.
-pub(in crate::ops) fn backward_warps(width: usize) -> usize {
-    let sums = 2 * width * size_of::<f32>();
+/// The warps of a block of a backward kernel: as many as have room for their sums of the gradients of `N` parameters.
+pub(in crate::ops) fn backward_warps<const N: usize>(width: usize) -> usize {
+    let sums = N * width * size_of::<f32>();
     (SHARED_DEFAULT / sums).clamp(1, BLOCK_WARPS as usize)
 }
 
-/// Room for the partial sums of `dweight` and `dbias`, a row a block.
-pub(in crate::ops) fn partials(x: &Tensor) -> Result<Tensor> {
-    Tensor::empty(&[x.dims()[0].div_ceil(BACKWARD_ROWS as usize), 2 * x.dims()[1]], DType::F32, x.device())
+/// Room for the partial sums of the gradients of `N` parameters, a row a block.
+pub(in crate::ops) fn partials<const N: usize>(x: &Tensor) -> Result<Tensor> {
+    Tensor::empty(&[x.dims()[0].div_ceil(BACKWARD_ROWS as usize), N * x.dims()[1]], DType::F32, x.device())
 }
 
 /// `dweight` and `dbias` from the blocks' partial sums.

@@ -11,7 +11,7 @@ pub(super) mod cuda;
 
 use super::check;
 use crate::cuda::Context;
-use crate::{Device, Error, Result, Tensor};
+use crate::{Device, Result, Tensor};
 
 /// What [`layer_norm`] returns; backward needs the statistics.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub struct LayerNormGradients {
 /// `ShapeMismatch`, `DTypeMismatch`, `NotContiguous`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<LayerNorm> {
     const OP: &str = "layer_norm";
-    let (_, width) = check::matrix(OP, "x [T, C]", x)?;
-    check_parameters(OP, x, width, [weight, bias])?;
+    let (_, width) = check::rows(OP, "x [T, C]", x)?;
+    check::vectors(OP, x, width, [("weight", weight), ("bias", bias)])?;
     match x.device() {
         Device::Cpu => cpu::forward(OP, x, weight, bias, eps),
         Device::Cuda(ordinal) => cuda::forward(&Context::get(ordinal)?, OP, x, weight, bias, eps),
@@ -61,40 +61,13 @@ pub fn layer_norm_backward(
     rstd: &Tensor,
 ) -> Result<LayerNormGradients> {
     const OP: &str = "layer_norm_backward";
-    let (rows, width) = check::matrix(OP, "x [T, C]", x)?;
+    let (rows, width) = check::rows(OP, "x [T, C]", x)?;
     check::shape(OP, "dy", dy, &[rows, width])?;
     check::same_type(OP, x, dy)?;
-    check_parameters(OP, x, width, [weight, weight])?;
-    check_statistics(OP, x, [mean, rstd])?;
+    check::vectors(OP, x, width, [("weight", weight)])?;
+    check::vectors(OP, x, rows, [("mean", mean), ("rstd", rstd)])?;
     match x.device() {
         Device::Cpu => cpu::backward(OP, dy, x, weight, mean, rstd),
         Device::Cuda(ordinal) => cuda::backward(&Context::get(ordinal)?, OP, dy, x, weight, mean, rstd),
     }
-}
-
-pub(super) fn check_parameters(
-    op: &'static str,
-    x: &Tensor,
-    width: usize,
-    parameters: [&Tensor; 2],
-) -> Result<()> {
-    if width == 0 {
-        let got = x.dims().to_vec();
-        return Err(Error::ShapeMismatch { op, expected: "at least one channel".into(), got });
-    }
-    for (parameter, what) in parameters.into_iter().zip(["weight", "bias"]) {
-        check::shape(op, what, parameter, &[width])?;
-        check::dtype(op, parameter, x.dtype().accumulator())?;
-        check::device(op, x, parameter)?;
-    }
-    Ok(())
-}
-
-pub(super) fn check_statistics(op: &'static str, x: &Tensor, statistics: [&Tensor; 2]) -> Result<()> {
-    for (statistic, what) in statistics.into_iter().zip(["mean", "rstd"]) {
-        check::shape(op, what, statistic, &x.dims()[..1])?;
-        check::dtype(op, statistic, x.dtype().accumulator())?;
-        check::device(op, x, statistic)?;
-    }
-    Ok(())
 }
