@@ -153,30 +153,67 @@ mod cpu {
         type Output = ();
         #[inline(always)]
         fn run<L: Lanes<Real = E::Real>>(self) {
-            let (width, zero) = (self.x.width, E::Real::default());
-            let count = L::constant(width as f64);
-            self.dweight.fill(zero);
+            let (width, lanes) = (self.x.width, L::LANES);
+            let (whole, count) = (width - width % lanes, L::constant(width as f64));
+            let (weight, dweight) = (self.weight, self.dweight);
+            dweight.fill(E::Real::default());
             for (row, dx) in self.dx.chunks_mut(width).enumerate() {
                 let row = self.first + row;
                 let (dy, x, scale) = (self.dy.row(row), self.x.row(row), L::splat(self.rstd[row]));
                 let vectors = || {
-                    let rows = dy.chunks(L::LANES).zip(x.chunks(L::LANES));
-                    rows.zip(self.weight.chunks(L::LANES)).map(|((dy, x), weight)| (dy, x, weight))
+                    let rows = dy.chunks_exact(lanes).zip(x.chunks_exact(lanes));
+                    rows.zip(weight.chunks_exact(lanes)).map(|((dy, x), weight)| ([dy, x], weight))
                 };
+                let rest = || ([&dy[whole..], &x[whole..]], &weight[whole..]);
                 let mut sum = L::constant(0.0);
-                for ((dy, x, weight), dweight) in vectors().zip(self.dweight.chunks_mut(L::LANES)) {
-                    // Past the end dy is zero, so these lanes add nothing.
-                    let (dy, x_hat) = (simd::load::<L, E>(dy, zero), simd::load::<L, E>(x, zero) * scale);
-                    sum = (dy * simd::load(weight, zero)).mul_add(x_hat, sum);
-                    simd::store(dy.mul_add(x_hat, simd::load(dweight, zero)), dweight);
+                for ((rows, weight), dweight) in vectors().zip(dweight.chunks_exact_mut(lanes)) {
+                    sum = add_gradient::<L, E>(rows, weight, scale, dweight, sum);
+                }
+                if whole < width {
+                    let (rows, weight) = rest();
+                    sum = add_gradient::<L, E>(rows, weight, scale, &mut dweight[whole..], sum);
                 }
                 let mean = L::splat(sum.reduce_add()) / count;
-                for ((dy, x, weight), dx) in vectors().zip(dx.chunks_mut(L::LANES)) {
-                    let g = simd::load::<L, E>(dy, zero) * simd::load(weight, zero);
-                    simd::store(scale * (g - simd::load::<L, E>(x, zero) * scale * mean), dx);
+                for ((rows, weight), dx) in vectors().zip(dx.chunks_exact_mut(lanes)) {
+                    gradient::<L, E>(rows, weight, [scale, mean], dx);
+                }
+                if whole < width {
+                    let (rows, weight) = rest();
+                    gradient::<L, E>(rows, weight, [scale, mean], &mut dx[whole..]);
                 }
             }
         }
+    }
+
+    // Up to a vector of a row each: functions, not closures, since whole vectors and the rest take them in two places.
+
+    /// Adds to `dweight`, and to the sum of `g x_hat`, which it returns.
+    #[inline(always)]
+    fn add_gradient<L: Lanes, E: Float<Real = L::Real>>(
+        [dy, x]: [&[E]; 2],
+        weight: &[L::Real],
+        scale: L,
+        dweight: &mut [L::Real],
+        sum: L,
+    ) -> L {
+        let zero = L::Real::default();
+        // Past the end dy is zero, so these lanes add nothing.
+        let (dy, x_hat) = (simd::load::<L, E>(dy, zero), simd::load::<L, E>(x, zero) * scale);
+        simd::store(dy.mul_add(x_hat, simd::load(dweight, zero)), dweight);
+        (dy * simd::load(weight, zero)).mul_add(x_hat, sum)
+    }
+
+    /// `dx = rstd (g - x_hat * mean of g x_hat)`.
+    #[inline(always)]
+    fn gradient<L: Lanes, E: Float<Real = L::Real>>(
+        [dy, x]: [&[E]; 2],
+        weight: &[L::Real],
+        [scale, mean]: [L; 2],
+        dx: &mut [E],
+    ) {
+        let zero = L::Real::default();
+        let g = simd::load::<L, E>(dy, zero) * simd::load(weight, zero);
+        simd::store(scale * (g - simd::load::<L, E>(x, zero) * scale * mean), dx);
     }
 }
 
