@@ -83,8 +83,8 @@ struct RowsReport {
 
 /// Settings other than these with which a training step fits into `room` bytes of a device, by estimate.
 fn what_fits(model: &SequenceClassifier, settings: &Settings, room: usize) -> String {
-    // Master, gradient and two moments in f32, and a bfloat16 copy.
-    let parameters: usize = model.parameters().iter().map(|(_, p)| 18 * p.value.numel()).sum();
+    // Master, the gradient of a micro-batch, the sum of those before, and two moments in f32; and a bfloat16 copy.
+    let parameters: usize = model.parameters().iter().map(|(_, p)| 22 * p.value.numel()).sum();
     let config = model.config();
     let needs = |batch: usize, checkpoint: bool| {
         // Counted in f32; what backward adds for a moment is about a layer's share.

@@ -138,11 +138,11 @@ fn a_full_cuda_device_says_what_fits() {
         let arguments = [&always[..], &["--output", path(&model), "--train-samples", rows], more].concat();
         arguments.into_iter().map(str::to_owned).collect()
     };
-    let stderr = full(&strings(&train("64", &["--batch-size", "64"])), 12, &["should fit"]);
+    let stderr = full(&strings(&train("128", &["--batch-size", "128"])), 14, &["should fit"]);
     let advice = stderr.trim_end().rsplit("; ").next().expect("a last part");
     let advised: Vec<&str> = advice.trim_end_matches(" should fit").split(' ').collect();
-    assert_eq!(advised[0], "--batch-size", "{advice}");
-    let ran = output(&strings(&train("4", &advised)), 12);
+    assert_eq!(advised[0], "--micro-batch-size", "{advice}");
+    let ran = output(&strings(&train("128", &[&["--batch-size", "128"], &advised[..]].concat())), 14);
     assert!(ran.status.success(), "{advice}:\n{}", text(&ran.stderr));
 
     full(&strings(&train("8", &["--batch-size", "8"])), 2, &["no batch", "--device cpu"]);
