@@ -162,7 +162,9 @@ pub fn run(arguments: &Train) -> Outcome {
     let mean_length = train_tokens.tokens() / train_tokens.len();
     let kept = model.config().cost(&vec![mean_length; rows_at_once]).activation_bytes;
     let layers = if settings.train.checkpoint_layers { model.config().num_hidden_layers as u64 } else { 1 };
-    let needed = 16 * model.parameters().numel() as u64 + kept / layers;
+    // Master, gradient and two moments; with micro-batches, the sum of the gradients before, too.
+    let copies = if rows_at_once < settings.train.batch_size.min(train_tokens.len()) { 5 } else { 4 };
+    let needed = 4 * copies * model.parameters().numel() as u64 + kept / layers;
     super::check_memory(resolved.place, needed, || {
         format!("--micro-batch-size {}", settings.train.rows_at_once())
     })?;
