@@ -1,39 +1,20 @@
 //! Gradient accumulation: a step in micro-batches is the step of all its rows at once.
 
-use vitrine_bert::{Family, ModelConfig, SequenceClassifier, TokenBatch};
+mod tiny;
+
+use vitrine_bert::{ModelConfig, SequenceClassifier, TokenBatch};
 use vitrine_train::StepSettings;
 use vitrine_train::optimizer::Sgd;
 
-fn config() -> ModelConfig {
-    ModelConfig {
-        vocab_size: 120,
-        hidden_size: 64,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 128,
-        max_position_embeddings: 64,
-        ..ModelConfig::defaults(Family::named("bert").unwrap())
-    }
-}
-
-/// Sixteen sequences of differing lengths; their labels.
-fn rows(step: usize) -> (Vec<Vec<u32>>, Vec<u32>) {
-    let sequence =
-        |b: usize| (0..5 + (7 * b + 3 * step) % 31).map(move |t| ((17 * t + 5 * b + step) % 120) as u32);
-    let sequences: Vec<Vec<u32>> = (0..16).map(|b| sequence(b).collect()).collect();
-    let labels = sequences.iter().map(|sequence| sequence[0] % 2).collect();
-    (sequences, labels)
-}
-
 /// Losses and gradient norms of three steps, and the weights after them, by key. Dropout is on.
 fn run(micro_batches: &[usize], checkpoint_layers: bool) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
-    let config = config();
+    let config = tiny::config(2);
     let mut model = SequenceClassifier::random(config.clone(), 3).unwrap();
     // SGD moves a weight by its gradient; AdamW would divide gradients of nothing but rounding by their own size.
     let mut optimizer = Sgd::new(0.9, 0.0);
     let mut numbers = Vec::new();
     for step in 0..3 {
-        let (sequences, labels) = rows(step);
+        let (sequences, labels) = tiny::sequences(16, step);
         let mut start = 0;
         let batches: Vec<TokenBatch> = micro_batches
             .iter()
@@ -91,7 +72,7 @@ fn micro_batches_make_the_step_of_the_whole_batch() {
 /// What the test is worth: sequences that start anew in each micro-batch draw other masks.
 #[test]
 fn a_sequence_s_place_in_the_step_decides_its_dropout() {
-    let config = ModelConfig { hidden_dropout_prob: 0.5, ..config() };
+    let config = ModelConfig { hidden_dropout_prob: 0.5, ..tiny::config(2) };
     let model = SequenceClassifier::random(config.clone(), 3).unwrap();
     let sequence: Vec<u32> = (0..20).collect();
     let batch = TokenBatch::new([&sequence], Some(&[1]), &config).unwrap();

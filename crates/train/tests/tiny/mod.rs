@@ -27,13 +27,19 @@ pub fn config_of(family: &'static Family, layers: usize) -> ModelConfig {
     }
 }
 
-/// Four sequences of lengths that differ from step to step.
+/// Sequences of lengths that differ from step to step, and their labels.
+pub fn sequences(count: usize, step: usize) -> (Vec<Vec<u32>>, Vec<u32>) {
+    let sequence = |b: usize| {
+        (0..5 + (7 * b + 3 * step) % 31).map(move |t| ((17 * t + 5 * b + step) % 120) as u32).collect()
+    };
+    let sequences: Vec<Vec<u32>> = (0..count).map(sequence).collect();
+    let labels = sequences.iter().map(|sequence| sequence[0] % 2).collect();
+    (sequences, labels)
+}
+
 fn batch(step: usize, config: &ModelConfig) -> TokenBatch {
-    let sequences: Vec<Vec<u32>> = (0..4)
-        .map(|b| (0..5 + (7 * b + 3 * step) % 31).map(|t| ((17 * t + 5 * b + step) % 120) as u32).collect())
-        .collect();
-    let labels: Vec<u32> = sequences.iter().map(|sequence| sequence[0] % 2).collect();
-    TokenBatch::new(sequences.iter().map(Vec::as_slice), Some(&labels), config).unwrap()
+    let (sequences, labels) = sequences(4, step);
+    TokenBatch::new(&sequences, Some(&labels), config).unwrap()
 }
 
 #[derive(Default)]
