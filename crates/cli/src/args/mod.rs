@@ -1,9 +1,14 @@
 //! The command line, as clap reads it. Names and meanings only; defaults that depend on a recipe are resolved in
-//! `commands/train.rs`.
+//! `commands/train`.
+
+mod bench;
+mod train;
+
+pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use train::{Recipe, Train};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use vitrine_train::schedule::ScheduleKind;
 
 /// Fine-tune, measure and take apart a BERT.
 #[derive(Parser)]
@@ -98,13 +103,6 @@ impl Columns {
     }
 }
 
-/// A set of defaults with a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Recipe {
-    /// The notebook's set-up, exactly: 2,500 + 500 reviews, 3 epochs, batch 16, lr 2e-5, 500 warmup steps.
-    Notebook,
-}
-
 /// A number of rows, or all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Samples {
@@ -154,97 +152,6 @@ fn count(text: &str) -> Result<usize, String> {
         Ok(value) if (1..=1_000_000_000).contains(&value) => Ok(value),
         _ => Err("must be a whole number from 1 to 1,000,000,000".into()),
     }
-}
-
-/// `vitrine train`.
-#[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
-pub struct Train {
-    /// Folder with config.json, model.safetensors and the tokenizer; default: a small embedded BERT from scratch.
-    #[arg(long, value_name = "DIR")]
-    pub model: Option<PathBuf>,
-    /// Training data: a folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv, .jsonl); default: an embedded
-    /// corpus of short reviews.
-    #[arg(long, value_name = "DIR|FILE")]
-    pub data: Option<PathBuf>,
-    /// Data to evaluate on at the end, when --data has no test split.
-    #[arg(long, value_name = "DIR|FILE")]
-    pub test_data: Option<PathBuf>,
-    /// Folder for the model and the reports; default: a fresh one under runs/.
-    #[arg(long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
-    /// Write into a folder that is not empty, replacing files of the same names.
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Start a new classifier with the data's classes, whatever classifier the checkpoint has.
-    #[arg(long)]
-    pub new_head: bool,
-    /// Start from a named set of defaults; explicit options override it.
-    #[arg(long, value_enum)]
-    pub recipe: Option<Recipe>,
-    /// Print run.json on standard output at the end.
-    #[arg(long)]
-    pub json: bool,
-
-    /// Training rows: a number (balanced over the labels, drawn as pandas would) or 'all'.
-    #[arg(long, value_name = "N|all", help_heading = "Data")]
-    pub train_samples: Option<Samples>,
-    /// Test rows: a number or 'all'.
-    #[arg(long, value_name = "N|all", help_heading = "Data")]
-    pub test_samples: Option<Samples>,
-    /// Seed of the draw.
-    #[arg(long, value_name = "S", help_heading = "Data")]
-    pub sample_seed: Option<u32>,
-    #[command(flatten)]
-    pub columns: Columns,
-    /// Longest input, in tokens with `[CLS]` and `[SEP]`; longer texts are truncated.
-    #[arg(long, value_name = "TOKENS", help_heading = "Data")]
-    pub max_length: Option<usize>,
-
-    /// Passes over the training rows.
-    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
-    pub epochs: Option<usize>,
-    /// Rows in an optimizer step.
-    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
-    pub batch_size: Option<usize>,
-    /// Rows of a step that are computed at once (gradient accumulation): less memory, the same result; default: all.
-    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
-    pub micro_batch_size: Option<usize>,
-    /// Rows in an evaluation batch; default: as many as have 4,096 tokens together.
-    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
-    pub eval_batch_size: Option<usize>,
-    /// Peak learning rate.
-    #[arg(long, value_parser = positive, value_name = "LR", help_heading = "Training")]
-    pub lr: Option<f64>,
-    /// How the learning rate moves after its warmup: linear (to 0), cosine (half a cosine, to 0) or constant.
-    #[arg(long, default_value_t, value_name = "NAME", help_heading = "Training")]
-    pub schedule: ScheduleKind,
-    /// Steps over which the learning rate rises from 0.
-    #[arg(long, value_name = "STEPS", conflicts_with = "warmup_ratio", help_heading = "Training")]
-    pub warmup_steps: Option<usize>,
-    /// The same as a share of all steps.
-    #[arg(long, value_parser = ratio, value_name = "SHARE", help_heading = "Training")]
-    pub warmup_ratio: Option<f64>,
-    /// Decoupled weight decay (not on biases and LayerNorm).
-    #[arg(long, value_parser = not_negative, value_name = "W", help_heading = "Training")]
-    pub weight_decay: Option<f64>,
-    /// Largest global norm of the gradient; 0 turns clipping off.
-    #[arg(long, value_parser = not_negative, value_name = "NORM", help_heading = "Training")]
-    pub max_grad_norm: Option<f64>,
-    /// Seed of the new head, the order of rows and dropout.
-    #[arg(long, value_name = "SEED", help_heading = "Training")]
-    pub seed: Option<u64>,
-    /// Keep the order of the data in every epoch.
-    #[arg(long, help_heading = "Training")]
-    pub no_shuffle: bool,
-    /// Shuffle into batches of texts of like lengths.
-    #[arg(long, conflicts_with = "no_shuffle", help_heading = "Training")]
-    pub group_by_length: bool,
-    /// Compute layers again in backward instead of keeping their activations: less memory, a third more time.
-    #[arg(long, help_heading = "Training")]
-    pub checkpoint_layers: bool,
-    #[command(flatten)]
-    pub compute: Compute,
 }
 
 /// `vitrine init`.
@@ -360,77 +267,4 @@ pub struct Doctor {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
-}
-
-/// `vitrine bench`.
-#[derive(Subcommand, Clone, Debug)]
-pub enum Bench {
-    /// Time training or inference steps of a whole model.
-    Step(BenchStep),
-    /// Time single operations beside the best copy and the best matrix product of the same run.
-    Kernels(BenchKernels),
-}
-
-/// `vitrine bench kernels`.
-#[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
-pub struct BenchKernels {
-    /// MiB of the largest array of each memory-bound operation.
-    #[arg(long, value_parser = count, value_delimiter = ',', default_value = "64,256", value_name = "MIB,..")]
-    pub size: Vec<usize>,
-    /// Repetitions of each; the median is reported.
-    #[arg(long, value_parser = count, default_value_t = 7, value_name = "N")]
-    pub repeats: usize,
-    /// Only operations whose name contains this.
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "OP")]
-    pub only: String,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub compute: Compute,
-}
-
-/// What a benched step does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum StepMode {
-    /// Forward, backward, clipping and AdamW, with dropout.
-    Train,
-    /// Forward only.
-    Infer,
-}
-
-/// `vitrine bench step`.
-#[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
-pub struct BenchStep {
-    /// bert-base, mini, or the folder of a model.
-    #[arg(long, default_value = "bert-base", value_name = "NAME|DIR")]
-    pub config: String,
-    /// Sequences in a step.
-    #[arg(long, value_parser = count, default_value_t = 16, value_name = "B")]
-    pub batch: usize,
-    /// Tokens in a sequence.
-    #[arg(long, value_parser = count, default_value_t = 512, value_name = "S")]
-    pub seq: usize,
-    /// Lengths of real texts instead, one a line: a step for every --batch of them, once through the file.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seq", "steps"])]
-    pub lengths: Option<PathBuf>,
-    /// train or infer.
-    #[arg(long, value_enum, default_value = "train")]
-    pub mode: StepMode,
-    /// Steps to time; the median is reported.
-    #[arg(long, value_parser = count, default_value_t = 3, value_name = "N")]
-    pub steps: usize,
-    /// Steps before them that are not timed.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub warmup: usize,
-    /// Compute layers again in backward instead of keeping their activations.
-    #[arg(long)]
-    pub checkpoint_layers: bool,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub compute: Compute,
 }

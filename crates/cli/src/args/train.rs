@@ -1,0 +1,104 @@
+//! The options of `vitrine train`.
+
+use super::{Columns, Compute, Samples, count, not_negative, positive, ratio};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use vitrine_train::schedule::ScheduleKind;
+
+/// A set of defaults with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Recipe {
+    /// The notebook's set-up, exactly: 2,500 + 500 reviews, 3 epochs, batch 16, lr 2e-5, 500 warmup steps.
+    Notebook,
+}
+
+/// `vitrine train`.
+#[derive(Args, Clone, Debug)]
+#[command(allow_negative_numbers = true)]
+pub struct Train {
+    /// Folder with config.json, model.safetensors and the tokenizer; default: a small embedded BERT from scratch.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Training data: a folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv, .jsonl); default: an embedded
+    /// corpus of short reviews.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub data: Option<PathBuf>,
+    /// Data to evaluate on at the end, when --data has no test split.
+    #[arg(long, value_name = "DIR|FILE")]
+    pub test_data: Option<PathBuf>,
+    /// Folder for the model and the reports; default: a fresh one under runs/.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Write into a folder that is not empty, replacing files of the same names.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Start a new classifier with the data's classes, whatever classifier the checkpoint has.
+    #[arg(long)]
+    pub new_head: bool,
+    /// Start from a named set of defaults; explicit options override it.
+    #[arg(long, value_enum)]
+    pub recipe: Option<Recipe>,
+    /// Print run.json on standard output at the end.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Training rows: a number (balanced over the labels, drawn as pandas would) or 'all'.
+    #[arg(long, value_name = "N|all", help_heading = "Data")]
+    pub train_samples: Option<Samples>,
+    /// Test rows: a number or 'all'.
+    #[arg(long, value_name = "N|all", help_heading = "Data")]
+    pub test_samples: Option<Samples>,
+    /// Seed of the draw.
+    #[arg(long, value_name = "S", help_heading = "Data")]
+    pub sample_seed: Option<u32>,
+    #[command(flatten)]
+    pub columns: Columns,
+    /// Longest input, in tokens with `[CLS]` and `[SEP]`; longer texts are truncated.
+    #[arg(long, value_name = "TOKENS", help_heading = "Data")]
+    pub max_length: Option<usize>,
+
+    /// Passes over the training rows.
+    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
+    pub epochs: Option<usize>,
+    /// Rows in an optimizer step.
+    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
+    pub batch_size: Option<usize>,
+    /// Rows of a step that are computed at once (gradient accumulation): less memory, the same result; default: all.
+    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
+    pub micro_batch_size: Option<usize>,
+    /// Rows in an evaluation batch; default: as many as have 4,096 tokens together.
+    #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
+    pub eval_batch_size: Option<usize>,
+    /// Peak learning rate.
+    #[arg(long, value_parser = positive, value_name = "LR", help_heading = "Training")]
+    pub lr: Option<f64>,
+    /// How the learning rate moves after its warmup: linear (to 0), cosine (half a cosine, to 0) or constant.
+    #[arg(long, default_value_t, value_name = "NAME", help_heading = "Training")]
+    pub schedule: ScheduleKind,
+    /// Steps over which the learning rate rises from 0.
+    #[arg(long, value_name = "STEPS", conflicts_with = "warmup_ratio", help_heading = "Training")]
+    pub warmup_steps: Option<usize>,
+    /// The same as a share of all steps.
+    #[arg(long, value_parser = ratio, value_name = "SHARE", help_heading = "Training")]
+    pub warmup_ratio: Option<f64>,
+    /// Decoupled weight decay (not on biases and LayerNorm).
+    #[arg(long, value_parser = not_negative, value_name = "W", help_heading = "Training")]
+    pub weight_decay: Option<f64>,
+    /// Largest global norm of the gradient; 0 turns clipping off.
+    #[arg(long, value_parser = not_negative, value_name = "NORM", help_heading = "Training")]
+    pub max_grad_norm: Option<f64>,
+    /// Seed of the new head, the order of rows and dropout.
+    #[arg(long, value_name = "SEED", help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// Keep the order of the data in every epoch.
+    #[arg(long, help_heading = "Training")]
+    pub no_shuffle: bool,
+    /// Shuffle into batches of texts of like lengths.
+    #[arg(long, conflicts_with = "no_shuffle", help_heading = "Training")]
+    pub group_by_length: bool,
+    /// Compute layers again in backward instead of keeping their activations: less memory, a third more time.
+    #[arg(long, help_heading = "Training")]
+    pub checkpoint_layers: bool,
+    #[command(flatten)]
+    pub compute: Compute,
+}

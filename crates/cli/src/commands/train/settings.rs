@@ -1,0 +1,124 @@
+//! The settings of a run: options, then the recipe, then defaults.
+
+use crate::args::{Recipe, Samples, Train};
+use serde::Serialize;
+use std::path::PathBuf;
+use vitrine_train::TrainSettings;
+use vitrine_train::data::batching::EvalBatch;
+
+/// The options after recipe and defaults have filled the gaps: what `run.json` stores.
+#[derive(Clone, Debug, Serialize)]
+pub struct Settings {
+    pub model: String,
+    pub data: String,
+    pub recipe: Option<&'static str>,
+    pub test_data: Option<String>,
+    pub text_column: Option<String>,
+    pub label_column: Option<String>,
+    pub train_samples: Option<usize>,
+    pub test_samples: Option<usize>,
+    pub sample_seed: u32,
+    pub max_length: usize,
+    pub warmup_ratio: Option<f64>,
+    #[serde(flatten)]
+    pub train: TrainSettings,
+}
+
+/// What is used where neither an option nor anything else says otherwise.
+pub struct Defaults {
+    pub train_samples: Option<usize>,
+    pub test_samples: Option<usize>,
+    pub max_length: Option<usize>,
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub lr: f64,
+    pub warmup_steps: Option<usize>,
+    pub warmup_ratio: f64,
+    pub weight_decay: f64,
+}
+
+impl Defaults {
+    /// The recipe's, or the usual ones.
+    pub fn of(arguments: &Train) -> Self {
+        let common = Defaults {
+            train_samples: None,
+            test_samples: None,
+            max_length: None,
+            epochs: 3,
+            batch_size: 16,
+            lr: 5e-5,
+            warmup_steps: None,
+            warmup_ratio: 0.1,
+            weight_decay: 0.01,
+        };
+        match arguments.recipe {
+            Some(Recipe::Notebook) => Defaults {
+                train_samples: Some(2500),
+                test_samples: Some(500),
+                max_length: Some(512),
+                lr: 2e-5,
+                warmup_steps: Some(500),
+                ..common
+            },
+            // A small BERT from scratch has nothing to preserve: it takes a high rate and more passes.
+            None if arguments.model.is_none() => Defaults { epochs: 8, batch_size: 32, lr: 1e-3, ..common },
+            None => common,
+        }
+    }
+}
+
+/// The settings of a run over `rows` rows.
+pub fn settings(
+    arguments: &Train,
+    defaults: &Defaults,
+    seed: u64,
+    max_length: usize,
+    rows: usize,
+) -> Settings {
+    let batch_size = arguments.batch_size.unwrap_or(defaults.batch_size);
+    let epochs = arguments.epochs.unwrap_or(defaults.epochs);
+    let total_steps = rows.div_ceil(batch_size) * epochs;
+    let by_ratio = |ratio: f64| (ratio * total_steps as f64).ceil() as usize;
+    // An explicit option, then the recipe's steps, then a share of the run.
+    let (warmup_steps, warmup_ratio) =
+        match (arguments.warmup_steps, arguments.warmup_ratio, defaults.warmup_steps) {
+            (Some(steps), _, _) | (None, None, Some(steps)) => (steps, None),
+            (None, Some(ratio), _) => (by_ratio(ratio), Some(ratio)),
+            (None, None, None) => (by_ratio(defaults.warmup_ratio), Some(defaults.warmup_ratio)),
+        };
+    let name =
+        |path: &Option<PathBuf>| path.as_ref().map_or("embedded".into(), |path| path.display().to_string());
+    let count = |samples: Option<Samples>, default: Option<usize>| match samples {
+        None => default,
+        Some(Samples::All) => None,
+        Some(Samples::Count(count)) => Some(count),
+    };
+    Settings {
+        model: name(&arguments.model),
+        data: name(&arguments.data),
+        recipe: arguments.recipe.map(|Recipe::Notebook| "notebook"),
+        test_data: arguments.test_data.as_ref().map(|path| path.display().to_string()),
+        text_column: arguments.columns.text_column.clone(),
+        label_column: arguments.columns.label_column.clone(),
+        train_samples: count(arguments.train_samples, defaults.train_samples),
+        test_samples: count(arguments.test_samples, defaults.test_samples),
+        sample_seed: arguments.sample_seed.unwrap_or(42),
+        max_length,
+        warmup_ratio,
+        train: TrainSettings {
+            epochs,
+            batch_size,
+            micro_batch_size: arguments.micro_batch_size,
+            eval_batch: arguments.eval_batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows),
+            lr: arguments.lr.unwrap_or(defaults.lr),
+            schedule: arguments.schedule,
+            warmup_steps,
+            weight_decay: arguments.weight_decay.unwrap_or(defaults.weight_decay),
+            max_grad_norm: arguments.max_grad_norm.unwrap_or(1.0),
+            seed,
+            shuffle: !arguments.no_shuffle,
+            group_by_length: arguments.group_by_length,
+            checkpoint_layers: arguments.checkpoint_layers,
+        },
+    }
+}
