@@ -1,5 +1,5 @@
 // BERT's embeddings: y = LayerNorm(word[id] + token_type[type] + position[position]), and a plain table look-up's gradient
-// is segment_sum of rows.cu: tokens grouped by id on the host, no atomics.
+// is segment_sum of movement.cu: tokens grouped by id on the host, no atomics.
 //
 // Layouts: tables [rows, C] contiguous; ids, token_types, positions [T]; y, sum [T, C]; weight, bias [C] f32; mean, rstd [T]
 // f32. A warp has a token. Backward = layer_norm_backward on `sum`, then segment_sum for each

@@ -204,7 +204,7 @@ mod tests {
     use crate::dropout_add_layer_norm::DropoutAddLayerNormBackward;
     use crate::elementwise::Add;
     use crate::gemm::{BackwardShape, GemmBackward};
-    use crate::rows::{Piece, SegmentSum};
+    use crate::movement::{Piece, SegmentSum};
     use crate::softmax::SoftmaxForward;
     use crate::{Attention, Dropout};
     use std::cell::RefCell;

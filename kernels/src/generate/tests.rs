@@ -177,7 +177,7 @@ fn what_is_not_understood_is_refused() {
             "differ in more than types",
         ),
         (
-            "rows.cu",
+            "movement.cu",
             "const Piece* pieces, float* y, ",
             "const int* pieces, float* y, ",
             "segment_sum: pieces is of an unknown type, int",

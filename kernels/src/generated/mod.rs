@@ -15,9 +15,9 @@ pub mod gelu;
 pub mod gemm;
 pub mod gemm_simt;
 pub mod layer_norm;
+pub mod movement;
 pub mod reduce;
 pub mod rms_norm;
-pub mod rows;
 pub mod softmax;
 
 /// Every module.
@@ -35,9 +35,9 @@ pub static MODULES: &[&Module] = &[
     &gemm::MODULE,
     &gemm_simt::MODULE,
     &layer_norm::MODULE,
+    &movement::MODULE,
     &reduce::MODULE,
     &rms_norm::MODULE,
-    &rows::MODULE,
     &softmax::MODULE,
 ];
 

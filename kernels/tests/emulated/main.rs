@@ -7,6 +7,6 @@ mod draws;
 mod elementwise;
 mod gemm;
 mod harness;
+mod movement;
 mod normalization;
 mod numbers;
-mod rows;

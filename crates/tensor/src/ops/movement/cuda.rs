@@ -1,14 +1,14 @@
-//! Moving elements on a CUDA device: `kernels/rows.cu`; and the sum of chosen rows in a fixed order, the gradient of any
+//! Moving elements on a CUDA device: `kernels/movement.cu`; and the sum of chosen rows in a fixed order, the gradient of any
 //! look-up.
 
 use crate::cuda::{Buffer, Context};
 use crate::{DType, Result, Tensor};
 use std::sync::Arc;
 use vitrine_kernels::Launcher as _;
-use vitrine_kernels::rows::{GatherRows, Piece, SegmentSum};
+use vitrine_kernels::movement::{GatherRows, Piece, SegmentSum};
 
 /// Tokens of one piece of a sum: the rows of a table are summed by as many threads as there are pieces.
-const PIECE: usize = vitrine_kernels::rows::PIECE as usize;
+const PIECE: usize = vitrine_kernels::movement::PIECE as usize;
 
 pub(in crate::ops) fn gather_rows(
     context: &Arc<Context>,

@@ -5,7 +5,7 @@ use crate::normalization::layer_norm;
 use crate::numbers::{assert_close, numbers, wide};
 use half::bf16;
 use vitrine_kernels::embedding::EmbedLayerNormForward;
-use vitrine_kernels::rows::{GatherRows, Piece, SegmentSum};
+use vitrine_kernels::movement::{GatherRows, Piece, SegmentSum};
 
 #[test]
 fn embeddings_and_rows() {
