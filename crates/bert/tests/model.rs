@@ -1,117 +1,22 @@
 //! The models against PyTorch and `transformers` (goldens: `goldens/make_goldens.py`), against themselves, and against finite
 //! differences in F64.
 
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView, serialize};
+mod golden;
+
+use golden::{Golden, KEY_BIAS, assert_close, compare_with_autocast, gradients_by_key, largest};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vitrine_autograd::{Gradients, Node, Randomness, Tape};
+use vitrine_autograd::{Node, Randomness, Tape};
 use vitrine_bert::{
     BaseModel, BertError, Checkpoint, Head, Loaded, MaskedLm, ModelConfig, Observe, SequenceClassifier,
     TokenBatch, Tokenizer, Weights, load_any,
 };
-use vitrine_nn::ParameterStore;
-use vitrine_tensor::{DType, Tensor};
+use vitrine_tensor::DType;
 
-/// A golden file: F32 and I64 tensors, and the config.
-struct Golden {
-    floats: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-    integers: BTreeMap<String, Vec<u32>>,
-    config: ModelConfig,
-    folder: tempfile::TempDir,
+/// The weights of a golden file.
+fn weights(golden: &Golden) -> Weights {
+    Weights::open(golden.folder.path(), &golden.config.family.names).unwrap()
 }
-
-impl Golden {
-    fn read(name: &str, config: Option<ModelConfig>) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
-        let bytes = std::fs::read(path).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        let (mut floats, mut integers) = (BTreeMap::new(), BTreeMap::new());
-        for (name, view) in file.tensors() {
-            match view.dtype() {
-                Dtype::F32 => {
-                    let values =
-                        view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
-                    floats.insert(name, (view.shape().to_vec(), values.collect()));
-                }
-                Dtype::I64 => {
-                    let values =
-                        view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32);
-                    integers.insert(name, values.collect());
-                }
-                other => panic!("{name} is {other}"),
-            }
-        }
-        let config = config.unwrap_or_else(|| {
-            let text = &header.metadata().as_ref().unwrap()["config"];
-            ModelConfig::parse(text, Path::new("golden")).unwrap()
-        });
-        let folder = tempfile::tempdir().unwrap();
-        let views = file.tensors();
-        let weights = views
-            .iter()
-            .filter_map(|(name, view)| {
-                let key = name.strip_prefix("weight.")?;
-                Some((key, TensorView::new(view.dtype(), view.shape().to_vec(), view.data()).unwrap()))
-            })
-            .collect::<Vec<_>>();
-        std::fs::write(folder.path().join("model.safetensors"), serialize(weights, None).unwrap()).unwrap();
-        Golden { floats, integers, config, folder }
-    }
-
-    fn weights(&self) -> Weights {
-        Weights::open(self.folder.path(), &self.config.family.names).unwrap()
-    }
-
-    fn float(&self, name: &str) -> &[f32] {
-        &self.floats[name].1
-    }
-
-    fn batch(&self) -> TokenBatch {
-        let ids = &self.integers["ids"];
-        let sequences: Vec<&[u32]> = self.integers["offsets"]
-            .windows(2)
-            .map(|pair| &ids[pair[0] as usize..pair[1] as usize])
-            .collect();
-        let labels = self.integers.get("labels").map(Vec::as_slice);
-        let batch = TokenBatch::new(sequences, labels, &self.config).unwrap();
-        match self.integers.get("token_types") {
-            Some(types) => batch.with_token_types(types, &self.config).unwrap(),
-            None => batch,
-        }
-    }
-}
-
-/// `max|a - b| <= tolerance max|b|`; NaN fails.
-#[track_caller]
-fn assert_close(name: &str, got: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(got.len(), expected.len(), "{name}: number of elements");
-    let limit = tolerance * largest(expected);
-    for (index, (a, b)) in got.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= limit, "{name}[{index}]: got {a}, expected {b}, limit {limit:e}");
-    }
-}
-
-fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |most, value| most.max(value.abs()))
-}
-
-/// The gradient of each part by its key.
-fn gradients_by_key(parameters: &ParameterStore, gradients: &Gradients) -> BTreeMap<String, Vec<f32>> {
-    let mut by_key = BTreeMap::new();
-    for (id, parameter) in parameters.iter() {
-        let gradient = gradients.parameter(id).expect("every parameter has a gradient");
-        for (key, rows) in parameter.split(gradient).unwrap() {
-            by_key.insert(key.to_owned(), rows.to_vec::<f32>().unwrap());
-        }
-    }
-    by_key
-}
-
-/// How far from its true value, zero, the gradient of the keys' bias may be, relative to that of the queries' bias.
-const KEY_BIAS: f32 = 1e-6;
 
 /// Every gradient within 1e-4; the keys' bias, which softmax does not see, has none.
 fn compare_gradients(got: &BTreeMap<String, Vec<f32>>, golden: &Golden) {
@@ -135,7 +40,7 @@ fn a_classifier_equals_transformers() {
     for name in ["tiny.safetensors", "tiny_gelu_new.safetensors"] {
         let golden = Golden::read(name, None);
         let (model, report) =
-            SequenceClassifier::from_weights(golden.config.clone(), golden.weights(), None).unwrap();
+            SequenceClassifier::from_weights(golden.config.clone(), weights(&golden), None).unwrap();
         assert_eq!(report, Default::default());
         let batch = golden.batch();
 
@@ -170,7 +75,7 @@ fn a_classifier_equals_transformers() {
 #[test]
 fn a_masked_language_model_equals_transformers() {
     let golden = Golden::read("masked_lm.safetensors", None);
-    let (model, report) = MaskedLm::from_weights(golden.config.clone(), golden.weights()).unwrap();
+    let (model, report) = MaskedLm::from_weights(golden.config.clone(), weights(&golden)).unwrap();
     assert!(report.unexpected.is_empty(), "{report}");
     let batch = golden.batch();
     let all: Arc<[u32]> = (0..batch.len() as u32).collect();
@@ -186,59 +91,6 @@ fn a_masked_language_model_equals_transformers() {
     compare_gradients(&gradients_by_key(model.parameters(), &gradients), &golden);
 }
 
-/// all-MiniLM-L6-v2, a real pretrained BERT of 6 layers, under the golden's head; none where the folder is absent.
-fn minilm() -> Option<(SequenceClassifier, Golden)> {
-    let shared = std::env::var_os("VITRINE_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let folder = shared.join("models/all-MiniLM-L6-v2");
-    if !folder.is_dir() {
-        println!("skipped: {} not found", folder.display());
-        return None;
-    }
-    let config = ModelConfig::from_file(&folder.join("config.json")).unwrap();
-    let golden = Golden::read("minilm.safetensors", Some(config.clone()));
-    let weights = Weights::open(&folder, &config.family.names).unwrap();
-    let (mut model, report) = SequenceClassifier::from_weights(config, weights, Some(0)).unwrap();
-    assert_eq!(report.new, ["classifier.weight", "classifier.bias"]);
-    for (_, parameter) in model.parameters_mut().iter_mut() {
-        if let Some((dims, values)) = golden.floats.get(&parameter.parts[0].key) {
-            parameter.value = Tensor::from_slice(values, dims).unwrap();
-        }
-    }
-    Some((model, golden))
-}
-
-/// The rule for half precision: the distance of a weight matrix's bfloat16 gradient from the f32 one is at most 1.5 times
-/// what PyTorch's autocast has on the same weights and batch.
-#[track_caller]
-fn compare_with_autocast(name: &str, model: &mut SequenceClassifier, batch: &TokenBatch) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
-    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let mut gradients = |dtype| {
-        model.compute_in(dtype).unwrap();
-        let tape = Tape::recording();
-        let id = model.loss(&tape, batch).unwrap().id();
-        gradients_by_key(model.parameters(), &tape.backward(id, &[]).unwrap())
-    };
-    let (exact, rounded) = (gradients(DType::F32), gradients(DType::BF16));
-    let mut worst = (0.0, String::new());
-    for (key, autocast) in file["errors"].as_object().unwrap() {
-        let pairs = exact[key].iter().zip(&rounded[key]).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-        let (error, size) =
-            pairs.fold((0.0, 0.0), |(error, size), (a, b)| (error + (a - b).powi(2), size + a * a));
-        let ratio = (error / size).sqrt() / autocast.as_f64().unwrap();
-        assert!(ratio <= 1.5, "{key}: {ratio} times autocast's error of {autocast}");
-        worst = if ratio > worst.0 { (ratio, key.clone()) } else { worst };
-    }
-    println!("{name}: at most {:.2} times autocast's error, at {}", worst.0, worst.1);
-}
-
-#[test]
-fn mixed_precision_is_as_exact_as_autocast() {
-    let Some((mut model, golden)) = minilm() else { return };
-    compare_with_autocast("autocast.json", &mut model, &golden.batch());
-}
-
 /// Of full size: the weights of `vitrine init --config bert-base`, 1.5 GB of gradients.
 #[test]
 fn mixed_precision_of_bert_base_is_as_exact_as_autocast() {
@@ -246,41 +98,6 @@ fn mixed_precision_of_bert_base_is_as_exact_as_autocast() {
     let golden = Golden::read("minilm.safetensors", Some(config.clone()));
     let mut model = SequenceClassifier::random(config, 42).unwrap();
     compare_with_autocast("autocast_random_base.json", &mut model, &golden.batch());
-}
-
-#[test]
-fn minilm_equals_transformers() {
-    let Some((model, golden)) = minilm() else { return };
-    let batch = golden.batch();
-    let tape = Tape::inference();
-    let observe = Observe { hidden_states: true, ..Observe::default() };
-    let observed = model.forward(&tape, &batch, &observe).unwrap();
-    assert_close("logits", &observed.logits.value().to_vec::<f32>().unwrap(), golden.float("logits"), 1e-4);
-    for (index, state) in observed.encoded.hidden_states.iter().enumerate() {
-        let name = format!("hidden_states.{index}");
-        let expected = golden.float(&name);
-        assert_close(&name, &state.value().to_vec::<f32>().unwrap()[..expected.len()], expected, 1e-4);
-    }
-    let tape = Tape::recording();
-    let loss = model.loss(&tape, &batch).unwrap();
-    assert_close("loss", &[loss.value().item().unwrap() as f32], golden.float("loss"), 1e-4);
-    let id = loss.id();
-    let gradients = gradients_by_key(model.parameters(), &tape.backward(id, &[]).unwrap());
-    for (key, gradient) in &gradients {
-        let Some(index) = golden.integers.get(&format!("index.{key}")) else { panic!("no golden for {key}") };
-        let most = golden.float(&format!("max.{key}"))[0];
-        if let Some(layer) = key.strip_suffix("key.bias") {
-            let limit = KEY_BIAS * golden.float(&format!("max.{layer}query.bias"))[0];
-            assert!(largest(gradient) <= limit, "{key}: {} above {limit:e}", largest(gradient));
-            continue;
-        }
-        for (&index, expected) in index.iter().zip(golden.float(&format!("grad.{key}"))) {
-            let got = gradient[index as usize];
-            assert!((got - expected).abs() <= 1e-4 * most, "{key}[{index}]: got {got}, expected {expected}");
-        }
-        let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt() as f32;
-        assert_close(key, &[norm], golden.float(&format!("norm.{key}")), 1e-4);
-    }
 }
 
 fn small() -> ModelConfig {
@@ -369,7 +186,7 @@ fn checkpointed_layers_change_nothing() {
 fn mixed_precision_is_close_to_single_precision() {
     let golden = Golden::read("tiny.safetensors", None);
     let (mut model, _) =
-        SequenceClassifier::from_weights(golden.config.clone(), golden.weights(), None).unwrap();
+        SequenceClassifier::from_weights(golden.config.clone(), weights(&golden), None).unwrap();
     model.compute_in(DType::BF16).unwrap();
     let batch = golden.batch();
     let tape = Tape::recording();
@@ -513,7 +330,7 @@ fn a_saved_model_is_read_back_bit_for_bit() {
 #[test]
 fn new_heads_are_allowed_only_where_they_will_be_trained() {
     let golden = Golden::read("masked_lm.safetensors", None);
-    let load = |seed| SequenceClassifier::from_weights(golden.config.clone(), golden.weights(), seed);
+    let load = |seed| SequenceClassifier::from_weights(golden.config.clone(), weights(&golden), seed);
     let message = load(None).err().unwrap().to_string();
     for key in ["classifier.weight", "classifier.bias", "bert.pooler.dense.weight"] {
         assert!(message.contains(key), "{message}");
@@ -521,6 +338,6 @@ fn new_heads_are_allowed_only_where_they_will_be_trained() {
     let (_, report) = load(Some(1)).unwrap();
     assert_eq!(report.new.len(), 4);
     assert!(report.unexpected.iter().all(|name| name.starts_with("cls.")), "{report}");
-    let (_, report) = BaseModel::from_weights(golden.config.clone(), golden.weights()).unwrap();
+    let (_, report) = BaseModel::from_weights(golden.config.clone(), weights(&golden)).unwrap();
     assert!(report.new.is_empty());
 }

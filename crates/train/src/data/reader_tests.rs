@@ -228,15 +228,6 @@ fn a_page_header_with_lists_without_end_is_refused_at_once() {
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }
 
-#[test]
-fn the_inputs_of_the_fuzzer() {
-    let Some(hostile) = super::tests::shared("reports/hostile") else { return };
-    let wanted = Wanted { labels: true, ..Wanted::default() };
-    let message = read_file(&hostile.join("hangs.parquet"), wanted).unwrap_err().to_string();
-    assert!(message.contains("header is not whole"), "{message}");
-    assert_eq!(read_file(&hostile.join("long_text.parquet"), wanted).unwrap().rows.len(), 2);
-}
-
 proptest! {
     /// Whatever a quoting writer writes reads back as it was, and is no suspicion.
     #[test]

@@ -116,7 +116,7 @@ impl MersenneTwister {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, path::PathBuf};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
@@ -161,26 +161,6 @@ mod tests {
     }
 
     #[test]
-    fn draws_every_golden_sample() {
-        let Some(path) = shared("goldens/pandas_sample.json") else { return };
-        let golden: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let cases = golden["cases"].as_array().unwrap();
-        assert!(cases.len() >= 18);
-        for case in cases {
-            let number = |key: &str| case[key].as_u64().unwrap() as usize;
-            let want: Vec<usize> = case["indices"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|index| index.as_u64().unwrap() as usize)
-                .collect();
-            let drawn = pandas_sample(number("rows"), number("sample"), number("seed") as u32);
-            assert_eq!(drawn, want, "seed {}, {} rows", number("seed"), number("rows"));
-        }
-    }
-
-    #[test]
     fn stratified_goes_class_by_class() {
         // Class 0 sits on the even rows and class 1 on the odd ones, so each class has ten.
         let data = dataset(&[0, 1].repeat(10));
@@ -213,10 +193,5 @@ mod tests {
             let total = stratified(&data, Sample::Total(n), seed);
             prop_assert!(total.len() <= n);
         }
-    }
-
-    /// A file of the shared folder, or a visible skip.
-    fn shared(name: &str) -> Option<PathBuf> {
-        crate::data::tests::shared(name)
     }
 }

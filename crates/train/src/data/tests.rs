@@ -1,7 +1,7 @@
 //! Tests of the readers: what they accept, and what they say about everything else.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,17 +20,6 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-
-/// A file of the shared folder, or a visible skip.
-pub(crate) fn shared(name: &str) -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let path = env::var_os("VITRINE_SHARED").map_or_else(beside, PathBuf::from).join(name);
-    if !path.exists() {
-        eprintln!("skipped: {} not found", path.display());
-        return None;
-    }
-    Some(path)
-}
 
 /// A temporary folder with these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
@@ -407,22 +396,6 @@ fn hashes_see_texts_labels_and_order() {
     for (i, hash) in all.iter().enumerate() {
         assert!(!all[..i].contains(hash), "{i}: {hash}");
     }
-}
-
-#[test]
-fn imdb_and_the_notebooks_rows() {
-    let Some(path) = shared("data/imdb") else { return };
-    let splits = load_splits(&path, &LoadOptions::default()).unwrap();
-    let test = splits.test.unwrap();
-    assert_eq!(splits.train.label_names, ["neg", "pos"]);
-    assert_eq!(splits.train.class_counts(), [12_500, 12_500]);
-    assert_eq!(test.class_counts(), [10_000, 10_000]);
-    let rows = sampling::stratified(&splits.train, sampling::Sample::PerLabel(1250), 42);
-    assert_eq!(splits.train.subset(&rows).class_counts(), [1250, 1250]);
-    // The frame holds the negative reviews first, so the draws of each class are those of the golden sample.
-    assert_eq!((&rows[..3], &rows[1250..1253]), (&[1766, 11_919, 8909][..], &[14_266, 24_419, 21_409][..]));
-    let rows = sampling::stratified(&test, sampling::Sample::Total(500), 42);
-    assert_eq!(test.subset(&rows).class_counts(), [250, 250]);
 }
 
 proptest! {
