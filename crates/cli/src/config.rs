@@ -109,12 +109,13 @@ impl ConfigFile {
             };
             of(one, other) || of(other, one)
         };
-        let (mut seen, mut all): (Vec<&Arg>, Vec<OsString>) = (Vec::new(), Vec::new());
+        // Every option so far, and whether it stands for arguments: a flag that is false does not.
+        let (mut seen, mut all): (Vec<(&Arg, bool)>, Vec<OsString>) = (Vec::new(), Vec::new());
         for (key, value) in entries {
             let at = key.span().start;
             let spelled = key.get_ref().as_ref();
             let arg = self.option(command, at, spelled)?;
-            if seen.iter().any(|other| other.get_id() == arg.get_id()) {
+            if seen.iter().any(|(other, _)| other.get_id() == arg.get_id()) {
                 return Err(self.fail(at, format!("`{spelled}` is there twice, with - and with _")));
             }
             let added = self.values(arg, spelled, value.get_ref(), value.span().start)?;
@@ -123,11 +124,13 @@ impl ConfigFile {
             if let Err(error) = root.clone().try_get_matches_from(alone) {
                 return Err(self.fail(at, format!("`{spelled}`: {}", said(&error))));
             }
-            if let Some(other) = seen.iter().find(|other| contradicts(arg, other)) {
+            let is_set = !added.is_empty();
+            let excludes = |(other, set): &&(&Arg, bool)| is_set && *set && contradicts(arg, other);
+            if let Some((other, _)) = seen.iter().find(excludes) {
                 let other = other.get_long().unwrap_or_default();
                 return Err(self.fail(at, format!("`{spelled}` and `{other}` exclude each other")));
             }
-            seen.push(arg);
+            seen.push((arg, is_set));
             let wins =
                 |other: &Arg| is_typed(other) && (other.get_id() == arg.get_id() || contradicts(arg, other));
             if !command.get_arguments().any(wins) {

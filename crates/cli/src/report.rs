@@ -118,7 +118,8 @@ impl<W: Write> Observer for RunObserver<'_, W> {
             .map_err(|source| TrainError::Write { path: self.metrics_path.clone(), source })?;
         self.progress.set(record.step, || {
             let speed = record.tokens as f64 / record.seconds;
-            format!("loss {:.3}  lr {:.1e}  {} tok/s", record.loss, record.lr, si(speed).replace(' ', ""))
+            let speed = if speed < 1e3 { format!("{speed:.0}") } else { si(speed).replace(' ', "") };
+            format!("loss {:.3}  lr {:.1e}  {speed} tok/s", record.loss, record.lr)
         });
         if self.interrupts.seen() && record.step < total {
             return Err(TrainError::Interrupted { step: record.step, total });

@@ -315,3 +315,6 @@ pub struct Doctor {
     #[arg(long)]
     pub json: bool,
 }
+
+#[cfg(test)]
+mod tests;

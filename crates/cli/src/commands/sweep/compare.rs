@@ -87,7 +87,15 @@ pub fn compare(plan: &Plan, runs: &[Vec<Run>]) -> (Vec<Comparison>, Vec<String>)
         return (comparisons, not_compared);
     }
     let mut known: HashMap<&Path, Option<Predictions>> = HashMap::new();
-    for run in runs.iter().flatten().filter(|run| run.is_finished()) {
+    let finished: Vec<&Run> = runs.iter().flatten().filter(|run| run.is_finished()).collect();
+    let lack = finished.iter().filter(|run| !run.folder.join(PREDICTIONS_FILE).exists()).count();
+    if lack > 0 {
+        not_compared.push(format!(
+            "no McNemar test where {PREDICTIONS_FILE} is missing: in {lack} of {} runs",
+            finished.len()
+        ));
+    }
+    for run in finished.into_iter().filter(|run| run.folder.join(PREDICTIONS_FILE).exists()) {
         let predictions =
             read(&run.folder).map_err(|why| not_compared.push(format!("no McNemar test: {why}"))).ok();
         known.insert(&run.folder, predictions);

@@ -185,6 +185,8 @@ pub fn run(arguments: &Train) -> Outcome {
     files.reserve(METRICS_FILE, (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED))?;
     model.reserve_in(&mut files, &tokenizer)?;
     files.reserve(REPORT_FILE, REPORT_RESERVED)?;
+    let options = config::to_file(&arguments.config.resolved);
+    files.reserve(OPTIONS_FILE, options.len() as u64)?;
     let mut observer = RunObserver {
         metrics: LineWriter::new(files.create(METRICS_FILE)?),
         metrics_path: output.join(METRICS_FILE),
@@ -224,7 +226,7 @@ pub fn run(arguments: &Train) -> Outcome {
     let save = |files: &mut StagedFiles| -> Result<(), BertError> {
         model.save_into(files, &tokenizer)?;
         files.write_text(REPORT_FILE, &text)?;
-        files.write_text(OPTIONS_FILE, &config::to_file(&arguments.config.resolved))?;
+        files.write_text(OPTIONS_FILE, &options)?;
         files.commit()
     };
     if let Err(error) = save(&mut files) {
