@@ -331,6 +331,15 @@ fn in_toml(takes: Takes, value: &str) -> String {
     text + "\""
 }
 
+/// Options in one line, for people.
+pub fn in_a_line(resolved: &[(String, String)]) -> String {
+    resolved
+        .iter()
+        .map(|(key, value)| format!("{key} {}", value.trim_matches('"')))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 /// Options as a config file.
 pub fn to_file(resolved: &[(String, String)]) -> String {
     let lines = resolved.iter().map(|(key, value)| format!("{key} = {value}\n"));

@@ -180,6 +180,13 @@ pub fn detail(text: impl fmt::Display) {
     }
 }
 
+/// Says what a user may want to do or look at next.
+pub fn next(word: &str, text: impl fmt::Display) {
+    if !is_quiet() {
+        styled_note(Style::Good, word, text);
+    }
+}
+
 /// A path as a shell takes it.
 pub fn quoted_path(path: &std::path::Path) -> String {
     let text = path.display().to_string();

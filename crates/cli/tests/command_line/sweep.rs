@@ -166,3 +166,38 @@ fn what_cannot_be_swept_is_refused_before_anything_runs() {
     assert_eq!(run(&folder, "no-shuffle=true,seed=1")["settings"]["shuffle"], false);
     assert_eq!(run(&folder, "no-shuffle=false,seed=1")["settings"]["shuffle"], true);
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_sweep_stops_its_run_and_goes_on_later() {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("sweep");
+    let arguments =
+        ["sweep", "--seeds", "2", "--train-samples", "2000", "--epochs", "1", "--batch-size", "4", "--output", path(&folder)];
+    let mut sweep = Command::new(env!("CARGO_BIN_EXE_vitrine"))
+        .args(arguments)
+        .env("CUDA_VISIBLE_DEVICES", "")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Until the first run says that it trains.
+    let mut said = String::new();
+    let mut stderr = std::io::BufReader::new(sweep.stderr.take().unwrap());
+    while !said.contains("train 1/") {
+        assert!(std::io::BufRead::read_line(&mut stderr, &mut said).unwrap() > 0, "{said}");
+    }
+    // SAFETY: `kill` takes two numbers, and the sweep has not been waited for.
+    assert_eq!(unsafe { libc::kill(sweep.id() as libc::pid_t, libc::SIGINT) }, 0);
+    let asked = Instant::now();
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    let status = sweep.wait().unwrap();
+    assert!(!status.success() && asked.elapsed() < Duration::from_secs(30), "{said}");
+    assert!(said.contains("give the same command again to go on") && said.contains("seed=2: not started"), "{said}");
+    // Nothing runs on: the folder of the run is free.
+    let output = vitrine(&[&arguments[..], &["-q"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(report(&folder)["settings"][0]["accuracy"]["runs"], 2);
+}

@@ -181,11 +181,12 @@ fn without_a_terminal_there_are_plain_lines_and_quiet_is_quiet() {
     let (shown, said) = run("plain", &[]);
     assert!(!said.contains(['\u{1b}', '\r', '█']) && !shown.contains('\u{1b}'), "{said:?}");
     assert!(said.contains("train 80/80  loss ") && said.contains(" left\n"), "{said}");
+    assert!(said.contains("options: ") && said.contains(", batch-size 16, lr 0.001, "), "{said}");
     let (quiet_shown, said) = run("quiet", &["-q"]);
     assert_eq!(said, "");
     assert_eq!(quiet_shown.lines().next(), shown.lines().next());
     let (_, said) = run("verbose", &["--verbose"]);
-    assert!(said.contains("ready to train") && said.contains("batch-size = 16"), "{said}");
+    assert!(said.contains("ready to train") && said.contains("tokens of 640 rows: made"), "{said}");
     refuse(2, &["train", "-q", "-v"], &["--quiet", "--verbose"]);
 }
 

@@ -105,14 +105,13 @@ impl<'a> Texts<'a> {
             sets.iter().map(|set| bands(set, &functions)).collect::<Vec<_>>()
         })
         .concat();
+        // A text without words is like no other.
+        let with_words: Vec<usize> = (0..sets.len()).filter(|&text| !sets[text].is_empty()).collect();
+        let in_band = |band: usize| -> Vec<(u64, usize)> {
+            with_words.iter().map(|&text| (bands[text][band], text)).collect()
+        };
         let mut pairs = HashSet::new();
-        let mut places: Vec<(u64, usize)> = Vec::with_capacity(sets.len());
-        for band in 0..BANDS {
-            places.clear();
-            // A text without words is like no other.
-            places.extend(
-                (0..sets.len()).filter(|&text| !sets[text].is_empty()).map(|text| (bands[text][band], text)),
-            );
+        for mut places in (0..BANDS).map(in_band) {
             places.sort_unstable();
             for alike in places.chunk_by(|left, right| left.0 == right.0).filter(|alike| alike.len() > 1) {
                 let mut latest: HashMap<u32, Vec<usize>> = HashMap::new();

@@ -141,6 +141,9 @@ pub fn start(
         use std::os::unix::process::CommandExt;
         // A group of its own: Ctrl-C at the terminal comes here, and is passed on. It would come twice otherwise.
         command.process_group(0);
+        // SAFETY: no handler is installed; what is ignored here is ignored in the run, too. A terminal with `stty tostop` would
+        // otherwise stop a run in the background when it says something, and the sweep would wait for ever.
+        unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
     }
     let failed = |error: std::io::Error| Failure::Run(format!("cannot start a run: {error}"));
     let mut child = command.spawn().map_err(failed)?;

@@ -11,8 +11,7 @@ use crate::data_summary::{self, SplitSummary};
 use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
 use crate::output::{
-    Failure, Outcome, Style, detail, is_quiet, json, line, note, print, printable, quoted_path, styled_note,
-    thousands, warn,
+    Failure, Outcome, detail, json, line, next, note, print, printable, quoted_path, thousands, warn,
 };
 use crate::progress::{Progress, duration};
 use crate::report::{self, RunObserver, tokenized, truncating};
@@ -140,7 +139,7 @@ pub fn run(arguments: &Train) -> Outcome {
     let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
 
     note(resolved.line());
-    detail(config::to_file(&arguments.config.resolved).trim_end());
+    note(format!("options: {}", config::in_a_line(&arguments.config.resolved)));
     if let Some(wanted) = settings.train_samples.filter(|&wanted| wanted > train_rows.len()) {
         let (wanted, there) = (thousands(wanted), thousands(train_rows.len()));
         notes.push(format!("{wanted} training rows wanted, {there} drawn: some label has no more"));
@@ -277,10 +276,6 @@ pub fn run(arguments: &Train) -> Outcome {
 /// Says what a user may want to run or look at next.
 fn what_next(output: &Path) {
     let folder = quoted_path(output);
-    let next = |word, text| match is_quiet() {
-        true => {}
-        false => styled_note(Style::Good, word, text),
-    };
     next("next:", format!("vitrine predict --model {folder} \"a wonderful film\""));
     let page = output.join("report.html");
     if page.is_file() {
