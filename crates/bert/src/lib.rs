@@ -33,6 +33,6 @@ pub use families::Family;
 pub use files::{StagedFiles, write_atomically};
 pub use folder::{check_model_folder, looks_like_hub_name};
 pub use model::{BaseModel, Classified, MaskedLm, SequenceClassifier};
-pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer};
+pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer, Truncation};
 pub use vitrine_nn::read::read_text;
 pub use vitrine_nn::{KeyReport, WEIGHTS_FILE, Weights, lfs_pointer, refuse_lfs_pointer};

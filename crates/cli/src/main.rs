@@ -5,14 +5,15 @@
 
 mod args;
 mod commands;
+mod config;
 mod data_summary;
 mod interrupt;
 mod machine;
 mod output;
+mod parse;
 mod progress;
 mod report;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 // Small allocations (token ids, strings, JSON); tensors have a pool of their own.
@@ -20,8 +21,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = args::Arguments::parse();
-    match commands::run(arguments.command) {
+    let parsed = parse::parse(std::env::args_os().collect()).and_then(|arguments| {
+        output::set_verbosity(arguments.quiet, arguments.verbose);
+        commands::run(arguments.command)
+    });
+    match parsed {
         // A reader such as `head` that has seen enough is not a failure.
         Ok(()) | Err(output::Failure::Closed) => ExitCode::SUCCESS,
         Err(failure) => {

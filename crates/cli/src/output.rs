@@ -1,8 +1,10 @@
 //! What the commands have in common: failures and exit codes, colours, JSON lines and tables.
 
+use crate::progress;
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -79,10 +81,47 @@ pub enum Style {
     Good,
 }
 
-/// Text in a style for `stream`, or plain where that is no terminal or NO_COLOR is set (no-color.org).
+/// How much is said on standard error.
+static VERBOSITY: AtomicU8 = AtomicU8::new(NORMAL);
+const QUIET: u8 = 0;
+const NORMAL: u8 = 1;
+const VERBOSE: u8 = 2;
+
+/// Sets how much is said: warnings and errors only, or more than usual.
+pub fn set_verbosity(quiet: bool, verbose: bool) {
+    let verbosity = match (quiet, verbose) {
+        (true, _) => QUIET,
+        (false, true) => VERBOSE,
+        (false, false) => NORMAL,
+    };
+    VERBOSITY.store(verbosity, Ordering::Relaxed);
+}
+
+/// Whether only warnings and errors are said.
+pub fn is_quiet() -> bool {
+    VERBOSITY.load(Ordering::Relaxed) == QUIET
+}
+
+/// Whether more is said than usual.
+pub fn is_verbose() -> bool {
+    VERBOSITY.load(Ordering::Relaxed) == VERBOSE
+}
+
+/// Whether a stream shows colours: NO_COLOR (no-color.org) forbids them, CLICOLOR_FORCE (bixense.com/clicolors) demands them, and
+/// else a terminal has them that is not dumb.
+fn has_colour(is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    match (set("NO_COLOR"), set("CLICOLOR_FORCE").filter(|value| value != "0")) {
+        (Some(_), _) => false,
+        (None, Some(_)) => true,
+        (None, None) => is_terminal && set("TERM").is_none_or(|term| term != "dumb"),
+    }
+}
+
+/// Text in a style for `stream`, or plain where that has no colours.
 pub fn paint(stream: &impl IsTerminal, style: Style, text: &str) -> String {
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if no_color || !stream.is_terminal() {
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    if !has_colour(stream.is_terminal(), variable) {
         return text.to_owned();
     }
     let code = match style {
@@ -96,7 +135,15 @@ pub fn paint(stream: &impl IsTerminal, style: Style, text: &str) -> String {
 
 /// Prints one line of text on standard output.
 pub fn line(text: impl fmt::Display) -> Outcome {
+    if io::stdout().is_terminal() {
+        progress::clear();
+    }
     Ok(writeln!(io::stdout().lock(), "{text}")?)
+}
+
+/// Prints text that ends its own lines on standard output.
+pub fn print(text: impl fmt::Display) -> Outcome {
+    Ok(write!(io::stdout().lock(), "{text}")?)
 }
 
 /// Prints one object as one line of JSON on standard output.
@@ -116,14 +163,43 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if harmless(c) { c.to_string() } else { c.escape_unicode().to_string() }).collect()
 }
 
-/// Prints a remark for people on standard error.
+/// Prints a remark for people on standard error, unless only warnings are wanted.
 pub fn note(text: impl fmt::Display) {
+    if is_quiet() {
+        return;
+    }
+    progress::clear();
     // Standard error may be closed; the run goes on.
     let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
 }
 
-/// The same with a word in front that stands out.
+/// Prints a remark for those who want to know more.
+pub fn detail(text: impl fmt::Display) {
+    if is_verbose() {
+        note(text);
+    }
+}
+
+/// Says what a user may want to do or look at next.
+pub fn next(word: &str, text: impl fmt::Display) {
+    if !is_quiet() {
+        styled_note(Style::Good, word, text);
+    }
+}
+
+/// A path as a shell takes it.
+pub fn quoted_path(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=,:@%".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// Prints a line with a word in front that stands out, on standard error.
 pub fn styled_note(style: Style, word: &str, text: impl fmt::Display) {
+    progress::clear();
     let word = paint(&io::stderr(), style, word);
     let _ = writeln!(io::stderr().lock(), "{word} {}", printable(&text.to_string()));
 }
@@ -205,6 +281,28 @@ mod tests {
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(si(22_400_000_000.0), "22.4 G");
         assert_eq!(si(7.0), "7");
+    }
+
+    #[test]
+    fn colours_follow_the_environment() {
+        let colour = |terminal, set: &[(&str, &str)]| {
+            let value = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned());
+            has_colour(terminal, value)
+        };
+        assert!(colour(true, &[]) && !colour(false, &[]));
+        assert!(!colour(true, &[("NO_COLOR", "1")]) && colour(true, &[("NO_COLOR", "")]));
+        assert!(colour(false, &[("CLICOLOR_FORCE", "1")]) && !colour(false, &[("CLICOLOR_FORCE", "0")]));
+        assert!(!colour(true, &[("TERM", "dumb")]) && colour(true, &[("TERM", "xterm")]));
+        assert!(!colour(true, &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")]));
+        assert!(colour(true, &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]));
+    }
+
+    #[test]
+    fn paths_for_a_shell() {
+        let quoted = |path: &str| quoted_path(std::path::Path::new(path));
+        assert_eq!(quoted("runs/lr=1e-5,seed=1"), "runs/lr=1e-5,seed=1");
+        assert_eq!(quoted("my runs/it's"), r"'my runs/it'\''s'");
+        assert_eq!(quoted(""), "''");
     }
 
     #[test]

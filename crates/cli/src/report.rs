@@ -1,15 +1,18 @@
 //! Pieces that `train` and `eval` share: sampling, limits, progress, and results for people.
 
-use crate::args::Samples;
+use crate::args::{Samples, TokenOptions};
 use crate::interrupt::Interrupts;
-use crate::output::{self, Align, Failure, Outcome, Style, line, paint, printable};
+use crate::output::{
+    self, Align, Failure, Outcome, Style, detail, line, paint, printable, si, thousands, warn,
+};
 use crate::progress::{Progress, duration};
 use std::io::Write;
 use std::path::PathBuf;
-use vitrine_bert::ModelConfig;
+use std::time::Instant;
+use vitrine_bert::{ModelConfig, Tokenizer, Truncation};
 use vitrine_train::data::Dataset;
 use vitrine_train::data::sampling::{Sample, stratified};
-use vitrine_train::{Evaluation, Observer, StepRecord, TrainError};
+use vitrine_train::{CacheUse, Evaluation, Observer, StepRecord, TokenizedDataset, TrainError};
 
 /// Classes that a table on a terminal has room for.
 const SHOWN_CLASSES: usize = 12;
@@ -38,6 +41,61 @@ pub fn sampled(rows: &Dataset, samples: Samples, seed: u32) -> Dataset {
     rows.subset(&stratified(rows, sample, seed))
 }
 
+/// The tokenizer that cuts long texts as was asked, or as the model remembers. Where these differ and the model `is_trained`, that
+/// is said: its figures are for the other.
+pub fn truncating(tokenizer: Tokenizer, asked: Option<Truncation>, is_trained: bool) -> Tokenizer {
+    let remembered = tokenizer.truncation();
+    let Some(asked) = asked else { return tokenizer };
+    if is_trained && asked != remembered {
+        warn(format!("--truncate {asked}, and the model was trained with {remembered}"));
+    }
+    tokenizer.with_truncation(asked)
+}
+
+/// Which part of a long text is read, where it is not its beginning.
+pub fn what_stays(tokenizer: &Tokenizer) -> String {
+    match tokenizer.truncation() {
+        Truncation::Head => String::new(),
+        other => format!(" ({other} stays)"),
+    }
+}
+
+/// Which tokens of a long text were read: so many, `[CLS]` and `[SEP]` included.
+pub fn read_tokens(tokenizer: &Tokenizer, tokens: usize) -> String {
+    match tokenizer.truncation() {
+        Truncation::Head => format!("the first {tokens} tokens"),
+        Truncation::Tail => format!("the last {tokens} tokens"),
+        Truncation::HeadTail => {
+            let room = tokens.saturating_sub(2);
+            let head = Truncation::HeadTail.head(room);
+            format!("the first {head} and the last {} tokens", room - head)
+        }
+    }
+}
+
+/// The tokens of rows, from the cache if there is one.
+pub fn tokenized(
+    rows: &Dataset,
+    tokenizer: &Tokenizer,
+    max_length: usize,
+    options: &TokenOptions,
+) -> Outcome<TokenizedDataset> {
+    let started = Instant::now();
+    let Some(cache) = options.cache() else {
+        return Ok(TokenizedDataset::new(rows, tokenizer, max_length)?);
+    };
+    let (tokens, used) = TokenizedDataset::cached(rows, tokenizer, max_length, &cache)?;
+    let what = match used {
+        CacheUse::Hit => format!("from {}", cache.folder().display()),
+        CacheUse::Stored => format!("made, and kept in {}", cache.folder().display()),
+        CacheUse::Small => "made".into(),
+        CacheUse::NotStored { why } => format!("made, and not kept: {why}"),
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    detail(format!("tokens of {} rows: {what} ({seconds:.3} s)", thousands(rows.len())));
+    Ok(tokens)
+}
+
 /// Shows training as it goes, and writes `metrics.jsonl`.
 pub struct RunObserver<'a, W> {
     /// Where step records go, a JSON object a line.
@@ -60,7 +118,8 @@ impl<W: Write> Observer for RunObserver<'_, W> {
             .map_err(|source| TrainError::Write { path: self.metrics_path.clone(), source })?;
         self.progress.set(record.step, || {
             let speed = record.tokens as f64 / record.seconds;
-            format!("loss {:.4}  lr {:.2e}  {speed:.0} tokens/s", record.loss, record.lr)
+            let speed = if speed < 1e3 { format!("{speed:.0}") } else { si(speed).replace(' ', "") };
+            format!("loss {:.3}  lr {:.1e}  {speed} tok/s", record.loss, record.lr)
         });
         if self.interrupts.seen() && record.step < total {
             return Err(TrainError::Interrupted { step: record.step, total });

@@ -6,11 +6,14 @@
 pub mod corpus;
 pub mod data;
 mod error;
+pub mod inspect;
 pub mod metrics;
 pub mod optimizer;
 mod predict;
 pub mod schedule;
+pub mod statistics;
 mod step;
+mod token_cache;
 mod tokenized;
 mod trainer;
 
@@ -18,5 +21,6 @@ pub use error::{Place, Position, Result, TrainError};
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
 pub use step::{Step, StepSettings, accumulating_step, step};
-pub use tokenized::TokenizedDataset;
+pub use token_cache::{CacheUse, TokenCache};
+pub use tokenized::{TokenizedDataset, token_lengths};
 pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};

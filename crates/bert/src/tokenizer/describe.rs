@@ -10,7 +10,7 @@
 
 use super::added::{AddedTokens, Names, list};
 use super::read::{Object, Sources, shorten};
-use super::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_JSON_FILE, byte_level};
+use super::{TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Truncation, VOCABULARY_JSON_FILE, byte_level};
 use crate::{BertError, Result};
 use serde_json::{Map, Value, json};
 
@@ -101,6 +101,7 @@ pub(super) struct Effective {
     pub mask: Option<String>,
     /// The longest text in tokens, if the files say.
     pub max_length: Option<usize>,
+    pub truncation: Truncation,
     pub notes: Vec<String>,
     /// What is parsed by the `tokenizers` crate although nothing is taken from it, as `transformers` does.
     pub unused: Option<Value>,
@@ -114,6 +115,7 @@ impl Sources {
             .clone()
             .unwrap_or_else(|| Object { origin: TOKENIZER_CONFIG_FILE.into(), map: Map::new() });
         let max_length = check(&config)?;
+        let truncation = Truncation::read(&config)?;
         let class = match config.string("tokenizer_class")? {
             Some(class) => Some((class, &config.origin)),
             None => self.class.as_deref().map(|class| (class, &config.origin)),
@@ -187,6 +189,7 @@ impl Sources {
             pad,
             mask,
             max_length,
+            truncation,
             notes,
             unused,
         })
@@ -295,9 +298,6 @@ fn check(config: &Object) -> Result<Option<usize>> {
     }
     if config.flag("split_special_tokens")? == Some(true) {
         return Err(config.refuse("split_special_tokens", "false"));
-    }
-    if config.string("truncation_side")?.is_some_and(|side| side != "right") {
-        return Err(config.refuse("truncation_side", "right, as the end of a long text is cut off"));
     }
     let limit = match config.map.get("model_max_length") {
         None | Some(Value::Null) => return Ok(None),

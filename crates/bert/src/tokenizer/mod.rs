@@ -10,6 +10,7 @@ mod describe;
 mod pieces;
 mod read;
 mod save;
+mod truncation;
 
 use crate::panics::caught;
 use crate::{BertError, Result};
@@ -21,6 +22,7 @@ use serde_json::Value;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+pub use truncation::Truncation;
 use vitrine_tensor::cpu::parallel;
 
 /// The tokenizer in one file.
@@ -43,14 +45,35 @@ pub const MIN_LENGTH: usize = 3;
 const TEXTS: usize = 16;
 
 /// A tokenized text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoding {
     /// `[CLS] text [SEP]`.
     pub ids: Vec<u32>,
     /// For each id the bytes of the text that it stands for; empty for the two added tokens.
     pub offsets: Vec<Range<usize>>,
-    /// Whether the text was longer than the limit and its end was cut off.
+    /// Whether the text was longer than the limit and a part of it was cut out, as [`Truncation`] says.
     pub truncated: bool,
+}
+
+impl Encoding {
+    fn extend(
+        &mut self,
+        ids: &[u32],
+        offsets: &[(usize, usize)],
+        place: &dyn Fn(Range<usize>) -> Range<usize>,
+    ) {
+        self.ids.extend_from_slice(ids);
+        self.offsets.extend(offsets.iter().map(|&(start, end)| place(start..end)));
+    }
+
+    /// Removes all but the last `most` tokens.
+    fn keep_last(&mut self, most: usize) {
+        if let Some(over) = self.ids.len().checked_sub(most).filter(|&over| over > 0) {
+            self.ids.drain(..over);
+            self.offsets.drain(..over);
+            self.truncated = true;
+        }
+    }
 }
 
 /// A BERT tokenizer, and the files that describe it.
@@ -62,6 +85,7 @@ pub struct Tokenizer {
     cutter: Option<Cutter>,
     /// The longest text in tokens, if the checkpoint has a limit below the model's.
     limit: Option<usize>,
+    truncation: Truncation,
     saved: Arc<save::Saved>,
     notes: Vec<String>,
 }
@@ -143,8 +167,9 @@ impl Tokenizer {
         let cutter = caught(|| Cutter::new(&inner, &effective.description))
             .map_err(|panicked| fail(stopped(&panicked)))?;
         let notes = std::mem::take(&mut effective.notes);
+        let truncation = effective.truncation;
         let saved = Arc::new(save::Saved::new(effective, &inner, cls, sep));
-        Ok(Tokenizer { inner, cls, sep, cutter, limit: None, saved, notes })
+        Ok(Tokenizer { inner, cls, sep, cutter, limit: None, truncation, saved, notes })
     }
 
     /// What a user should know about how the files were read, a line each; usually nothing.
@@ -165,6 +190,24 @@ impl Tokenizer {
         self
     }
 
+    /// Which part of a long text stays: what the folder says (`truncation_side` of `tokenizer_config.json`), or was set here.
+    pub fn truncation(&self) -> Truncation {
+        self.truncation
+    }
+
+    /// The same tokenizer that cuts long texts so. A model folder that is written with it remembers that.
+    #[must_use]
+    pub fn with_truncation(mut self, truncation: Truncation) -> Self {
+        self.truncation = truncation;
+        self
+    }
+
+    /// All that ids depend on, besides the text and the maximum length: two tokenizers of the same identity give the same ids.
+    pub fn identity(&self) -> String {
+        let Tokenizer { cls, sep, limit, truncation, saved, .. } = self;
+        format!("{cls} {sep} {limit:?} {truncation}\n{}", saved.description())
+    }
+
     /// The number of ids: one more than the largest.
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
@@ -180,8 +223,8 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Ids of `[CLS] text [SEP]`, the text cut to `max_length - 2` tokens. A literal "`[SEP]`" in the text is that token,
-    /// as in `transformers`. Of a long text no more is read than these tokens need.
+    /// Ids of `[CLS] text [SEP]`, the text cut to `max_length - 2` tokens, of which [`Truncation`] says which. A literal
+    /// "`[SEP]`" in the text is that token, as in `transformers`. Of a long text no more is read than these tokens need.
     ///
     /// # Errors
     /// `MaxLength` below [`MIN_LENGTH`]; `TextTooLong` for a text of megabytes without a word boundary whose words are
@@ -203,16 +246,21 @@ impl Tokenizer {
         }
         let wanted = self.limit.map_or(max_length, |limit| limit.min(max_length)) - 2;
         let fail = |source| BertError::Tokenizer { path: "tokenizer".into(), source };
-        let (mut ids, mut offsets) = (vec![self.cls], Vec::from([const { 0..0 }]));
-        let mut truncated = false;
+        let head = self.truncation.head(wanted);
+        let tail = wanted - head;
+        let mut kept =
+            Encoding { ids: vec![self.cls], offsets: Vec::from([const { 0..0 }]), truncated: false };
+        // The last tokens, once there is no room at the beginning.
+        let mut last = Encoding::default();
         let mut read = || -> Result<()> {
             let mut append = |text: &str, place: &dyn Fn(Range<usize>) -> Range<usize>| -> Result<bool> {
                 let content = self.inner.encode(text, false).map_err(fail)?;
-                let kept = content.len().min(wanted + 1 - ids.len());
-                truncated |= kept < content.len();
-                ids.extend_from_slice(&content.get_ids()[..kept]);
-                offsets.extend(content.get_offsets()[..kept].iter().map(|&(start, end)| place(start..end)));
-                Ok(truncated)
+                let (ids, offsets) = (content.get_ids(), content.get_offsets());
+                let first = ids.len().min(head + 1 - kept.ids.len());
+                kept.extend(&ids[..first], &offsets[..first], place);
+                last.extend(&ids[first..], &offsets[first..], place);
+                last.keep_last(tail);
+                Ok(last.truncated && tail == 0)
             };
             match &self.cutter {
                 Some(cutter) if text.len() > piece => {
@@ -241,9 +289,11 @@ impl Tokenizer {
             Ok(())
         };
         caught(&mut read).map_err(|panicked| fail(stopped(&panicked).into()))??;
-        ids.push(self.sep);
-        offsets.push(0..0);
-        Ok(Encoding { ids, offsets, truncated })
+        kept.ids.append(&mut last.ids);
+        kept.offsets.append(&mut last.offsets);
+        kept.ids.push(self.sep);
+        kept.offsets.push(0..0);
+        Ok(Encoding { truncated: last.truncated, ..kept })
     }
 
     /// [`Tokenizer::encode`] of many texts, on all threads.

@@ -4,6 +4,7 @@
 use super::describe::{Effective, Kind, lacks, to_lines};
 use super::{
     SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, Tokenizer, VOCABULARY_FILE, byte_level,
+    truncation,
 };
 use crate::{BertError, ModelConfig, Result};
 use serde_json::{Map, Value, json};
@@ -11,7 +12,7 @@ use std::borrow::Cow;
 use tokenizers::Tokenizer as Inner;
 
 /// Settings of `tokenizer_config.json` that are said elsewhere, or were meant for one run on one machine.
-const DROPPED: [&str; 12] = [
+const DROPPED: [&str; 13] = [
     "added_tokens_decoder",
     "additional_special_tokens",
     "extra_special_tokens",
@@ -21,7 +22,8 @@ const DROPPED: [&str; 12] = [
     "special_tokens_map_file",
     "stride",
     "tokenizer_file",
-    "truncation_side",
+    truncation::SIDE,
+    truncation::OWN,
     "truncation_strategy",
     "vocab_file",
 ];
@@ -159,6 +161,13 @@ impl Saved {
     }
 }
 
+impl Saved {
+    /// `tokenizer.json`.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+}
+
 impl Tokenizer {
     /// The files that let `AutoTokenizer.from_pretrained` and `tokenizers.Tokenizer.from_file` build this tokenizer, beside a
     /// model of this config. There is no `vocab.txt` where its lines could not hold a token.
@@ -168,6 +177,7 @@ impl Tokenizer {
         let mut config = saved.config.clone();
         let max_length = saved.max_length.map_or(positions, |length| length.min(positions));
         config.insert("model_max_length".into(), max_length.into());
+        self.truncation.write(&mut config);
         if let Some(kind) = saved.built {
             config.insert("tokenizer_class".into(), model.family.tokenizer.class(kind).into());
         }

@@ -255,3 +255,70 @@ proptest! {
         prop_assert_eq!(cut.truncated, whole.ids.len() > max_length);
     }
 }
+
+#[test]
+fn what_is_cut_out_of_a_long_text() {
+    assert_eq!(Truncation::HeadTail.head(510), 128);
+    assert_eq!((Truncation::HeadTail.head(1020), Truncation::HeadTail.head(4)), (256, 1));
+    assert_eq!((Truncation::Head.head(510), Truncation::Tail.head(510)), (510, 0));
+    assert!(Truncation::HeadTail.head(usize::MAX) < usize::MAX / 3);
+
+    let tokenizer = Tokenizer::from_vocabulary(VOCABULARY).unwrap();
+    let words = ["not", "bad", "new", "york", "!"];
+    let text: String = (0..4000).map(|n| words[n * n % 7 % words.len()].to_owned() + " ").collect();
+    for text in [&text[..], "", "not bad", "not bad new york ! not"] {
+        let whole = tokenizer.encode(text, usize::MAX).unwrap();
+        let content = 1..whole.ids.len() - 1;
+        for max_length in [3, 4, 8, 9, 130, 4000] {
+            for truncation in Truncation::ALL {
+                let cut = tokenizer.clone().with_truncation(truncation);
+                // Pieces of a few bytes, and one of all.
+                for piece in [16, pieces::PIECE] {
+                    let found = cut.encode_in_pieces(text, max_length, piece, pieces::LIMIT).unwrap();
+                    let room = max_length - 2;
+                    let rows: Vec<usize> = if content.len() <= room {
+                        (0..whole.ids.len()).collect()
+                    } else {
+                        let head = truncation.head(room);
+                        let last = content.end - (room - head);
+                        (0..=head).chain(last..whole.ids.len()).collect()
+                    };
+                    let ids: Vec<u32> = rows.iter().map(|&row| whole.ids[row]).collect();
+                    let offsets: Vec<_> = rows.iter().map(|&row| whole.offsets[row].clone()).collect();
+                    assert_eq!(found.ids, ids, "{truncation} {max_length}");
+                    assert_eq!(found.offsets, offsets, "{truncation} {max_length}");
+                    assert_eq!(found.truncated, content.len() > room);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_folder_remembers_its_truncation() {
+    let tokenizer = Tokenizer::from_vocabulary(VOCABULARY).unwrap();
+    let read = |files: Vec<(&'static str, std::borrow::Cow<'_, str>)>| {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in &files {
+            std::fs::write(folder.path().join(name), text.as_bytes()).unwrap();
+        }
+        (Tokenizer::from_dir(folder.path()).unwrap(), folder)
+    };
+    for truncation in Truncation::ALL {
+        let (again, folder) = read(tokenizer.clone().with_truncation(truncation).files(&model()));
+        assert_eq!(again.truncation(), truncation);
+        // Tail is what transformers calls left; a changed mind leaves nothing behind.
+        let config = std::fs::read_to_string(folder.path().join(TOKENIZER_CONFIG_FILE)).unwrap();
+        assert_eq!(config.contains("\"truncation_side\": \"left\""), truncation == Truncation::Tail);
+        let (again, _folder) = read(again.with_truncation(Truncation::Head).files(&model()));
+        assert_eq!(again.truncation(), Truncation::Head);
+    }
+    for (setting, word) in [("truncation_side", "5"), ("vitrine_truncation", "\"middle\"")] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(VOCABULARY_FILE), VOCABULARY).unwrap();
+        let config = format!("{{\"{setting}\": {word}}}");
+        std::fs::write(folder.path().join(TOKENIZER_CONFIG_FILE), config).unwrap();
+        let message = Tokenizer::from_dir(folder.path()).err().unwrap().to_string();
+        assert!(message.contains(setting) && !message.contains('\n'), "{message}");
+    }
+}

@@ -163,7 +163,7 @@ REFUSED = [
     ("added_tokens_decoder of strings", vocab() | settings(added_tokens_decoder={str(SIZE): "<x>"}),
      ["added_tokens_decoder"]),
     ("special tokens split", vocab() | settings(split_special_tokens=True), ["split_special_tokens"]),
-    ("cut on the left", vocab() | settings(truncation_side="left"), ["truncation_side", "left"]),
+    ("cut in the middle", vocab() | settings(truncation_side="middle"), ["truncation_side", "middle"]),
     ("RobertaTokenizer", vocab() | settings(tokenizer_class="RobertaTokenizer"), ["tokenizer_class", "RobertaTokenizer"]),
     ("BertJapaneseTokenizer", vocab() | settings(tokenizer_class="BertJapaneseTokenizer"), ["BertJapaneseTokenizer"]),
     ("class of config.json", vocab(config__json=CONFIG | {"tokenizer_class": "BertJapaneseTokenizer"}),

@@ -1,6 +1,6 @@
 //! The options of `vitrine bench`.
 
-use super::{Compute, count};
+use super::{Compute, count, examples};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub enum Bench {
 
 /// `vitrine bench kernels`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::BENCH_KERNELS)]
 pub struct BenchKernels {
     /// MiB of the largest array of each memory-bound operation.
     #[arg(long, value_parser = count, value_delimiter = ',', default_value = "64,256", value_name = "MIB,..")]
@@ -23,7 +23,7 @@ pub struct BenchKernels {
     /// Repetitions of each; the median is reported.
     #[arg(long, value_parser = count, default_value_t = 7, value_name = "N")]
     pub repeats: usize,
-    /// Only operations whose name contains this.
+    /// Only operations whose name contains this; default: all.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "OP")]
     pub only: String,
     /// Print one JSON object.
@@ -44,7 +44,7 @@ pub enum StepMode {
 
 /// `vitrine bench step`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::BENCH_STEP)]
 pub struct BenchStep {
     /// bert-base, mini, or the folder of a model.
     #[arg(long, default_value = "bert-base", value_name = "NAME|DIR")]
@@ -55,7 +55,8 @@ pub struct BenchStep {
     /// Tokens in a sequence.
     #[arg(long, value_parser = count, default_value_t = 512, value_name = "S")]
     pub seq: usize,
-    /// Lengths of real texts instead, one a line: a step for every --batch of them, once through the file.
+    /// Lengths of real texts instead, one a line: a step for every --batch of them, once through the file;
+    /// default: --seq.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seq", "steps"])]
     pub lengths: Option<PathBuf>,
     /// train or infer.

@@ -2,9 +2,14 @@
 //! `commands/train`.
 
 mod bench;
+mod data;
+pub mod examples;
+mod sweep;
 mod train;
 
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
+pub use sweep::{Axis, Sweep};
 pub use train::{Recipe, Train};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -12,8 +17,14 @@ use std::path::PathBuf;
 
 /// Fine-tune, measure and take apart a BERT.
 #[derive(Parser)]
-#[command(name = "vitrine", version, about, arg_required_else_help = true)]
+#[command(name = "vitrine", version, about, arg_required_else_help = true, after_help = examples::ALL)]
 pub struct Arguments {
+    /// Print results, warnings and errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Messages")]
+    pub quiet: bool,
+    /// Print more of what is done, such as times and the use of caches.
+    #[arg(short, long, global = true, help_heading = "Messages")]
+    pub verbose: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -24,6 +35,11 @@ pub struct Arguments {
 pub enum Command {
     /// Fine-tune a sentiment classifier; with no --model and --data, on the embedded default.
     Train(Box<Train>),
+    /// Train with several seeds and settings, one run after the other, and compare them.
+    Sweep(Box<Sweep>),
+    /// Look at data before training on them.
+    #[command(subcommand)]
+    Data(Data),
     /// Write a randomly initialised checkpoint: full-size training needs no download.
     Init(Init),
     /// Measure a classifier on labelled data.
@@ -39,6 +55,30 @@ pub enum Command {
     /// Measure speed.
     #[command(subcommand)]
     Bench(Bench),
+    /// Print the completions of a shell.
+    Completions(Completions),
+    /// Print a page of the manual, or write all of them.
+    Man(Man),
+}
+
+/// `vitrine completions`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = examples::COMPLETIONS)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `vitrine man`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = examples::MAN)]
+pub struct Man {
+    /// The command; default: the page of all commands.
+    #[arg(value_name = "COMMAND", conflicts_with = "output")]
+    pub command: Vec<String>,
+    /// Write every page into this folder; default: one page on standard output.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
 }
 
 /// The arithmetic of a run.
@@ -75,7 +115,7 @@ pub struct Columns {
     /// Column (or JSON field) with the label; default: label, labels, sentiment, class or target.
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub label_column: Option<String>,
-    /// Replace labels of the data by others, such as 0=negative,4=positive or ham=negative.
+    /// Replace labels of the data by others, such as 0=negative,4=positive or ham=negative; default: none.
     #[arg(long, value_name = "OLD=NEW,..", value_delimiter = ',', value_parser = renamed, help_heading = "Data")]
     pub label_map: Vec<(String, String)>,
 }
@@ -156,7 +196,7 @@ fn count(text: &str) -> Result<usize, String> {
 
 /// `vitrine init`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::INIT)]
 pub struct Init {
     /// bert-base, bert-mini, or a config.json.
     #[arg(long, default_value = "bert-base", value_name = "NAME|FILE")]
@@ -177,7 +217,7 @@ pub struct Init {
 
 /// `vitrine eval`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::EVAL)]
 pub struct Eval {
     /// Folder of a classifier.
     #[arg(long, value_name = "DIR")]
@@ -196,6 +236,8 @@ pub struct Eval {
     /// Longest input, in tokens; default: the model's limit.
     #[arg(long, value_name = "TOKENS", help_heading = "Data")]
     pub max_length: Option<usize>,
+    #[command(flatten)]
+    pub tokens: TokenOptions,
     /// Rows in a batch; default: as many as have 4,096 tokens together.
     #[arg(long, value_parser = count, value_name = "N")]
     pub batch_size: Option<usize>,
@@ -208,7 +250,7 @@ pub struct Eval {
 
 /// `vitrine predict`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::PREDICT)]
 pub struct Predict {
     /// Folder of a classifier.
     #[arg(long, value_name = "DIR")]
@@ -217,12 +259,15 @@ pub struct Predict {
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
     /// A table (.csv, .tsv, .jsonl, .json, .parquet) with a column of texts, or a file with a text a line; '-' is standard
-    /// input.
+    /// input; default: TEXT.
     #[arg(long, value_name = "FILE|-", conflicts_with = "texts")]
     pub file: Option<PathBuf>,
     /// Column (or JSON field) with the text; default: that of the model's training, else text, review, sentence or content.
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
+    /// Which part of a longer text is read: head, tail or head-tail; default: as in training.
+    #[arg(long, value_parser = truncation, value_name = "PART")]
+    pub truncate: Option<vitrine_bert::Truncation>,
     /// How many labels to show for each text, the likeliest first.
     #[arg(long, value_parser = count, default_value_t = 1, value_name = "K")]
     pub top_k: usize,
@@ -235,7 +280,7 @@ pub struct Predict {
 
 /// `vitrine inspect`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::INSPECT)]
 pub struct Inspect {
     /// Folder of a model.
     #[arg(long, value_name = "DIR")]
@@ -250,6 +295,7 @@ pub struct Inspect {
 
 /// `vitrine trace`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = examples::TRACE)]
 pub struct Trace {
     /// Folder of a classifier.
     #[arg(long, value_name = "DIR")]
@@ -263,8 +309,12 @@ pub struct Trace {
 
 /// `vitrine doctor`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = examples::DOCTOR)]
 pub struct Doctor {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
 }
+
+#[cfg(test)]
+mod tests;

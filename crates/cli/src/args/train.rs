@@ -1,6 +1,8 @@
 //! The options of `vitrine train`.
 
-use super::{Columns, Compute, Samples, count, not_negative, positive, ratio};
+use super::{
+    Columns, Compute, ConfigOptions, Samples, TokenOptions, count, examples, not_negative, positive, ratio,
+};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use vitrine_train::schedule::ScheduleKind;
@@ -14,7 +16,7 @@ pub enum Recipe {
 
 /// `vitrine train`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::TRAIN)]
 pub struct Train {
     /// Folder with config.json, model.safetensors and the tokenizer; default: a small embedded BERT from scratch.
     #[arg(long, value_name = "DIR")]
@@ -23,7 +25,7 @@ pub struct Train {
     /// corpus of short reviews.
     #[arg(long, value_name = "DIR|FILE")]
     pub data: Option<PathBuf>,
-    /// Data to evaluate on at the end, when --data has no test split.
+    /// Data to evaluate on at the end, when --data has no test split; default: none.
     #[arg(long, value_name = "DIR|FILE")]
     pub test_data: Option<PathBuf>,
     /// Folder for the model and the reports; default: a fresh one under runs/.
@@ -35,32 +37,34 @@ pub struct Train {
     /// Start a new classifier with the data's classes, whatever classifier the checkpoint has.
     #[arg(long)]
     pub new_head: bool,
-    /// Start from a named set of defaults; explicit options override it.
+    /// Start from a named set of defaults, which explicit options override; default: none.
     #[arg(long, value_enum)]
     pub recipe: Option<Recipe>,
     /// Print run.json on standard output at the end.
     #[arg(long)]
     pub json: bool,
 
-    /// Training rows: a number (balanced over the labels, drawn as pandas would) or 'all'.
+    /// Training rows: a number (balanced over the labels, drawn as pandas would) or 'all'; default: all (notebook: 2500).
     #[arg(long, value_name = "N|all", help_heading = "Data")]
     pub train_samples: Option<Samples>,
-    /// Test rows: a number or 'all'.
+    /// Test rows: a number or 'all'; default: all (notebook: 500).
     #[arg(long, value_name = "N|all", help_heading = "Data")]
     pub test_samples: Option<Samples>,
-    /// Seed of the draw.
+    /// Seed of the draw; default: 42.
     #[arg(long, value_name = "S", help_heading = "Data")]
     pub sample_seed: Option<u32>,
     #[command(flatten)]
     pub columns: Columns,
-    /// Longest input, in tokens with `[CLS]` and `[SEP]`; longer texts are truncated.
+    /// Longest input, in tokens with `[CLS]` and `[SEP]`; longer texts are truncated; default: the model's limit (notebook: 512).
     #[arg(long, value_name = "TOKENS", help_heading = "Data")]
     pub max_length: Option<usize>,
+    #[command(flatten)]
+    pub tokens: TokenOptions,
 
-    /// Passes over the training rows.
+    /// Passes over the training rows; default: 3 (without --model: 8).
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub epochs: Option<usize>,
-    /// Rows in an optimizer step.
+    /// Rows in an optimizer step; default: 16 (without --model: 32).
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub batch_size: Option<usize>,
     /// Rows of a step that are computed at once (gradient accumulation): less memory, the same result; default: all.
@@ -69,25 +73,25 @@ pub struct Train {
     /// Rows in an evaluation batch; default: as many as have 4,096 tokens together.
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub eval_batch_size: Option<usize>,
-    /// Peak learning rate.
+    /// Peak learning rate; default: 5e-5 (notebook: 2e-5; without --model: 1e-3).
     #[arg(long, value_parser = positive, value_name = "LR", help_heading = "Training")]
     pub lr: Option<f64>,
     /// How the learning rate moves after its warmup: linear (to 0), cosine (half a cosine, to 0) or constant.
     #[arg(long, default_value_t, value_name = "NAME", help_heading = "Training")]
     pub schedule: ScheduleKind,
-    /// Steps over which the learning rate rises from 0.
+    /// Steps over which the learning rate rises from 0; default: as --warmup-ratio says (notebook: 500).
     #[arg(long, value_name = "STEPS", conflicts_with = "warmup_ratio", help_heading = "Training")]
     pub warmup_steps: Option<usize>,
-    /// The same as a share of all steps.
+    /// The same as a share of all steps; default: 0.1.
     #[arg(long, value_parser = ratio, value_name = "SHARE", help_heading = "Training")]
     pub warmup_ratio: Option<f64>,
-    /// Decoupled weight decay (not on biases and LayerNorm).
+    /// Decoupled weight decay (not on biases and LayerNorm); default: 0.01.
     #[arg(long, value_parser = not_negative, value_name = "W", help_heading = "Training")]
     pub weight_decay: Option<f64>,
-    /// Largest global norm of the gradient; 0 turns clipping off.
+    /// Largest global norm of the gradient; 0 turns clipping off; default: 1.
     #[arg(long, value_parser = not_negative, value_name = "NORM", help_heading = "Training")]
     pub max_grad_norm: Option<f64>,
-    /// Seed of the new head, the order of rows and dropout.
+    /// Seed of the new head, the order of rows and dropout; default: 42.
     #[arg(long, value_name = "SEED", help_heading = "Training")]
     pub seed: Option<u64>,
     /// Keep the order of the data in every epoch.
@@ -101,4 +105,6 @@ pub struct Train {
     pub checkpoint_layers: bool,
     #[command(flatten)]
     pub compute: Compute,
+    #[command(flatten)]
+    pub config: ConfigOptions,
 }

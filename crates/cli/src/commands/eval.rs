@@ -10,7 +10,7 @@ use serde::Serialize;
 use vitrine_bert::{Loaded, SequenceClassifier};
 use vitrine_train::data;
 use vitrine_train::data::batching::EvalBatch;
-use vitrine_train::{Evaluation, TokenizedDataset, evaluate};
+use vitrine_train::{Evaluation, evaluate};
 
 /// What `--json` prints: the metrics first, then what they were measured with.
 #[derive(Serialize)]
@@ -21,6 +21,7 @@ struct Report<'a> {
     data_warnings: Vec<String>,
     rows_hash: String,
     truncated: usize,
+    truncate: String,
     resolved: Resolved,
     machine: Machine,
     peak_rss_bytes: Option<u64>,
@@ -39,7 +40,8 @@ pub fn run(arguments: &Eval) -> Outcome {
     remark.iter().for_each(note);
     let rows = report::sampled(&rows, arguments.samples, arguments.sample_seed);
     let rows_hash = rows.sha256();
-    let tokenized = TokenizedDataset::new(&rows, &tokenizer, max_length)?;
+    let tokenizer = report::truncating(tokenizer, arguments.tokens.truncate, true);
+    let tokenized = report::tokenized(&rows, &tokenizer, max_length, &arguments.tokens)?;
     let (summary, warnings) =
         (SplitSummary::new("test", &rows, &tokenized), data_summary::warnings(None, Some(&rows)));
     note(resolved.line());
@@ -62,6 +64,7 @@ pub fn run(arguments: &Eval) -> Outcome {
             data_warnings: warnings,
             rows_hash,
             truncated,
+            truncate: tokenizer.truncation().to_string(),
             resolved,
             machine,
             peak_rss_bytes: peak_rss_bytes(),

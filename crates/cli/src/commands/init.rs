@@ -3,7 +3,7 @@
 use super::{check_memory, claim_output, named_config, weight_bytes};
 use crate::args::Init;
 use crate::interrupt::Interrupts;
-use crate::output::{Failure, Outcome, note, thousands};
+use crate::output::{Failure, Outcome, next, note, quoted_path, thousands};
 use vitrine_bert::{BaseModel, Tokenizer};
 use vitrine_tensor::Device;
 use vitrine_train::corpus;
@@ -52,5 +52,6 @@ pub fn run(arguments: &Init) -> Outcome {
         arguments.seed,
         arguments.output.display()
     ));
+    next("next:", format!("vitrine train --model {} --data DATA", quoted_path(&arguments.output)));
     Ok(())
 }

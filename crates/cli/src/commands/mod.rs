@@ -2,19 +2,23 @@
 
 mod bench;
 mod bench_kernels;
+mod completions;
+mod data;
 mod doctor;
 mod eval;
 mod init;
 mod inspect;
 mod predict;
+mod sweep;
 mod trace;
 mod train;
 
-use crate::args::{Bench, Command, Compute, DTypeChoice};
+use crate::args::{Bench, Command, Compute, DTypeChoice, Data};
 use crate::machine;
 use crate::output::{Failure, Outcome, bytes};
 use serde::Serialize;
 use std::path::Path;
+pub use train::default_options;
 use vitrine_bert::{CONFIG_FILE, ModelConfig, SequenceClassifier, StagedFiles};
 use vitrine_tensor::cpu::isa;
 use vitrine_tensor::cpu::parallel::{self, ThreadsError};
@@ -27,6 +31,10 @@ pub fn run(command: Command) -> Outcome {
     cuda::own_products().map_err(|error| Failure::Usage(error.to_string()))?;
     match command {
         Command::Train(arguments) => train::run(&arguments),
+        Command::Sweep(arguments) => sweep::run(&arguments),
+        Command::Data(Data::Inspect(arguments)) => start_threads(0).and_then(|()| data::run(&arguments)),
+        Command::Completions(arguments) => completions::shell(&arguments),
+        Command::Man(arguments) => completions::man(&arguments),
         Command::Init(arguments) => start_threads(0).and_then(|()| init::run(&arguments)),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),

@@ -3,6 +3,7 @@
 use super::resolve;
 use crate::args::Predict;
 use crate::output::{self, Failure, Outcome, note, printable, warn};
+use crate::report;
 use serde::Serialize;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -37,6 +38,7 @@ pub fn run(arguments: &Predict) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
     let Loaded { mut model, tokenizer, notes } = SequenceClassifier::load(&arguments.model)?;
     notes.iter().for_each(warn);
+    let tokenizer = report::truncating(tokenizer, arguments.truncate, true);
     let options = LoadOptions {
         text_column: arguments.text_column.clone(),
         remembered_text_column: model.config().data_columns().text,
@@ -62,7 +64,13 @@ pub fn run(arguments: &Predict) -> Outcome {
     let classify = |texts: &[String]| -> Outcome {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let predictions = predict(&model, &tokenizer, &texts).map_err(|error| failed(error, &model))?;
-        texts.iter().zip(predictions).try_for_each(|(text, p)| print(arguments, text, &p, &names))
+        texts.iter().zip(predictions).try_for_each(|(text, p)| {
+            print(arguments, text, &p, &names)?;
+            if p.truncated && !arguments.json {
+                warn(format!("only {} of this text were read", report::read_tokens(&tokenizer, p.tokens)));
+            }
+            Ok(())
+        })
     };
     if let Some(texts) = given {
         return texts.chunks(BATCH).try_for_each(classify);
@@ -107,9 +115,5 @@ fn print(arguments: &Predict, text: &str, prediction: &Prediction, names: &[Stri
         shown.iter().map(|s| format!("{} {:.4}", printable(s.label), s.score)).collect();
     // A line a text, and no commands for the terminal.
     let text = text.replace(char::is_control, " ");
-    output::line(format!("{}\t{text}", labels.join("  ")))?;
-    if prediction.truncated {
-        warn(format!("only the first {} tokens of this text were read", prediction.tokens));
-    }
-    Ok(())
+    output::line(format!("{}\t{text}", labels.join("  ")))
 }

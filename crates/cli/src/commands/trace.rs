@@ -2,6 +2,7 @@
 
 use crate::args::Trace;
 use crate::output::{self, Align, Outcome, bytes, line, printable, si, table, warn};
+use crate::report::read_tokens;
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_autograd::Tape;
@@ -11,6 +12,9 @@ use vitrine_bert::{Loaded, SequenceClassifier, TokenBatch};
 struct Report {
     tokens: usize,
     truncated: bool,
+    /// Which tokens were read, for people.
+    #[serde(skip)]
+    read: String,
     label: String,
     score: f32,
     seconds: f64,
@@ -63,6 +67,7 @@ pub fn run(arguments: &Trace) -> Outcome {
     let report = Report {
         tokens: encoding.ids.len(),
         truncated: encoding.truncated,
+        read: read_tokens(&tokenizer, encoding.ids.len()),
         label: model.config().label_names()[best].clone(),
         score: prediction.probabilities[best],
         seconds,
@@ -112,7 +117,7 @@ fn print(report: &Report) -> Outcome {
     ))?;
     line(format!("{} {:.4}", printable(&report.label), report.score))?;
     if report.truncated {
-        warn(format!("only the first {} tokens of this text were read", report.tokens));
+        warn(format!("only {} of this text were read", report.read));
     }
     Ok(())
 }

@@ -10,6 +10,8 @@ pub fn vitrine(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vitrine"))
         .args(arguments)
         .env_remove("VITRINE_ISA")
+        // Not the cache of whoever runs the tests.
+        .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
         // These tests are about the CPU, also where there is a CUDA device.
         .env("CUDA_VISIBLE_DEVICES", "")
         .output()

@@ -3,12 +3,17 @@
 mod checkpoints;
 mod classes;
 mod common;
+mod config;
 #[cfg(target_os = "linux")]
 mod cuda;
+mod data;
 mod families;
 mod outputs;
 mod predict;
+mod sweep;
 mod tables;
+#[cfg(unix)]
+mod terminal;
 mod tokenizers;
 
 use common::{model, path, refuse, refused, succeed, text, train, vitrine};

@@ -104,8 +104,8 @@ fn skip(why: &str) {
 /// The files of a model folder, as a program that knows only names sees them, without what differs between two equal runs:
 /// reports hold times.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let is_of_the_model =
-        |name: &String| !name.starts_with('.') && !["run.json", "metrics.jsonl"].contains(&name.as_str());
+    let of_the_run = ["run.json", "run.toml", "metrics.jsonl"];
+    let is_of_the_model = |name: &String| !name.starts_with('.') && !of_the_run.contains(&name.as_str());
     let names = names(folder).into_iter().filter(is_of_the_model);
     names.map(|name| (name.clone(), fs::read(folder.join(name)).expect("a file"))).collect()
 }

@@ -89,11 +89,7 @@ struct Classes {
 
 /// A label as text.
 fn spelled(label: &RawLabel) -> String {
-    match label {
-        RawLabel::Missing => String::new(),
-        RawLabel::Number(number) => number.to_string(),
-        RawLabel::Text(text) => text.clone(),
-    }
+    label.spelled().unwrap_or_default()
 }
 
 /// The whole number that a label is: also `+1`, `01` and the `1.0` that pandas makes of a column with gaps.

@@ -21,6 +21,7 @@ mod parquet;
 mod parquet_limits;
 mod records;
 pub mod sampling;
+mod source;
 mod table;
 mod texts;
 
@@ -37,6 +38,7 @@ use crate::{Result, TrainError, error::shortened};
 use content::utf8;
 pub use labels::MAX_CLASSES;
 use labels::Resolved;
+pub use source::{SourceRow, SourceSplit, read_splits};
 use table::{RawTable, Wanted};
 pub use texts::{TextLines, read_texts};
 
@@ -173,7 +175,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Dataset> {
 /// The labelled rows of a file, or of the first of these splits that a folder has, and remarks.
 fn load_noting(path: &Path, splits: &[&str], options: &LoadOptions) -> Result<(Dataset, Vec<String>)> {
     let mut notes = Vec::new();
-    let (dataset, unused) = match find(path, splits, options, &mut notes)? {
+    let (dataset, unused) = match find(path, splits, options, &mut notes)?.resolve(options)? {
         Resolved::Labelled { dataset, unused } => (dataset, unused),
         Resolved::Unlabelled { error, .. } => return Err(error),
     };
@@ -216,7 +218,8 @@ pub fn load_evaluation(path: &Path, options: &LoadOptions) -> Result<(Dataset, V
 /// The first split to evaluate on that has labels; a remark for each that has none.
 fn labelled_split(root: &Path, options: &LoadOptions, notes: &mut Vec<String>) -> Result<Option<Dataset>> {
     for split in EVALUATION {
-        match load_split(root, split, options, notes)? {
+        let found = read_split(root, split, options, notes)?;
+        match found.map(|tables| tables.resolve(options)).transpose()? {
             Some(Resolved::Labelled { dataset, .. }) => {
                 return Ok(Some(Dataset { split: Some(split.to_owned()), ..dataset }));
             }
@@ -231,12 +234,12 @@ fn labelled_split(root: &Path, options: &LoadOptions, notes: &mut Vec<String>) -
 }
 
 /// A file, the first of these splits of a folder that exists, or what a folder without splits holds.
-fn find(path: &Path, splits: &[&str], options: &LoadOptions, notes: &mut Vec<String>) -> Result<Resolved> {
+fn find(path: &Path, splits: &[&str], options: &LoadOptions, notes: &mut Vec<String>) -> Result<Tables> {
     if !is_folder(path)? {
-        return load_files(path, &[path.to_owned()], options, notes);
+        return read_files(path, &[path.to_owned()], options, notes);
     }
     for split in splits {
-        if let Some(found) = load_split(path, split, options, notes)? {
+        if let Some(found) = read_split(path, split, options, notes)? {
             return Ok(found);
         }
     }
@@ -247,11 +250,11 @@ fn find(path: &Path, splits: &[&str], options: &LoadOptions, notes: &mut Vec<Str
         entries.iter().filter(|entry| entry.is_file() && format_of(entry).is_some()).cloned().collect();
     if !entries.iter().any(is_split) {
         if folder::is_split(path) {
-            return labels::resolve(vec![folder::read(path)?], path, &options.label_map);
+            return Tables::of_folder(path);
         }
         if let [only] = &files[..] {
             notes.push(format!("{}: no splits by name, so its one data file is read", path.display()));
-            return load_files(only, &files, options, notes);
+            return read_files(only, &files, options, notes);
         }
     }
     let has_split = |entry: &&PathBuf| {
@@ -278,19 +281,19 @@ fn name(path: &Path) -> String {
 }
 
 /// One split of a folder, in whichever layout it is found first.
-fn load_split(
+fn read_split(
     root: &Path,
     split: &str,
     options: &LoadOptions,
     notes: &mut Vec<String>,
-) -> Result<Option<Resolved>> {
+) -> Result<Option<Tables>> {
     for folder in ["", "plain_text", "data", "aclImdb"].map(|name| root.join(name)) {
         if !folder.is_dir() {
             continue;
         }
         let inside = folder.join(split);
         if folder::is_split(&inside) {
-            return labels::resolve(vec![folder::read(&inside)?], &inside, &options.label_map).map(Some);
+            return Tables::of_folder(&inside).map(Some);
         }
         let mut files = split_files(&folder, |file| shard_of(file, split), split, notes)?;
         if files.is_empty() && inside.is_dir() {
@@ -298,8 +301,8 @@ fn load_split(
         }
         match &files[..] {
             [] => {}
-            [only] => return load_files(only, &files, options, notes).map(Some),
-            _ => return load_files(&inside, &files, options, notes).map(Some),
+            [only] => return read_files(only, &files, options, notes).map(Some),
+            _ => return read_files(&inside, &files, options, notes).map(Some),
         }
     }
     Ok(None)
@@ -367,26 +370,48 @@ fn split_files(
     Ok(files)
 }
 
+/// Files that together are one data set, as they stand there: nothing is decided about labels yet.
+struct Tables {
+    source: PathBuf,
+    tables: Vec<RawTable>,
+    /// Whether labels are the names of folders; else they are in a column, if there is one.
+    class_folders: bool,
+}
+
+impl Tables {
+    /// A split of class folders.
+    fn of_folder(folder: &Path) -> Result<Self> {
+        Ok(Tables { source: folder.to_owned(), tables: vec![folder::read(folder)?], class_folders: true })
+    }
+
+    fn resolve(self, options: &LoadOptions) -> Result<Resolved> {
+        let Tables { source, tables, class_folders } = self;
+        let lacks =
+            |table: &&RawTable| !class_folders && table.label_column.is_none() && !table.rows.is_empty();
+        // All files without labels are a split without labels; one of several is a mistake.
+        let Some(error) = tables.iter().find(lacks).map(|table| table.no_label_column(options.wanted()))
+        else {
+            return labels::resolve(tables, &source, &options.label_map);
+        };
+        if tables.iter().any(|table| table.label_column.is_some()) {
+            return Err(error);
+        }
+        let rows = tables.iter().map(|table| table.rows.len()).sum();
+        Ok(Resolved::Unlabelled { rows, why: "there is no label column", error })
+    }
+}
+
 /// Reads files that together are one data set.
-fn load_files(
+fn read_files(
     source: &Path,
     files: &[PathBuf],
     options: &LoadOptions,
     notes: &mut Vec<String>,
-) -> Result<Resolved> {
+) -> Result<Tables> {
     let wanted = options.wanted();
     let mut tables = files.iter().map(|path| read_file(path, wanted)).collect::<Result<Vec<_>>>()?;
     notes.extend(tables.iter_mut().flat_map(|table| std::mem::take(&mut table.notes)));
-    let lacks = |table: &&RawTable| table.label_column.is_none() && !table.rows.is_empty();
-    // All files without labels are a split without labels; one of several is a mistake.
-    let Some(error) = tables.iter().find(lacks).map(|table| table.no_label_column(wanted)) else {
-        return labels::resolve(tables, source, &options.label_map);
-    };
-    if tables.iter().any(|table| table.label_column.is_some()) {
-        return Err(error);
-    }
-    let rows = tables.iter().map(|table| table.rows.len()).sum();
-    Ok(Resolved::Unlabelled { rows, why: "there is no label column", error })
+    Ok(Tables { source: source.to_owned(), tables, class_folders: false })
 }
 
 /// Reads one file in the format that its extension names.

@@ -23,6 +23,15 @@ impl RawLabel {
             text => RawLabel::Text(text.to_owned()),
         }
     }
+
+    /// As text; none for no label.
+    pub(super) fn spelled(&self) -> Option<String> {
+        match self {
+            RawLabel::Missing => None,
+            RawLabel::Number(number) => Some(number.to_string()),
+            RawLabel::Text(text) => Some(text.clone()),
+        }
+    }
 }
 
 /// A row as it stands in a file.

@@ -6,17 +6,22 @@ mod start;
 
 use super::{Resolved, resolve};
 use crate::args::Train;
+use crate::config;
 use crate::data_summary::{self, SplitSummary};
 use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
-use crate::output::{Failure, Outcome, json, line, note, printable, thousands, warn};
+use crate::output::{
+    Failure, Outcome, detail, json, line, next, note, print, printable, quoted_path, thousands, warn,
+};
 use crate::progress::{Progress, duration};
-use crate::report::{self, RunObserver};
+use crate::report::{self, RunObserver, tokenized, truncating};
 use output::{claim_output, kept_elsewhere};
 use serde::Serialize;
+pub use settings::default_options;
 use settings::{Defaults, Settings, settings};
 use start::{Start, rows, start};
 use std::io::LineWriter;
+use std::path::Path;
 use std::time::Instant;
 use vitrine_bert::{BertError, SequenceClassifier, StagedFiles, Tokenizer};
 use vitrine_tensor::Error;
@@ -25,6 +30,8 @@ use vitrine_train::{Evaluation, TokenizedDataset, TrainError, TrainSummary, corp
 
 /// What happened, as one JSON object.
 const REPORT_FILE: &str = "run.json";
+/// Its options, as a file for `--config`.
+const OPTIONS_FILE: &str = "run.toml";
 /// A JSON object a step.
 const METRICS_FILE: &str = "metrics.jsonl";
 
@@ -93,6 +100,9 @@ fn what_fits(model: &SequenceClassifier, settings: &Settings, room: usize) -> St
 /// Runs the command.
 pub fn run(arguments: &Train) -> Outcome {
     let started = Instant::now();
+    if arguments.config.print_config {
+        return print(config::to_file(&arguments.config.resolved));
+    }
     let resolved = resolve(&arguments.compute)?;
     if arguments.model.is_some() != arguments.data.is_some() {
         let message = "--model and --data go together; give neither for the embedded default";
@@ -113,19 +123,23 @@ pub fn run(arguments: &Train) -> Outcome {
         notes.push(format!("texts are cut at the model's {positions} positions, not at the recipe's length"));
     }
 
-    let train_tokens = TokenizedDataset::new(&train_rows, &tokenizer, max_length)?;
-    let test_tokens =
-        test_rows.as_ref().map(|rows| TokenizedDataset::new(rows, &tokenizer, max_length)).transpose()?;
+    let tokenizer = truncating(tokenizer, arguments.tokens.truncate, false);
+    let tokenize = |rows: &Dataset| tokenized(rows, &tokenizer, max_length, &arguments.tokens);
+    let train_tokens = tokenize(&train_rows)?;
+    let test_tokens = test_rows.as_ref().map(tokenize).transpose()?;
+    detail(format!("ready to train {} after the start", duration(started.elapsed().as_secs_f64())));
     let mut splits = vec![SplitSummary::new("train", &train_rows, &train_tokens)];
     if let (Some(rows), Some(tokens)) = (&test_rows, &test_tokens) {
         splits.push(SplitSummary::new("test", rows, tokens));
     }
     let data_warnings = data_summary::warnings(Some(&train_rows), test_rows.as_ref());
-    let settings = settings(arguments, &defaults, seed, max_length, train_tokens.len());
+    let settings =
+        settings(arguments, &defaults, seed, (max_length, tokenizer.truncation()), train_tokens.len());
     let total_steps = settings.train.total_steps(train_tokens.len());
     let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
 
     note(resolved.line());
+    note(format!("options: {}", config::in_a_line(&arguments.config.resolved)));
     if let Some(wanted) = settings.train_samples.filter(|&wanted| wanted > train_rows.len()) {
         let (wanted, there) = (thousands(wanted), thousands(train_rows.len()));
         notes.push(format!("{wanted} training rows wanted, {there} drawn: some label has no more"));
@@ -134,7 +148,8 @@ pub fn run(arguments: &Train) -> Outcome {
     data_summary::print(&splits);
     data_warnings.iter().for_each(warn);
     note(format!(
-        "texts are cut at {max_length} tokens; {total_steps} steps of {} rows",
+        "texts are cut at {max_length} tokens{}; {total_steps} steps of {} rows",
+        report::what_stays(&tokenizer),
         settings.train.batch_size,
     ));
     schedule_warnings.iter().for_each(warn);
@@ -169,6 +184,8 @@ pub fn run(arguments: &Train) -> Outcome {
     files.reserve(METRICS_FILE, (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED))?;
     model.reserve_in(&mut files, &tokenizer)?;
     files.reserve(REPORT_FILE, REPORT_RESERVED)?;
+    let options = config::to_file(&arguments.config.resolved);
+    files.reserve(OPTIONS_FILE, options.len() as u64)?;
     let mut observer = RunObserver {
         metrics: LineWriter::new(files.create(METRICS_FILE)?),
         metrics_path: output.join(METRICS_FILE),
@@ -208,6 +225,7 @@ pub fn run(arguments: &Train) -> Outcome {
     let save = |files: &mut StagedFiles| -> Result<(), BertError> {
         model.save_into(files, &tokenizer)?;
         files.write_text(REPORT_FILE, &text)?;
+        files.write_text(OPTIONS_FILE, &options)?;
         files.commit()
     };
     if let Err(error) = save(&mut files) {
@@ -251,7 +269,18 @@ pub fn run(arguments: &Train) -> Outcome {
     rewritten
         .map_err(|error| Failure::Run(format!("{error}; the model is saved, without this evaluation")))?;
     note(format!("saved in {}", output.display()));
+    what_next(&output);
     Ok(())
+}
+
+/// Says what a user may want to run or look at next.
+fn what_next(output: &Path) {
+    let folder = quoted_path(output);
+    next("next:", format!("vitrine predict --model {folder} \"a wonderful film\""));
+    let page = output.join("report.html");
+    if page.is_file() {
+        next("report:", quoted_path(&page));
+    }
 }
 
 fn show_sentences(model: &SequenceClassifier, tokenizer: &Tokenizer) -> Outcome {

@@ -3,6 +3,7 @@
 use crate::args::{Recipe, Samples, Train};
 use serde::Serialize;
 use std::path::PathBuf;
+use vitrine_bert::Truncation;
 use vitrine_train::TrainSettings;
 use vitrine_train::data::batching::EvalBatch;
 
@@ -19,6 +20,7 @@ pub struct Settings {
     pub test_samples: Option<usize>,
     pub sample_seed: u32,
     pub max_length: usize,
+    pub truncate: String,
     pub warmup_ratio: Option<f64>,
     #[serde(flatten)]
     pub train: TrainSettings,
@@ -67,12 +69,37 @@ impl Defaults {
     }
 }
 
+/// What the options are that nobody gave, as far as it does not depend on the data or the model.
+pub fn default_options(arguments: &Train) -> Vec<(&'static str, String)> {
+    let defaults = Defaults::of(arguments);
+    let samples = |count: Option<usize>| count.map_or("all".to_owned(), |count| count.to_string());
+    let mut options = vec![
+        ("train-samples", samples(defaults.train_samples)),
+        ("test-samples", samples(defaults.test_samples)),
+        ("sample-seed", "42".into()),
+        ("epochs", defaults.epochs.to_string()),
+        ("batch-size", defaults.batch_size.to_string()),
+        ("lr", defaults.lr.to_string()),
+        ("weight-decay", defaults.weight_decay.to_string()),
+        ("max-grad-norm", "1".into()),
+        ("seed", "42".into()),
+    ];
+    options.extend(defaults.max_length.map(|length| ("max-length", length.to_string())));
+    if arguments.warmup_steps.is_none() && arguments.warmup_ratio.is_none() {
+        options.push(match defaults.warmup_steps {
+            Some(steps) => ("warmup-steps", steps.to_string()),
+            None => ("warmup-ratio", defaults.warmup_ratio.to_string()),
+        });
+    }
+    options
+}
+
 /// The settings of a run over `rows` rows.
 pub fn settings(
     arguments: &Train,
     defaults: &Defaults,
     seed: u64,
-    max_length: usize,
+    (max_length, truncate): (usize, Truncation),
     rows: usize,
 ) -> Settings {
     let batch_size = arguments.batch_size.unwrap_or(defaults.batch_size);
@@ -104,6 +131,7 @@ pub fn settings(
         test_samples: count(arguments.test_samples, defaults.test_samples),
         sample_seed: arguments.sample_seed.unwrap_or(42),
         max_length,
+        truncate: truncate.to_string(),
         warmup_ratio,
         train: TrainSettings {
             epochs,

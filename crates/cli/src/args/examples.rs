@@ -1,0 +1,71 @@
+//! What `--help` shows at its end. A test parses every line.
+
+pub const ALL: &str = "Examples:
+  vitrine train
+  vitrine train --model models/MiniLM --data data/imdb --recipe notebook
+  vitrine predict --model runs/train-001 'a wonderful film'
+  vitrine doctor
+
+Every command has more: vitrine train --help";
+
+pub const TRAIN: &str = "Examples:
+  vitrine train
+  vitrine train --model models/MiniLM --data data/imdb --output runs/imdb
+  vitrine train --model models/MiniLM --data reviews.csv --test-data held-out.csv --epochs 4 --lr 3e-5
+  vitrine train --model models/MiniLM --data data/imdb --max-length 256 --truncate head-tail
+  vitrine train --config run.toml --seed 7
+  vitrine train --recipe notebook --print-config";
+
+pub const SWEEP: &str = "Examples:
+  vitrine sweep --seeds 5 --output sweeps/seeds
+  vitrine sweep --grid lr=1e-5,2e-5,5e-5 --seeds 3 --output sweeps/lr --model models/MiniLM --data data/imdb
+  vitrine sweep --grid lr=1e-5,2e-5 --grid batch-size=16,32 --output sweeps/both --config run.toml
+
+A sweep that was stopped goes on where it was: give the same command again.";
+
+pub const DATA_INSPECT: &str = "Examples:
+  vitrine data inspect data/imdb
+  vitrine data inspect data/imdb --model models/MiniLM --max-length 256
+  vitrine data inspect reviews.csv --text-column body --json";
+
+pub const INIT: &str = "Examples:
+  vitrine init --output models/fresh
+  vitrine init --config bert-mini --tokenizer models/MiniLM --output models/mini --seed 7";
+
+pub const EVAL: &str = "Examples:
+  vitrine eval --model runs/imdb --data data/imdb
+  vitrine eval --model runs/imdb --data held-out.csv --samples 500 --json";
+
+pub const PREDICT: &str = "Examples:
+  vitrine predict --model runs/imdb 'a wonderful film' 'two lost hours'
+  vitrine predict --model runs/imdb --file reviews.csv --json
+  vitrine predict --model runs/imdb --top-k 2 -";
+
+pub const INSPECT: &str = "Examples:
+  vitrine inspect --model models/MiniLM
+  vitrine inspect --model models/MiniLM --tokens 128 --json";
+
+pub const TRACE: &str = "Examples:
+  vitrine trace --model runs/imdb 'a wonderful film'";
+
+pub const DOCTOR: &str = "Examples:
+  vitrine doctor
+  vitrine doctor --json";
+
+pub const BENCH_STEP: &str = "Examples:
+  vitrine bench step
+  vitrine bench step --config models/MiniLM --batch 16 --seq 256 --mode infer";
+
+pub const BENCH_KERNELS: &str = "Examples:
+  vitrine bench kernels
+  vitrine bench kernels --only gelu --size 64 --json";
+
+pub const COMPLETIONS: &str = "Examples:
+  vitrine completions bash > ~/.local/share/bash-completion/completions/vitrine
+  vitrine completions zsh > ~/.zfunc/_vitrine
+  vitrine completions fish > ~/.config/fish/completions/vitrine.fish";
+
+pub const MAN: &str = "Examples:
+  vitrine man | man -l -
+  vitrine man train | man -l -
+  vitrine man --output ~/.local/share/man/man1";
