@@ -159,6 +159,13 @@ impl Saved {
     }
 }
 
+impl Saved {
+    /// The token that stands for a hidden one.
+    pub fn mask(&self) -> Option<&str> {
+        self.special.get("mask_token")?.as_str()
+    }
+}
+
 impl Tokenizer {
     /// The files that let `AutoTokenizer.from_pretrained` and `tokenizers.Tokenizer.from_file` build this tokenizer, beside a
     /// model of this config. There is no `vocab.txt` where its lines could not hold a token.
