@@ -207,6 +207,16 @@ pub enum TrainError {
         /// The line, shortened.
         header: String,
     },
+    /// Texts to pretrain on that are test data by their name.
+    #[error(
+        "{}: by its name this is test data, and a model that was pretrained on it cannot be judged on it; pass the training or \
+         unlabelled texts (if it is something else, give it another name)",
+        path.display()
+    )]
+    TestData {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// Rows without labels where labels are needed.
     #[error("{data}: none of its {rows} rows has a label (every one is empty or -1); see --label-column")]
     Unlabelled {

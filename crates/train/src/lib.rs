@@ -1,7 +1,7 @@
 //! Training of Vitrine's models: data, sampling, the built-in corpus, the loop, optimizers, metrics and learning-rate schedules.
 //!
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
-//! [`step`] for one step, [`train`] for the loop, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
+//! [`step`] for one step, [`train`] for the loop, [`pretrain`] for that of a masked language model, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
 
 pub mod corpus;
 pub mod data;
@@ -9,6 +9,7 @@ mod error;
 pub mod metrics;
 pub mod optimizer;
 mod predict;
+pub mod pretrain;
 pub mod schedule;
 mod step;
 mod tokenized;

@@ -62,7 +62,7 @@ impl TrainSettings {
     }
 }
 
-fn as_text<S: serde::Serializer>(
+pub(crate) fn as_text<S: serde::Serializer>(
     value: &impl std::fmt::Display,
     serializer: S,
 ) -> std::result::Result<S::Ok, S::Error> {

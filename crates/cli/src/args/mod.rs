@@ -2,9 +2,11 @@
 //! `commands/train`.
 
 mod bench;
+mod pretrain;
 mod train;
 
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use pretrain::{FillMask, Pretrain};
 pub use train::{Recipe, Train};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -24,6 +26,10 @@ pub struct Arguments {
 pub enum Command {
     /// Fine-tune a sentiment classifier; with no --model and --data, on the embedded default.
     Train(Box<Train>),
+    /// Pretrain a masked language model on texts without labels.
+    Pretrain(Box<Pretrain>),
+    /// Guess the words behind [MASK] in a text.
+    FillMask(FillMask),
     /// Write a randomly initialised checkpoint: full-size training needs no download.
     Init(Init),
     /// Measure a classifier on labelled data.

@@ -4,9 +4,11 @@ mod bench;
 mod bench_kernels;
 mod doctor;
 mod eval;
+mod fill_mask;
 mod init;
 mod inspect;
 mod predict;
+mod pretrain;
 mod trace;
 mod train;
 
@@ -27,6 +29,8 @@ pub fn run(command: Command) -> Outcome {
     cuda::own_products().map_err(|error| Failure::Usage(error.to_string()))?;
     match command {
         Command::Train(arguments) => train::run(&arguments),
+        Command::Pretrain(arguments) => pretrain::run(&arguments),
+        Command::FillMask(arguments) => fill_mask::run(&arguments),
         Command::Init(arguments) => start_threads(0).and_then(|()| init::run(&arguments)),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
