@@ -69,7 +69,9 @@ pub fn run(arguments: &FillMask) -> Outcome {
     if any {
         return Ok(());
     }
-    Err(Failure::Usage(format!("no text: give TEXT with {mask} in it, or texts on standard input, one a line")))
+    Err(Failure::Usage(format!(
+        "no text: give TEXT with {mask} in it, or texts on standard input, one a line"
+    )))
 }
 
 /// For each mask of a text the `top_k` likeliest tokens.
@@ -86,7 +88,9 @@ fn guesses(
         (0..encoding.ids.len() as u32).filter(|&row| encoding.ids[row as usize] == mask_id).collect();
     let written = text.matches(mask).count();
     if written == 0 {
-        let message = format!("no {mask} in the text: write it in the place of the word to guess, as in \"the movie was {mask}\"");
+        let message = format!(
+            "no {mask} in the text: write it in the place of the word to guess, as in \"the movie was {mask}\""
+        );
         return Err(Failure::Usage(message));
     }
     if rows.len() < written {
@@ -108,7 +112,8 @@ fn guesses(
             let token = tokenizer.token(id).unwrap_or_default();
             let word = token.strip_prefix("##").unwrap_or(&token).replace('\u{120}', " ");
             // A piece of a word is written onto the word before it.
-            let before = if token.starts_with("##") { text[..place.start].trim_end() } else { &text[..place.start] };
+            let before =
+                if token.starts_with("##") { text[..place.start].trim_end() } else { &text[..place.start] };
             let sequence = format!("{before}{}{}", word.trim_start(), &text[place.end..]);
             Guess { token, id, score: scores[id as usize], sequence }
         };

@@ -2,7 +2,7 @@
 
 use super::{Piece, PretrainData, epoch_batches};
 use crate::{Result, TrainError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use vitrine_autograd::Tape;
 use vitrine_bert::MaskedLm;
@@ -12,7 +12,7 @@ use vitrine_tensor::cpu::parallel;
 pub const HELD_OUT_EPOCH: u32 = u32::MAX;
 
 /// What an evaluation on held-out documents found.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct MaskedEvaluation {
     /// Mean cross entropy of the hidden tokens, in nats.
     pub loss: f64,

@@ -156,10 +156,13 @@ pub struct PretrainProgress {
     /// Tokens seen, with `[CLS]` and `[SEP]`.
     pub tokens: usize,
     /// Wall-clock seconds of steps, evaluation and saving not counted.
+    #[serde(with = "crate::checkpoint::exact")]
     pub seconds: f64,
     /// Sum of the losses of all steps.
+    #[serde(with = "crate::checkpoint::exact")]
     pub loss_sum: f64,
     /// Loss of the last step.
+    #[serde(with = "crate::checkpoint::exact")]
     pub last_loss: f64,
 }
 
