@@ -7,8 +7,8 @@ use crate::folder::check_model_folder;
 use crate::heads::{ClassificationHead, MaskedLmHead};
 use crate::labels::numbered_labels;
 use crate::{
-    BertError, CONFIG_FILE, Family, KeyReport, ModelConfig, Result, SequenceClassifier, Tokenizer, Weights,
-    files,
+    BertError, CONFIG_FILE, Family, KeyReport, MaskedLm, ModelConfig, Result, SequenceClassifier, Tokenizer,
+    Weights, files,
 };
 use std::path::{Path, PathBuf};
 use vitrine_nn::ParameterStore;
@@ -144,6 +144,30 @@ impl Checkpoint {
             }
             other => at(&folder.join(CONFIG_FILE), other),
         })?;
+        notes.extend_from_slice(tokenizer.notes());
+        notes.extend(about(&report));
+        Ok(Loaded { model, tokenizer, notes })
+    }
+
+    /// The masked language model of this folder.
+    ///
+    /// # Errors
+    /// `Unusable` where the weights have no head that guesses tokens; `Config`, `Weights`; those of reading the weights and the
+    /// tokenizer.
+    pub fn masked_lm(self) -> Result<Loaded<MaskedLm>> {
+        let mut notes = self.notes();
+        let Checkpoint { folder, config, weights } = self;
+        let path = folder.join(CONFIG_FILE);
+        if !weights.contains(config.family.masked_lm.bias) {
+            let class = config.family.architecture("ForMaskedLM");
+            let why = format!(
+                "no masked-language-model head in it; it takes a pretrained model ({class}), or one of `vitrine pretrain`"
+            );
+            return Err(BertError::Unusable { path: folder, why });
+        }
+        config.check_masked_lm().map_err(|error| at(&path, error))?;
+        let tokenizer = tokenizer(&folder, &config)?;
+        let (model, report) = MaskedLm::from_weights(config, weights).map_err(|error| at(&path, error))?;
         notes.extend_from_slice(tokenizer.notes());
         notes.extend(about(&report));
         Ok(Loaded { model, tokenizer, notes })

@@ -29,9 +29,20 @@ impl Observe {
     }
 }
 
+/// The rows of a layer's result that are computed.
+#[derive(Clone)]
+enum Kept {
+    /// Of every token.
+    All,
+    /// Of each sequence's first token.
+    First,
+    /// Of these tokens of the batch, numbered `0..T`.
+    Listed(Arc<[u32]>),
+}
+
 /// What the encoder computes.
 pub struct Encoded<'t> {
-    /// The last hidden state: `[T, C]`, or `[B, C]` where only the `[CLS]` rows were asked for.
+    /// The last hidden state: `[T, C]`, or fewer rows where only those were wanted.
     pub last: Var<'t>,
     /// Empty, or the embeddings' output followed by each layer's: L + 1 of `[T, C]`.
     pub hidden_states: Vec<Var<'t>>,
@@ -80,27 +91,32 @@ impl Layer {
         })
     }
 
-    /// `x: [T, C]` to `[T, C]`, or to `[B, C]` where only each sequence's first row is a query row; `rows` are the sequences of
-    /// the result. With it the probabilities of the heads in `probabilities_for`, by sequence.
+    /// `x: [T, C]` to the kept rows `[N, C]`; `rows` are the sequences that they count as for dropout. With it the probabilities of the heads in `probabilities_for`, by sequence.
     fn forward<'t>(
         &self,
         pass: &Pass<'_, 't>,
         batch: &TokenBatch,
         x: &Var<'t>,
-        queries: Queries,
+        kept: &Kept,
         rows: &Offsets,
         probabilities_for: &[usize],
     ) -> vitrine_nn::Result<(Var<'t>, Vec<Tensor>)> {
         let _scope = pass.tape.scope(format!("encoder.layer.{}", self.index));
         let (attended, probabilities) = {
             let _scope = pass.tape.scope("attention");
+            let queries = match kept {
+                Kept::First => Queries::First,
+                // Attention costs little beside the products after it, so these gather its rows instead.
+                Kept::All | Kept::Listed(_) => Queries::All,
+            };
             let attended = self.attention.forward(pass, x, queries, batch.offsets(), probabilities_for)?;
-            let residual = match queries {
-                Queries::All => x.clone(),
-                Queries::First => x.gather_rows(batch.offsets().firsts())?,
+            let (output, residual) = match kept {
+                Kept::All => (attended.output, x.clone()),
+                Kept::First => (attended.output, x.gather_rows(batch.offsets().firsts())?),
+                Kept::Listed(rows) => (attended.output.gather_rows(rows)?, x.gather_rows(rows)?),
             };
             let (norm, dropout) = (&self.attention_norm, &self.attention_dropout);
-            (norm.forward_residual(pass, &attended.output, &residual, dropout, rows)?, attended.probabilities)
+            (norm.forward_residual(pass, &output, &residual, dropout, rows)?, attended.probabilities)
         };
         let _scope = pass.tape.scope("feed_forward");
         let inner = self.feed_forward.forward(pass, &attended)?;
@@ -145,7 +161,18 @@ impl Encoder {
         batch: &TokenBatch,
         observe: &Observe,
     ) -> Result<Encoded<'t>> {
-        self.run(pass, batch, observe, Queries::All)
+        self.run(pass, batch, observe, &Kept::All)
+    }
+
+    /// The last hidden state of these tokens `[N, C]`, numbered `0..T`. The last layer computes nothing else of what follows
+    /// its attention. Its dropout there is a function of a row's place in the list, not in its sequence.
+    pub fn forward_rows<'t>(
+        &self,
+        pass: &Pass<'_, 't>,
+        batch: &TokenBatch,
+        rows: &Arc<[u32]>,
+    ) -> Result<Var<'t>> {
+        Ok(self.run(pass, batch, &Observe::default(), &Kept::Listed(Arc::clone(rows)))?.last)
     }
 
     /// The last hidden state of each sequence's `[CLS]`: `[B, C]`. After the keys and values, the last layer needs no other
@@ -157,9 +184,9 @@ impl Encoder {
         observe: &Observe,
     ) -> Result<Encoded<'t>> {
         if !observe.wants_all_rows() {
-            return self.run(pass, batch, observe, Queries::First);
+            return self.run(pass, batch, observe, &Kept::First);
         }
-        let encoded = self.run(pass, batch, observe, Queries::All)?;
+        let encoded = self.run(pass, batch, observe, &Kept::All)?;
         let last = encoded.last.gather_rows(batch.offsets().firsts())?;
         Ok(Encoded { last, ..encoded })
     }
@@ -169,7 +196,7 @@ impl Encoder {
         pass: &Pass<'_, 't>,
         batch: &TokenBatch,
         observe: &Observe,
-        last: Queries,
+        last: &Kept,
     ) -> Result<Encoded<'t>> {
         let mut x = {
             let _scope = pass.tape.scope("embeddings");
@@ -178,7 +205,11 @@ impl Encoder {
         let mut hidden_states = Vec::new();
         let mut attentions = Vec::new();
         // A [CLS] row is position 0 of its sequence: with these offsets it draws the mask that it has among all rows.
-        let first_rows = Offsets::ones(batch.sequences())?;
+        let last_rows = match last {
+            Kept::All => batch.offsets().clone(),
+            Kept::First => Offsets::ones(batch.sequences())?,
+            Kept::Listed(rows) => Offsets::ones(rows.len())?,
+        };
         // Segments outlive this call: they own what they read, which is cheap to share.
         let checkpoint = pass.tape.checkpoints_layers() && observe.attention_heads.is_empty();
         let owned = checkpoint.then(|| (Arc::new(pass.parameters.clone()), Arc::new(batch.clone())));
@@ -186,26 +217,22 @@ impl Encoder {
             if observe.hidden_states {
                 hidden_states.push(x.clone());
             }
-            let queries = if layer_index + 1 == self.layers.len() { last } else { Queries::All };
-            let rows = match queries {
-                Queries::All => batch.offsets(),
-                Queries::First => &first_rows,
-            };
+            let is_last = layer_index + 1 == self.layers.len();
+            let (kept, rows) = if is_last { (last, &last_rows) } else { (&Kept::All, batch.offsets()) };
             if let Some((parameters, batch)) = &owned {
                 let (layer, parameters, batch) =
                     (Arc::clone(layer), Arc::clone(parameters), Arc::clone(batch));
-                let rows = rows.clone();
+                let (kept, rows) = (kept.clone(), rows.clone());
                 let segment = Segment::new(move |tape, x| {
                     let pass = Pass { tape, parameters: &parameters };
-                    let y = layer.forward(&pass, &batch, x, queries, &rows, &[]);
+                    let y = layer.forward(&pass, &batch, x, &kept, &rows, &[]);
                     Ok(y.map_err(AutogradError::function)?.0)
                 });
                 let _scope = pass.tape.scope(format!("encoder.layer.{layer_index}"));
                 x = x.segment(segment)?;
                 continue;
             }
-            let (y, probabilities) =
-                layer.forward(pass, batch, &x, queries, rows, &observe.attention_heads)?;
+            let (y, probabilities) = layer.forward(pass, batch, &x, kept, rows, &observe.attention_heads)?;
             if !observe.attention_heads.is_empty() {
                 attentions.push(probabilities);
             }

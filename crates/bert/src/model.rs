@@ -296,14 +296,31 @@ impl MaskedLm {
         Ok((MaskedLm { config, parameters, encoder, head }, report))
     }
 
-    /// Logits over the vocabulary for these rows of the batch (numbered `0..T`): `[rows, V]`.
+    /// A pretrained model, from a model folder: [`Checkpoint::masked_lm`].
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`] and [`Checkpoint::masked_lm`].
+    pub fn load(folder: &Path) -> Result<Loaded<Self>> {
+        let (mut loaded, finished) = Checkpoint::read(folder, Checkpoint::masked_lm)?;
+        loaded.notes.extend(finished);
+        Ok(loaded)
+    }
+
+    /// What a saved config.json says of dropout. A model that is pretrained without any is mostly fine-tuned with some.
+    pub fn save_dropout(&mut self, hidden_dropout_prob: f64, attention_probs_dropout_prob: f64) {
+        self.config.hidden_dropout_prob = hidden_dropout_prob;
+        self.config.attention_probs_dropout_prob = attention_probs_dropout_prob;
+    }
+
+    /// Logits over the vocabulary for these rows of the batch (numbered `0..T`): `[rows, V]`. After its attention, the last layer
+    /// computes only these.
     ///
     /// # Errors
     /// Tensor and tape errors.
     pub fn logits<'t>(&self, tape: &'t Tape, batch: &TokenBatch, rows: &Arc<[u32]>) -> Result<Var<'t>> {
         let pass = self.pass(tape);
-        let encoded = self.encoder.forward(&pass, batch, &Observe::default())?;
-        self.head.forward(&pass, &encoded.last.gather_rows(rows)?)
+        let rows = self.encoder.forward_rows(&pass, batch, rows)?;
+        self.head.forward(&pass, &rows)
     }
 
     /// The mean cross entropy of the tokens at these rows, a scalar.

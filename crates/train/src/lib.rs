@@ -1,8 +1,9 @@
 //! Training of Vitrine's models: data, sampling, the built-in corpus, the loop, optimizers, metrics and learning-rate schedules.
 //!
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
-//! [`step`] for one step, [`train`] for the loop, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
+//! [`step`] for one step, [`train`] for the loop, [`pretrain`] for that of a masked language model, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
 
+pub mod checkpoint;
 pub mod corpus;
 pub mod data;
 mod error;
@@ -10,6 +11,7 @@ pub mod inspect;
 pub mod metrics;
 pub mod optimizer;
 mod predict;
+pub mod pretrain;
 pub mod schedule;
 pub mod statistics;
 mod step;
@@ -17,10 +19,13 @@ mod token_cache;
 mod tokenized;
 mod trainer;
 
+pub use checkpoint::{Checkpoints, Found};
 pub use error::{Place, Position, Result, TrainError};
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
 pub use step::{Step, StepSettings, accumulating_step, step};
 pub use token_cache::{CacheUse, TokenCache};
 pub use tokenized::{TokenizedDataset, token_lengths};
-pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};
+pub use trainer::{
+    Evaluation, EvaluationRecord, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train,
+};

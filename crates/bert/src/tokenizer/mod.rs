@@ -2,7 +2,7 @@
 //!
 //! The algorithm (BertNormalizer, whitespace and punctuation splitting, WordPiece; or byte-level BPE) is the `tokenizers` crate's.
 //! Here is decided what it is built from: `read` finds the files of a folder, `describe` makes of them the one `tokenizer.json` that does what
-//! they say together, `save` writes that. `pieces` cuts long texts.
+//! they say together, `save` writes that. `pieces` cuts long texts. `train` makes a vocabulary.
 
 mod added;
 mod byte_level;
@@ -10,6 +10,7 @@ mod describe;
 mod pieces;
 mod read;
 mod save;
+mod train;
 mod truncation;
 
 use crate::panics::caught;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use tokenizers::ModelWrapper;
 pub use truncation::Truncation;
 use vitrine_tensor::cpu::parallel;
 
@@ -221,6 +223,37 @@ impl Tokenizer {
     /// The id of a token.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// The ids of the special tokens, `[CLS]` and its like, in order: they stand for no text.
+    pub fn special_ids(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder().into_iter();
+        let mut ids: Vec<u32> = added.filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+        ids.extend([self.cls, self.sep]);
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The token that stands for a hidden one, and its id: `[MASK]`, or `<mask>` of a byte-level BPE.
+    pub fn mask(&self) -> Option<(&str, u32)> {
+        let token = self.saved.mask()?;
+        Some((token, self.id(token)?))
+    }
+
+    /// `[CLS]` and `[SEP]`, which stand around a text.
+    pub fn ends(&self) -> (u32, u32) {
+        (self.cls, self.sep)
+    }
+
+    /// Whether a token continues a word: in WordPiece it begins with `##`, in a byte-level BPE it is one without a space in front
+    /// (the first word of a text has none either).
+    pub fn continues_word(&self, id: u32) -> bool {
+        let Some(token) = self.inner.id_to_token(id) else { return false };
+        match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => token.starts_with(&model.continuing_subword_prefix),
+            _ => !token.starts_with('\u{120}') && !self.special_ids().contains(&id),
+        }
     }
 
     /// Ids of `[CLS] text [SEP]`, the text cut to `max_length - 2` tokens, of which [`Truncation`] says which. A literal

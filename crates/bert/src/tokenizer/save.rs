@@ -166,6 +166,11 @@ impl Saved {
     pub fn description(&self) -> &str {
         &self.description
     }
+
+    /// The token that stands for a hidden one.
+    pub fn mask(&self) -> Option<&str> {
+        self.special.get("mask_token")?.as_str()
+    }
 }
 
 impl Tokenizer {

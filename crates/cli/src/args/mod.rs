@@ -10,6 +10,9 @@ mod train;
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
 pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
 pub use sweep::{Axis, Sweep};
+mod pretrain;
+
+pub use pretrain::{FillMask, Pretrain};
 pub use train::{Recipe, Train};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -40,6 +43,10 @@ pub enum Command {
     /// Look at data before training on them.
     #[command(subcommand)]
     Data(Data),
+    /// Pretrain a masked language model on texts without labels.
+    Pretrain(Box<Pretrain>),
+    /// Guess the words behind [MASK] in a text.
+    FillMask(FillMask),
     /// Write a randomly initialised checkpoint: full-size training needs no download.
     Init(Init),
     /// Measure a classifier on labelled data.

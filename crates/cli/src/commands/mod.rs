@@ -6,9 +6,11 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod fill_mask;
 mod init;
 mod inspect;
 mod predict;
+mod pretrain;
 mod sweep;
 mod trace;
 mod train;
@@ -35,6 +37,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Data(Data::Inspect(arguments)) => start_threads(0).and_then(|()| data::run(&arguments)),
         Command::Completions(arguments) => completions::shell(&arguments),
         Command::Man(arguments) => completions::man(&arguments),
+        Command::Pretrain(arguments) => pretrain::run(&arguments),
+        Command::FillMask(arguments) => fill_mask::run(&arguments),
         Command::Init(arguments) => start_threads(0).and_then(|()| init::run(&arguments)),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),

@@ -61,6 +61,19 @@ pub(super) fn read(folder: &Path) -> Result<RawTable> {
     Ok(table)
 }
 
+/// The texts of a split, those of IMDB's folder without labels too.
+pub(super) fn read_texts(folder: &Path) -> Result<Vec<String>> {
+    let mut found: Vec<String> = read(folder)?.rows.into_iter().map(|row| row.text).collect();
+    let unlabelled = folder.join(UNLABELLED);
+    if unlabelled.is_dir() {
+        for path in texts(&unlabelled)? {
+            let bytes = fs::read(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
+            found.push(utf8(bytes, || Place::file(&path))?);
+        }
+    }
+    Ok(found)
+}
+
 /// The number at the start of a file name; names without one come last, in the order of the names.
 fn id(path: &Path) -> u64 {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

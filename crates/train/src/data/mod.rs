@@ -40,7 +40,7 @@ pub use labels::MAX_CLASSES;
 use labels::Resolved;
 pub use source::{SourceRow, SourceSplit, read_splits};
 use table::{RawTable, Wanted};
-pub use texts::{TextLines, read_texts};
+pub use texts::{TextLines, read_pretraining_texts, read_texts};
 
 /// A text and the index of its class.
 #[derive(Clone, Debug, PartialEq, Eq)]

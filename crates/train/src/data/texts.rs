@@ -1,4 +1,4 @@
-//! Texts without labels: what `vitrine predict` reads.
+//! Texts without labels: what `vitrine predict` and `vitrine pretrain` read.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::{Place, Result, TrainError, error::shortened};
 use super::{
     LoadOptions, columns,
     content::{read_text, utf8},
-    format_of, read_file,
+    folder, format_of, is_folder, read_file, shard_of, split_files,
     table::Wanted,
 };
 
@@ -34,6 +34,70 @@ pub fn read_texts(path: &Path, options: &LoadOptions) -> Result<(Vec<String>, Ve
         true => Err(TrainError::Empty { data: path.display().to_string() }),
         false => Ok((texts, notes)),
     }
+}
+
+/// The splits of a folder that a model may be pretrained on.
+const PRETRAINING: [&str; 5] = ["train", "training", "unsupervised", "unlabelled", "unlabeled"];
+
+/// The texts to pretrain on, in order, and remarks: those of a file, as [`read_texts`] without the blank ones, or those of a folder's
+/// splits `train` and `unsupervised`, labelled or not.
+///
+/// # Errors
+/// `TestData` for a file or folder that is test data by its name: a model that knows the texts that it is judged on looks better than it
+/// is. As [`load`](super::load).
+pub fn read_pretraining_texts(path: &Path, options: &LoadOptions) -> Result<(Vec<String>, Vec<String>)> {
+    let is_folder = is_folder(path)?;
+    if is_test(path, is_folder) {
+        return Err(TrainError::TestData { path: path.to_owned() });
+    }
+    if !is_folder {
+        let (mut texts, notes) = read_texts(path, options)?;
+        texts.retain(|text| !text.trim().is_empty());
+        return Ok((texts, notes));
+    }
+    let (mut texts, mut notes, mut read) = (Vec::new(), Vec::new(), Vec::new());
+    for folder in ["", "plain_text", "data", "aclImdb"].map(|name| path.join(name)) {
+        for split in PRETRAINING.iter().filter(|_| folder.is_dir()) {
+            let inside = folder.join(split);
+            let found = if folder::is_split(&inside) {
+                folder::read_texts(&inside)?
+            } else {
+                let mut files = split_files(&folder, |file| shard_of(file, split), split, &mut notes)?;
+                if files.is_empty() && inside.is_dir() {
+                    files = split_files(&inside, |_| true, split, &mut notes)?;
+                }
+                let mut found = Vec::new();
+                for file in files {
+                    let (more, remarks) = read_texts(&file, options)?;
+                    found.extend(more);
+                    notes.extend(remarks);
+                }
+                found
+            };
+            if !found.is_empty() {
+                read.push(format!("`{}` ({} texts)", inside.display(), found.len()));
+                texts.extend(found);
+            }
+        }
+    }
+    if texts.is_empty() {
+        let hint = "; for pretraining also `unsupervised`, `unlabelled`".into();
+        return Err(TrainError::NoSplit { path: path.to_owned(), split: "train".into(), hint });
+    }
+    notes.push(format!("{}: read {}; test data stay unread", path.display(), read.join(" and ")));
+    texts.retain(|text| !text.trim().is_empty());
+    Ok((texts, notes))
+}
+
+/// Whether a file, its folder or a folder is called `test`: `test.csv`, `imdb-test.parquet`, `test/part-0.jsonl`.
+fn is_test(path: &Path, is_folder: bool) -> bool {
+    let is_test = |name: Option<&std::ffi::OsStr>| {
+        let name = name.and_then(|name| name.to_str()).unwrap_or_default();
+        name.split(|c: char| !c.is_alphanumeric()).any(|word| word.eq_ignore_ascii_case("test"))
+    };
+    let folder = if is_folder { Some(path) } else { path.parent() };
+    let folder_is = folder.and_then(Path::file_name).is_some_and(|name| name.eq_ignore_ascii_case("test"));
+    folder_is || !is_folder && is_test(path.file_stem())
 }
 
 /// Texts from a stream, a line each. If the first line is a JSON object that holds a text, every line is one.

@@ -1,0 +1,154 @@
+//! Where pretraining starts: its texts, its tokenizer and its model.
+
+use super::super::{claim_output, named_config};
+use crate::args::Pretrain;
+use crate::output::{Align, Failure, Outcome, note, table, thousands};
+use crate::progress::{Progress, duration};
+use crate::report;
+use std::time::Instant;
+use vitrine_bert::{AnyModel, MaskedLm, ModelConfig, Tokenizer, load_any};
+use vitrine_train::checkpoint::CHECKPOINTS_FOLDER;
+use vitrine_train::data::{LoadOptions, read_pretraining_texts};
+use vitrine_train::pretrain::{Adopted, Documents, Masking, PretrainData, adopt};
+
+/// The size of a vocabulary where none is given.
+const VOCABULARY: usize = 8000;
+
+/// What pretraining starts with.
+pub struct Start {
+    pub model: MaskedLm,
+    pub tokenizer: Tokenizer,
+    pub data: PretrainData,
+    pub notes: Vec<String>,
+    /// Dropout of hidden states and of attention that the saved model's config has.
+    pub dropout: (f64, f64),
+}
+
+/// Refuses an output folder that cannot be used, before anything is read.
+pub fn fits_output(arguments: &Pretrain) -> Outcome {
+    let output = &arguments.output;
+    if arguments.resume || arguments.overwrite {
+        return claim_output(output, true).map(drop);
+    }
+    if output.join(CHECKPOINTS_FOLDER).is_dir() {
+        return Err(Failure::Usage(format!(
+            "--output {}: an unfinished run has left checkpoints there; --resume goes on from them, --overwrite starts afresh",
+            output.display()
+        )));
+    }
+    claim_output(output, false).map(drop)
+}
+
+/// Reads everything.
+pub fn start(arguments: &Pretrain) -> Outcome<Start> {
+    let source = arguments.init_from.as_ref().map(|folder| load_any(folder)).transpose()?;
+    let mut config = match (&arguments.config, &source) {
+        (Some(name), _) => named_config("--config", name)?,
+        (None, Some(source)) => source.config().clone(),
+        (None, None) => ModelConfig::bert_mini(),
+    };
+    let options = LoadOptions { text_column: arguments.text_column.clone(), ..LoadOptions::default() };
+    let (mut texts, mut notes) = (Vec::new(), Vec::new());
+    for path in &arguments.data {
+        let (more, remarks) = read_pretraining_texts(path, &options)?;
+        notes.extend(remarks);
+        texts.extend(more);
+    }
+    let source_tokenizer =
+        arguments.init_from.as_ref().map(|folder| Tokenizer::from_dir(folder)).transpose()?;
+    let tokenizer = match (&arguments.tokenizer, arguments.vocab_size, &source_tokenizer) {
+        (Some(path), _, _) => Tokenizer::from_path(path)?,
+        (None, None, Some(tokenizer)) => tokenizer.clone(),
+        (None, size, _) => {
+            let started = Instant::now();
+            let size = size.unwrap_or(VOCABULARY);
+            let tokenizer = Tokenizer::train(&texts, size)?;
+            let made = tokenizer.vocabulary_size();
+            note(format!(
+                "a vocabulary of {} tokens made in {}",
+                thousands(made),
+                duration(started.elapsed().as_secs_f64())
+            ));
+            if made < size {
+                notes.push(format!(
+                    "{} tokens were asked for; the texts have no more that occur twice",
+                    thousands(size)
+                ));
+            }
+            tokenizer
+        }
+    };
+    notes.extend_from_slice(tokenizer.notes());
+    // A checkpoint may have rows that its tokenizer has no token for.
+    let own = source.as_ref().filter(|_| arguments.tokenizer.is_none() && arguments.vocab_size.is_none());
+    config.vocab_size = own.map_or(0, |source| source.config().vocab_size).max(tokenizer.vocabulary_size());
+    config.position_padding = config.position_padding.and(tokenizer.id("[PAD]").or(tokenizer.id("<pad>")));
+    report::max_length(Some(arguments.max_length), &config)?;
+    let dropout = (config.hidden_dropout_prob, config.attention_probs_dropout_prob);
+    (config.hidden_dropout_prob, config.attention_probs_dropout_prob) =
+        (arguments.dropout, arguments.dropout);
+
+    super::super::check_memory(vitrine_tensor::Device::Cpu, super::super::weight_bytes(&config), || {
+        "a model of this --config".into()
+    })?;
+    let mut model = MaskedLm::random(config, arguments.seed)?;
+    if let (Some(source), Some(theirs)) = (&source, &source_tokenizer) {
+        take_over(&mut model, &tokenizer, source, theirs)?;
+    }
+    let masking = Masking::new(&tokenizer, arguments.mask_share, arguments.seed)?;
+    let mut progress = Progress::new("tokenize", texts.len());
+    let documents =
+        Documents::new(&texts, &tokenizer, arguments.held_out, &mut |done| progress.set(done, String::new))?;
+    drop(progress);
+    let data = PretrainData::new(documents, masking, arguments.max_length)?;
+    if data.dropped() > 0 {
+        let dropped = thousands(data.dropped());
+        notes.push(format!(
+            "{dropped} pieces have no token of the vocabulary but special ones, and are left out"
+        ));
+    }
+    Ok(Start { model, tokenizer, data, notes, dropout })
+}
+
+/// Takes over what fits of another model, and says what that is.
+fn take_over(model: &mut MaskedLm, tokenizer: &Tokenizer, source: &AnyModel, theirs: &Tokenizer) -> Outcome {
+    let adopted = adopt(model, tokenizer, source, theirs)?;
+    if adopted.iter().all(|tensor| tensor.taken == 0) {
+        let (config, other) = (model.config(), source.config());
+        return Err(Failure::Run(format!(
+            "--init-from: nothing of that model fits: it is a {} of width {}, and the new one a {} of width {}",
+            other.family.model_type, other.hidden_size, config.family.model_type, config.hidden_size
+        )));
+    }
+    // A line for the tensors of one kind, such as all those of a layer.
+    let mut rows: Vec<(String, Vec<&Adopted>)> = Vec::new();
+    for tensor in &adopted {
+        let name = group(&tensor.key);
+        match rows.last_mut().filter(|(last, _)| *last == name) {
+            Some((_, tensors)) => tensors.push(tensor),
+            None => rows.push((name, vec![tensor])),
+        }
+    }
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(name, tensors)| {
+            let of = |count: fn(&Adopted) -> usize| tensors.iter().map(|tensor| count(tensor)).sum::<usize>();
+            let (taken, all) = (of(|tensor| tensor.taken), of(|tensor| tensor.rows));
+            let why = tensors.iter().find_map(|tensor| tensor.why).unwrap_or_default();
+            vec![name, thousands(taken), thousands(all - taken), why.to_owned()]
+        })
+        .collect();
+    let columns =
+        [("part", Align::Left), ("rows taken", Align::Right), ("new", Align::Right), ("why", Align::Left)];
+    note(table(&columns, &rows));
+    Ok(())
+}
+
+/// A layer's name for the tensors of a layer; else the tensor's own.
+fn group(key: &str) -> String {
+    let parts: Vec<&str> = key.split('.').collect();
+    match parts.iter().position(|part| part.parse::<usize>().is_ok()) {
+        Some(layer) => parts[..=layer].join("."),
+        None => key.to_owned(),
+    }
+}
