@@ -29,6 +29,11 @@ impl Progress {
         Progress { bar, terminal, what, started: Instant::now(), last_line: None }
     }
 
+    /// Prints something while the bar is out of the way.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
     /// `done` units are behind us.
     pub fn set(&mut self, done: usize, message: impl Fn() -> String) {
         self.bar.set_position(done as u64);

@@ -1,22 +1,25 @@
 //! Training of Vitrine's models: data, sampling, the built-in corpus, the loop, optimizers, metrics and learning-rate schedules.
 //!
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
-//! [`step`] for one step, [`train`] for the loop, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
+//! [`step`] for one step, [`train`] for the loop, [`optimizer`] for the update, [`techniques`] for what can be switched on, [`schedule`] and [`metrics`] for the numbers around a step.
 
 pub mod corpus;
 pub mod data;
 mod error;
 pub mod metrics;
+mod non_finite;
 pub mod optimizer;
 mod predict;
 pub mod schedule;
 mod step;
+pub mod techniques;
 mod tokenized;
 mod trainer;
 
 pub use error::{Place, Position, Result, TrainError};
+pub use non_finite::Finding;
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
-pub use step::{Step, StepSettings, accumulating_step, step};
+pub use step::{MicroBatch, Step, StepSettings, accumulating_step, step};
 pub use tokenized::TokenizedDataset;
 pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};

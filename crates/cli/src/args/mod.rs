@@ -2,9 +2,11 @@
 //! `commands/train`.
 
 mod bench;
+mod optimisation;
 mod train;
 
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
 pub use train::{Recipe, Train};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -36,6 +38,8 @@ pub enum Command {
     Trace(Trace),
     /// Show what this machine has, what Vitrine chose, and whether it computes correctly.
     Doctor(Doctor),
+    /// Compute the step again at which a training run ended with NaN, and say which operation made it.
+    Replay(Replay),
     /// Measure speed.
     #[command(subcommand)]
     Bench(Bench),
@@ -267,4 +271,17 @@ pub struct Doctor {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `vitrine replay`.
+#[derive(Args, Clone, Debug)]
+pub struct Replay {
+    /// The replay folder of the run, or the step.json in it.
+    #[arg(value_name = "FILE|DIR")]
+    pub step: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub compute: Compute,
 }

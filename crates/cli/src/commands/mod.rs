@@ -7,6 +7,7 @@ mod eval;
 mod init;
 mod inspect;
 mod predict;
+mod replay;
 mod trace;
 mod train;
 
@@ -33,6 +34,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Inspect(arguments) => start_threads(0).and_then(|()| inspect::run(&arguments)),
         Command::Trace(arguments) => start_threads(0).and_then(|()| trace::run(&arguments)),
         Command::Doctor(arguments) => start_threads(0).and_then(|()| doctor::run(&arguments)),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),
         Command::Bench(Bench::Kernels(arguments)) => bench_kernels::run(&arguments),
     }
