@@ -3,6 +3,7 @@
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
 //! [`step`] for one step, [`train`] for the loop, [`optimizer`] for the update, [`techniques`] for what can be switched on, [`schedule`] and [`metrics`] for the numbers around a step.
 
+pub mod checkpoint;
 pub mod corpus;
 pub mod data;
 mod error;
@@ -16,10 +17,13 @@ pub mod techniques;
 mod tokenized;
 mod trainer;
 
+pub use checkpoint::{Checkpoints, Found};
 pub use error::{Place, Position, Result, TrainError};
 pub use non_finite::Finding;
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
 pub use step::{MicroBatch, Step, StepSettings, accumulating_step, step};
 pub use tokenized::TokenizedDataset;
-pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};
+pub use trainer::{
+    Evaluation, EvaluationRecord, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train,
+};

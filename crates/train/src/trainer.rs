@@ -10,6 +10,7 @@ use crate::tokenized::TokenizedDataset;
 use crate::{Result, TrainError};
 use serde::Serialize;
 use std::cell::RefCell;
+use std::path::Path;
 use std::time::Instant;
 use vitrine_autograd::Tape;
 use vitrine_bert::{SequenceClassifier, TokenBatch};
@@ -87,13 +88,55 @@ pub struct StepRecord {
     pub seconds: f64,
 }
 
-/// Watches a training run: progress bars, log files.
+/// Where in a run it was evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct EvaluationRecord {
+    /// Optimizer steps before it.
+    pub step: usize,
+    /// Passes over the data before it.
+    pub epoch: f64,
+    /// Whether the metric that the run looks at is better than ever before; none where it looks at none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best: Option<bool>,
+}
+
+/// Watches a training run: progress bars, log files, signals. Several watch it as a `Vec<&mut dyn Observer>`, in its order.
 pub trait Observer {
     /// A training step has ended.
     ///
     /// # Errors
     /// Whatever the observer cannot bear, such as a full disk; the run stops.
-    fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()>;
+    fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()> {
+        let _ = (record, total_steps);
+        Ok(())
+    }
+
+    /// The model was evaluated after so many steps.
+    ///
+    /// # Errors
+    /// As [`Observer::step`].
+    fn evaluation(&mut self, record: &EvaluationRecord, evaluation: &Evaluation) -> Result<()> {
+        let _ = (record, evaluation);
+        Ok(())
+    }
+
+    /// A checkpoint was written after so many steps, into this folder.
+    ///
+    /// # Errors
+    /// As [`Observer::step`].
+    fn checkpoint(&mut self, step: usize, folder: &Path) -> Result<()> {
+        let _ = (step, folder);
+        Ok(())
+    }
+
+    /// A checkpoint could not be written: `Ok` goes on without it.
+    ///
+    /// # Errors
+    /// The error itself, unless another body says otherwise; the run stops.
+    fn checkpoint_failed(&mut self, step: usize, error: TrainError) -> Result<()> {
+        let _ = step;
+        Err(error)
+    }
 
     /// Something is wrong with the run, which goes on. `text` names the step.
     ///
@@ -107,6 +150,48 @@ pub trait Observer {
     /// A step's loss or gradient is not finite; the run ends, with the weights of before the step.
     fn failed_step(&mut self, failed: &FailedStep<'_>) {
         let _ = failed;
+    }
+
+    /// Whether the run should stop: asked after each step, it then writes a checkpoint and ends with `Interrupted`.
+    fn wants_to_stop(&self) -> bool {
+        false
+    }
+}
+
+impl Observer for Vec<&mut dyn Observer> {
+    fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.step(record, total_steps))
+    }
+
+    fn evaluation(&mut self, record: &EvaluationRecord, evaluation: &Evaluation) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.evaluation(record, evaluation))
+    }
+
+    fn checkpoint(&mut self, step: usize, folder: &Path) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.checkpoint(step, folder))
+    }
+
+    /// The first observer that can bear it has the last word.
+    fn checkpoint_failed(&mut self, step: usize, mut error: TrainError) -> Result<()> {
+        for observer in self.iter_mut() {
+            match observer.checkpoint_failed(step, error) {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+        Err(error)
+    }
+
+    fn warning(&mut self, step: usize, text: &str) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.warning(step, text))
+    }
+
+    fn failed_step(&mut self, failed: &FailedStep<'_>) {
+        self.iter_mut().for_each(|observer| observer.failed_step(failed));
+    }
+
+    fn wants_to_stop(&self) -> bool {
+        self.iter().any(|observer| observer.wants_to_stop())
     }
 }
 
