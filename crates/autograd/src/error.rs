@@ -3,6 +3,53 @@
 /// The crate's result.
 pub type Result<T> = std::result::Result<T, AutogradError>;
 
+/// One of the two passes over a tape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the inputs to the loss.
+    Forward,
+    /// From the loss to the gradients.
+    Backward,
+}
+
+/// The first result, or gradient, with a number that is not finite; of a tape that is
+/// [`Tape::checking_finite`](crate::Tape::checking_finite).
+#[derive(Clone, Debug, PartialEq)]
+pub struct NotFinite {
+    /// The operation that made it; in backward, the one whose rule did.
+    pub op: &'static str,
+    /// Where in the model.
+    pub scope: String,
+    /// In which pass.
+    pub direction: Direction,
+    /// The shape of what was made.
+    pub shape: Vec<usize>,
+    /// The first bad element, in row-major order.
+    pub index: usize,
+    /// Its value.
+    pub value: f64,
+    /// How many elements are bad.
+    pub count: usize,
+}
+
+impl std::fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let NotFinite { op, scope, shape, index, value, count, .. } = self;
+        let (pass, made) = match self.direction {
+            Direction::Forward => ("forward", "result"),
+            Direction::Backward => ("backward", "gradient of an input"),
+        };
+        let numel: usize = shape.iter().product();
+        write!(
+            f,
+            "{op} in `{scope}` made the first number that is not finite, in {pass}: {value} at element {index} of its "
+        )?;
+        write!(f, "{made} {shape:?} ({count} of {numel} are not finite)")
+    }
+}
+
+impl std::error::Error for NotFinite {}
+
 /// What can go wrong between recording and the last gradient.
 #[derive(Debug, thiserror::Error)]
 pub enum AutogradError {
@@ -35,6 +82,9 @@ pub enum AutogradError {
     /// A rule takes a tensor that its operation did not save.
     #[error("internal: an operation did not save what the gradient of its inputs takes")]
     NotSaved,
+    /// An operation made a NaN or an infinity, on a tape that looks for them.
+    #[error("{0}")]
+    NotFinite(#[source] NotFinite),
     /// A rule returned a gradient that does not fit its variable.
     #[error(
         "internal: the gradient of {op} in `{scope}` has shape {got:?} {got_dtype}, expected {expected:?} {expected_dtype}"

@@ -14,7 +14,7 @@ mod rules;
 mod tape;
 mod var;
 
-pub use error::{AutogradError, Result};
+pub use error::{AutogradError, Direction, NotFinite, Result};
 pub use gradients::Gradients;
 pub use op::{Op, Saved, Segment};
 pub use parameter::{Operand, ParameterId};

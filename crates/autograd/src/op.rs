@@ -124,6 +124,8 @@ pub enum Op {
         function: Segment,
         parameters: Vec<ParameterId>,
         randomness: Option<Randomness>,
+        /// Whether the tape on which it is run again checks what is in it.
+        checks: bool,
         flops: u64,
     },
     /// Input: x.

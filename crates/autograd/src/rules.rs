@@ -69,8 +69,8 @@ pub fn backward(
             )?;
             Ok(vec![Some(g.dx), Some(g.dresidual), Some(g.dweight), Some(g.dbias)])
         }
-        Op::Segment { x, function, parameters, randomness, .. } => {
-            let (tape, x) = (Tape::replay(*randomness), x.get()?.clone());
+        Op::Segment { x, function, parameters, randomness, checks, .. } => {
+            let (tape, x) = (Tape::replay(*randomness, *checks), x.get()?.clone());
             let x = if needs[0] { tape.leaf(x) } else { tape.constant(x) };
             let (input, y) = (x.id(), function.run(&tape, &x)?.id());
             drop(x);

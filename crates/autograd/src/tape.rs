@@ -1,5 +1,6 @@
 //! [`Tape`]: the list of what was done, and the walk back over it.
 
+use crate::error::{Direction, NotFinite};
 use crate::{AutogradError, Gradients, Op, Operand, ParameterId, Result, Saved, Segment, Var, rules};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -129,6 +130,7 @@ pub struct Tape {
     profiled: bool,
     checkpoints_layers: bool,
     keeps_values: bool,
+    checks: bool,
     on_gradient: Option<GradientHook>,
 }
 
@@ -151,6 +153,7 @@ impl Tape {
             profiled: false,
             checkpoints_layers: false,
             keeps_values: false,
+            checks: false,
             on_gradient: None,
         }
     }
@@ -189,6 +192,14 @@ impl Tape {
         Tape { keeps_values: true, ..self }
     }
 
+    /// Looks at every result and every gradient that a rule makes, also inside of a [`Segment`], and refuses the first that is
+    /// not finite: `NotFinite`, with its operation and scope. Slow, as `torch.autograd.detect_anomaly` is: to find out where a
+    /// step broke.
+    #[must_use]
+    pub fn checking_finite(self) -> Self {
+        Tape { checks: true, ..self }
+    }
+
     /// Calls `hook` in backward with every gradient of a recorded variable, in F32 for a parameter of a half type, as soon as
     /// it is complete: last operation first, and parameters and leaves after all operations that use them. The place of a
     /// `torch.Tensor.register_hook`, for norms, histograms and the search for the first NaN. Each
@@ -204,8 +215,8 @@ impl Tape {
     }
 
     /// A recording tape on which a segment is run again.
-    pub(crate) fn replay(randomness: Option<Randomness>) -> Self {
-        Tape::new(true, randomness)
+    pub(crate) fn replay(randomness: Option<Randomness>, checks: bool) -> Self {
+        Tape { checks, ..Tape::new(true, randomness) }
     }
 
     /// Runs a segment without recording what is in it, and records the whole as one operation.
@@ -214,7 +225,8 @@ impl Tape {
             return function.run(self, x);
         }
         let started = Instant::now();
-        let inner = Tape { profiled: self.profiled, ..Tape::new(false, self.randomness) };
+        let (profiled, checks) = (self.profiled, self.checks);
+        let inner = Tape { profiled, checks, ..Tape::new(false, self.randomness) };
         inner.state.borrow_mut().taken = Some(Vec::new());
         let y = function.run(&inner, &inner.constant(x.value.clone()))?.into_value();
         let State { profile, taken, flops, .. } = inner.state.into_inner();
@@ -229,7 +241,7 @@ impl Tape {
         let needs = inputs.iter().any(|input| input.needs_gradient);
         let ids = inputs.iter().map(|input| input.id).collect();
         let x = Saved::new(&x.value, needs);
-        let op = Op::Segment { x, function, parameters, randomness: self.randomness, flops };
+        let op = Op::Segment { x, function, parameters, randomness: self.randomness, checks, flops };
         Ok(self.push(y, op, ids, needs, started.elapsed().as_secs_f64()))
     }
 
@@ -289,6 +301,15 @@ impl Tape {
         let needs: Vec<bool> = inputs.iter().map(|input| input.needs_gradient).collect();
         let started = self.profiled.then(Instant::now);
         let (value, op) = forward(&needs)?;
+        if self.checks {
+            let state = self.state.borrow();
+            check_finite(
+                &value,
+                op.name(),
+                state.scopes.last().map_or("", String::as_str),
+                Direction::Forward,
+            )?;
+        }
         let seconds = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
         if inputs.iter().any(|input| input.id.tape != self.id) {
             return Err(AutogradError::OtherTape { op: op.name() });
@@ -437,7 +458,11 @@ impl Tape {
             for ((&input, gradient), needed) in node.inputs.iter().zip(input_gradients).zip(needs) {
                 let Some(gradient) = gradient.filter(|_| needed) else { continue };
                 let gradient = nodes[input.index].fitted(&node, &gradient)?;
-                slots[input.index] = Some(accumulate(slots[input.index].take(), gradient)?);
+                let sum = accumulate(slots[input.index].take(), gradient)?;
+                if self.checks {
+                    check_finite(&sum, node.op.name(), &node.scope, Direction::Backward)?;
+                }
+                slots[input.index] = Some(sum);
             }
             if let Some(started) = started {
                 profile.add(node.op.name(), started.elapsed().as_secs_f64());
@@ -445,6 +470,15 @@ impl Tape {
         }
         Ok((gradients, profile))
     }
+}
+
+/// Refuses a tensor with a NaN or an infinity.
+fn check_finite(tensor: &Tensor, op: &'static str, scope: &str, direction: Direction) -> Result<()> {
+    let values = tensor.to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec::<f64>()?;
+    let Some(index) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let count = values.iter().filter(|value| !value.is_finite()).count();
+    let (scope, shape, value) = (scope.to_owned(), tensor.dims().to_vec(), values[index]);
+    Err(AutogradError::NotFinite(NotFinite { op, scope, direction, shape, index, value, count }))
 }
 
 /// Adds a gradient to what has arrived so far.

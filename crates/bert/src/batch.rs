@@ -103,6 +103,15 @@ impl TokenBatch {
         &self.offsets
     }
 
+    /// Classes of the sequences, `B`.
+    ///
+    /// # Errors
+    /// `Batch` where they are not known.
+    pub fn require_labels(&self) -> Result<&Arc<[u32]>> {
+        let refused = || refusal(0, "labels", "there, to compute a loss".into(), &"none");
+        self.labels.as_ref().ok_or_else(refused)
+    }
+
     /// Classes of the sequences, `B`, if known.
     pub fn labels(&self) -> Option<&Arc<[u32]>> {
         self.labels.as_ref()

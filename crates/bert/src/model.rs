@@ -260,7 +260,7 @@ impl SequenceClassifier {
     /// # Errors
     /// `Batch` without labels; as [`SequenceClassifier::forward`].
     pub fn loss<'t>(&self, tape: &'t Tape, batch: &TokenBatch) -> Result<Var<'t>> {
-        let labels = batch.labels().ok_or_else(no_labels)?;
+        let labels = batch.require_labels()?;
         let logits = self.logits(tape, batch)?;
         let _scope = tape.scope("loss");
         Ok(logits.cross_entropy(labels)?)
@@ -337,14 +337,5 @@ impl MaskedLm {
         let logits = self.logits(tape, batch, rows)?;
         let _scope = tape.scope("loss");
         Ok(logits.cross_entropy(targets)?)
-    }
-}
-
-fn no_labels() -> BertError {
-    BertError::Batch {
-        sequence: 0,
-        name: "labels",
-        expected: "there, to compute a loss".into(),
-        got: "none".into(),
     }
 }

@@ -37,6 +37,12 @@ impl Progress {
         Progress { what, total, terminal, started: Instant::now(), first: None, last: None }
     }
 
+    /// Prints something while the bar is out of the way.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        clear();
+        print();
+    }
+
     /// `done` units are behind us. The parts of the message are separated by two spaces, the most important ones first.
     pub fn set(&mut self, done: usize, message: impl Fn() -> String) {
         if is_quiet() {

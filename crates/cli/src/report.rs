@@ -6,12 +6,14 @@ use crate::output::{
     self, Align, Failure, Outcome, Style, detail, line, paint, printable, si, thousands, warn,
 };
 use crate::progress::{Progress, duration};
+use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 use vitrine_bert::{ModelConfig, Tokenizer, Truncation};
 use vitrine_train::data::Dataset;
 use vitrine_train::data::sampling::{Sample, stratified};
+use vitrine_train::techniques::FailedStep;
 use vitrine_train::{CacheUse, Evaluation, Observer, StepRecord, TokenizedDataset, TrainError};
 
 /// Classes that a table on a terminal has room for.
@@ -106,16 +108,34 @@ pub struct RunObserver<'a, W> {
     pub progress: Progress,
     /// Whoever wants the run to end.
     pub interrupts: &'a Interrupts,
+    /// What went wrong while the run went on.
+    pub warnings: Vec<String>,
+    /// What to do about a step that broke, if one did.
+    pub failed_step: Option<String>,
+    /// Saves such a step, and says what to do.
+    pub save_failed_step: &'a dyn Fn(&FailedStep<'_>) -> String,
+}
+
+/// A warning, as a line of `metrics.jsonl`.
+#[derive(Serialize)]
+struct WarningRecord<'a> {
+    step: usize,
+    warning: &'a str,
+}
+
+impl<W: Write> RunObserver<'_, W> {
+    /// Writes a line of `metrics.jsonl`.
+    fn write(&mut self, record: &impl Serialize) -> Result<(), TrainError> {
+        let written = serde_json::to_writer(&mut self.metrics, record)
+            .map_err(std::io::Error::from)
+            .and_then(|()| self.metrics.write_all(b"\n"));
+        written.map_err(|source| TrainError::Write { path: self.metrics_path.clone(), source })
+    }
 }
 
 impl<W: Write> Observer for RunObserver<'_, W> {
     fn step(&mut self, record: &StepRecord, total: usize) -> Result<(), TrainError> {
-        let write = |metrics: &mut W| -> std::io::Result<()> {
-            serde_json::to_writer(&mut *metrics, record)?;
-            metrics.write_all(b"\n")
-        };
-        write(&mut self.metrics)
-            .map_err(|source| TrainError::Write { path: self.metrics_path.clone(), source })?;
+        self.write(record)?;
         self.progress.set(record.step, || {
             let speed = record.tokens as f64 / record.seconds;
             let speed = if speed < 1e3 { format!("{speed:.0}") } else { si(speed).replace(' ', "") };
@@ -125,6 +145,16 @@ impl<W: Write> Observer for RunObserver<'_, W> {
             return Err(TrainError::Interrupted { step: record.step, total });
         }
         Ok(())
+    }
+
+    fn warning(&mut self, step: usize, text: &str) -> Result<(), TrainError> {
+        self.progress.suspend(|| warn(text));
+        self.warnings.push(text.to_owned());
+        self.write(&WarningRecord { step, warning: text })
+    }
+
+    fn failed_step(&mut self, failed: &FailedStep<'_>) {
+        self.failed_step = Some((self.save_failed_step)(failed));
     }
 }
 

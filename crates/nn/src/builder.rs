@@ -6,12 +6,26 @@ use vitrine_autograd::ParameterId;
 use vitrine_tensor::{DType, Device, Tensor, random};
 
 /// What a new parameter starts with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// N(0, std^2), with the builder's standard deviation.
     Normal,
+    /// U(-bound, bound).
+    Uniform(f64),
     /// This number everywhere.
     Constant(f32),
+}
+
+impl Init {
+    /// Fills a part of a parameter: a function of the seed and the part's key.
+    pub(crate) fn fill(self, key: &str, values: &mut [f32], seed: u64, std: f64) {
+        let draws = match self {
+            Init::Normal => random::normal(values.len(), std, seed, stream(key)),
+            Init::Uniform(bound) => random::uniform(values.len(), bound, seed, stream(key)),
+            Init::Constant(value) => return values.fill(value),
+        };
+        values.copy_from_slice(&draws);
+    }
 }
 
 /// A parameter that has its number and no memory yet.
@@ -93,17 +107,14 @@ impl Builder {
         let mut value = Tensor::empty(&whole, DType::F32, Device::Cpu)?;
         let numel: usize = dims.iter().product();
         for ((key, stored), values) in parts.iter().zip(value.as_mut_slice::<f32>()?.chunks_mut(numel)) {
-            match (&self.weights, init) {
-                (Some(weights), _) if *stored => weights.read(key, values)?,
-                (_, Init::Normal) => {
-                    values.copy_from_slice(&random::normal(numel, self.std, self.seed, stream(key)));
-                }
-                (_, Init::Constant(value)) => values.fill(*value),
+            match &self.weights {
+                Some(weights) if *stored => weights.read(key, values)?,
+                _ => init.fill(key, values, self.seed, self.std),
             }
         }
         let parts = parts.iter().map(|(key, _)| Part { key: key.clone(), rows: dims[0] }).collect();
         // Biases and LayerNorm parameters are vectors, and they alone do not decay.
-        Parameter::new(parts, value, dims.len() > 1, *precision)
+        Ok(Parameter { init: *init, ..Parameter::new(parts, value, dims.len() > 1, *precision)? })
     }
 
     /// How the parameters fit the checkpoint.

@@ -4,6 +4,7 @@
 //! computes with it. [`Weights`] reads safetensors files under the [`Names`] of a model family, and [`SavedWeights`] writes
 //! them.
 
+mod adapters;
 mod builder;
 mod error;
 mod keys;
@@ -15,6 +16,7 @@ pub mod read;
 mod save;
 pub mod weights;
 
+pub use adapters::{ADAPTER_PREFIX, Adapter};
 pub use builder::{Builder, Init};
 pub use error::{NnError, Result};
 pub use keys::{KeyReport, listed, printable};

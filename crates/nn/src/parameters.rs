@@ -1,6 +1,10 @@
 //! What is trained: [`Parameter`]s under the keys of checkpoints, in a [`ParameterStore`].
 
-use crate::{NnError, Result};
+use crate::adapters::Adapter;
+use crate::{Init, NnError, Result, read};
+use safetensors::{Dtype, SafeTensors};
+use std::io::Read;
+use std::path::Path;
 use vitrine_autograd::{Gradients, Operand, ParameterId};
 use vitrine_tensor::{DType, Device, Tensor};
 
@@ -35,8 +39,14 @@ pub struct Parameter {
     pub trainable: bool,
     /// Whether weight decay applies: not for biases and LayerNorm.
     pub decay: bool,
+    /// The learning rate as a multiple of the run's.
+    pub lr_factor: f64,
     /// Whether it has a copy under mixed precision.
     pub precision: Precision,
+    /// How it starts when it is new.
+    pub init: Init,
+    /// What is added to the product with it; of matrices of linear layers only.
+    pub adapters: Vec<Adapter>,
 }
 
 impl Parameter {
@@ -51,7 +61,28 @@ impl Parameter {
             let key = parts.first().map_or_else(String::new, |part| part.key.clone());
             return Err(NnError::Parts { key, parts: sum, rows });
         }
-        Ok(Parameter { parts, value, compute: None, trainable: true, decay, precision })
+        let (init, adapters) = (Init::Constant(0.0), Vec::new());
+        let (compute, trainable, lr_factor) = (None, true, 1.0);
+        Ok(Parameter { parts, value, compute, trainable, decay, lr_factor, precision, init, adapters })
+    }
+
+    /// Starts anew, in F32 on the CPU: what [`Builder::random`](crate::Builder::random) with this seed and standard deviation
+    /// would have made.
+    ///
+    /// # Errors
+    /// Errors of the memory.
+    pub fn reinitialise(&mut self, seed: u64, std: f64) -> Result<()> {
+        let dims = self.value.dims().to_vec();
+        let width: usize = dims[1..].iter().product();
+        let mut value = Tensor::empty(&dims, DType::F32, Device::Cpu)?;
+        let mut values = value.as_mut_slice::<f32>()?;
+        for part in &self.parts {
+            let (own, rest) = values.split_at_mut(part.rows * width);
+            self.init.fill(&part.key, own, seed, std);
+            values = rest;
+        }
+        self.value = value;
+        Ok(())
     }
 
     /// What a tape computes with: of a matrix its copy in the compute dtype, if there is one. A vector stays as the master
@@ -100,7 +131,7 @@ pub trait Model {
 /// [`Tensor::as_mut_slice`] an `internal:` error.
 #[derive(Clone, Debug, Default)]
 pub struct ParameterStore {
-    parameters: Vec<Parameter>,
+    pub(crate) parameters: Vec<Parameter>,
 }
 
 impl ParameterStore {
@@ -191,6 +222,58 @@ impl ParameterStore {
             Ok(Parameter { value: parameter.value.to_dtype(dtype)?, compute: None, ..parameter.clone() })
         };
         Ok(ParameterStore { parameters: self.parameters.iter().map(convert).collect::<Result<_>>()? })
+    }
+
+    /// Takes every part's values from a safetensors file that [`SavedWeights`](crate::SavedWeights) wrote for parameters of these
+    /// keys and shapes: F32, whatever the values are. Parameters are then on the CPU, without copies.
+    ///
+    /// # Errors
+    /// `Io`, `Safetensors`; `Unusable` for a file that lacks a part, or has it in another shape or type. Then nothing is changed.
+    pub fn read_from(&mut self, path: &Path) -> Result<()> {
+        let (file, len) = read::open(path)?;
+        // The values, and room for the names.
+        let most = (size_of::<f32>() * self.numel()) as u64 + (64 << 20);
+        if len > most {
+            let why =
+                format!("{len} bytes are more than this model's parameters have; it is of another model");
+            return Err(read::unusable(path, why));
+        }
+        let mut bytes = Vec::with_capacity(len as usize);
+        file.take(most)
+            .read_to_end(&mut bytes)
+            .map_err(|source| NnError::Io { path: path.to_owned(), source })?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|source| NnError::Safetensors {
+            path: path.to_owned(),
+            len,
+            source,
+        })?;
+        let mut values = Vec::with_capacity(self.parameters.len());
+        for parameter in &self.parameters {
+            let mut numbers = Vec::with_capacity(parameter.value.numel());
+            for part in &parameter.parts {
+                let dims = [&[part.rows], &parameter.value.dims()[1..]].concat();
+                let view = tensors.tensor(&part.key).ok();
+                let view = view.filter(|view| view.shape() == dims && view.dtype() == Dtype::F32);
+                let Some(view) = view else {
+                    let why = format!("{} is not in it as {dims:?} in F32; it is of another model", part.key);
+                    return Err(read::unusable(path, why));
+                };
+                let bytes = view.data().chunks_exact(size_of::<f32>());
+                numbers
+                    .extend(bytes.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])));
+            }
+            values.push(Tensor::from_slice(&numbers, parameter.value.dims())?);
+        }
+        for (parameter, value) in self.parameters.iter_mut().zip(values) {
+            (parameter.value, parameter.compute) = (value, None);
+        }
+        Ok(())
+    }
+
+    /// The number of elements of those that are trained.
+    pub fn trainable_numel(&self) -> usize {
+        let trained = self.parameters.iter().filter(|parameter| parameter.trainable);
+        trained.map(|parameter| parameter.value.numel()).sum()
     }
 
     /// Checks that every trainable parameter has a gradient: a forgotten one would silently stay as it was initialised.

@@ -22,14 +22,21 @@ impl SavedWeights {
     /// # Errors
     /// None for parameters that a [`Builder`](crate::Builder) made.
     pub fn new(parameters: &ParameterStore) -> Result<Self> {
-        let mut tensors = parameters.parts()?;
-        tensors.sort_by_key(|&(key, _)| key);
+        SavedWeights::of(parameters.parts()?)
+    }
+
+    /// The file of these tensors under these keys.
+    ///
+    /// # Errors
+    /// As [`SavedWeights::new`].
+    pub fn of<S: AsRef<str>>(mut tensors: Vec<(S, Tensor)>) -> Result<Self> {
+        tensors.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
         let mut end = 0;
         let infos = tensors.iter().map(|(key, value)| {
             let start = end;
             end += value.numel() * size_of::<f32>();
             let (dtype, shape) = (Dtype::F32, value.dims().to_vec());
-            ((*key).to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+            (key.as_ref().to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
         });
         // What `transformers` looks for.
         let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);

@@ -162,6 +162,14 @@ fn halves(words: [u32; 4]) -> [u16; 8] {
     std::array::from_fn(|i| (words[i / 2] >> (16 * (i % 2))) as u16)
 }
 
+/// `n` draws from U(-bound, bound), a function of (seed, stream): how LoRA's matrices are initialised.
+pub fn uniform(n: usize, bound: f64, seed: u64, stream: u32) -> Vec<f32> {
+    let blocks = 0..n.div_ceil(4) as u64;
+    let words =
+        blocks.flat_map(|block| philox([block as u32, (block >> 32) as u32, stream, u32::MAX], key(seed)));
+    words.take(n).map(|word| (((f64::from(word) + 0.5) / 2_147_483_648.0 - 1.0) * bound) as f32).collect()
+}
+
 /// `n` draws from N(0, std^2) by Box-Muller, a function of (seed, stream): how new weights are initialised.
 pub fn normal(n: usize, std: f64, seed: u64, stream: u32) -> Vec<f32> {
     let uniform = |word: u32| (f64::from(word) + 0.5) / 4_294_967_296.0;

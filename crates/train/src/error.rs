@@ -110,7 +110,10 @@ pub enum TrainError {
         why: &'static str,
     },
     /// Training diverged.
-    #[error("step {step}: the loss is {loss} and the gradient's norm {grad_norm}; lower the learning rate")]
+    #[error(
+        "step {step}: the loss is {loss} and the gradient's norm {grad_norm}: {finding}; the weights are still those of before \
+         the step; lower the learning rate"
+    )]
     NonFinite {
         /// The step, from 1.
         step: usize,
@@ -118,6 +121,24 @@ pub enum TrainError {
         loss: f64,
         /// Global norm of its gradient.
         grad_norm: f64,
+        /// What made it.
+        finding: crate::Finding,
+    },
+    /// A technique that the model or the data do not fit.
+    #[error("{option}: {why}")]
+    Technique {
+        /// The option of `vitrine train`.
+        option: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file of a saved step is not what it should be.
+    #[error("{}: {why}", path.display())]
+    Replay {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
     },
     /// Something still holds a parameter that is to be updated in place.
     #[error(
@@ -493,7 +514,7 @@ pub enum TrainError {
         classes: usize,
     },
     /// A name of a schedule that does not exist.
-    #[error("unknown schedule `{name}`; expected linear, cosine or constant")]
+    #[error("unknown schedule `{name}`; expected linear, cosine, constant, polynomial or wsd")]
     UnknownSchedule {
         /// The name.
         name: String,

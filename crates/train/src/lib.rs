@@ -1,7 +1,8 @@
 //! Training of Vitrine's models: data, sampling, the built-in corpus, the loop, optimizers, metrics and learning-rate schedules.
 //!
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
-//! [`step`] for one step, [`train`] for the loop, [`pretrain`] for that of a masked language model, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
+//! [`step`] for one step, [`train`] for the loop, [`pretrain`] for that of a masked language model, [`optimizer`] for the update,
+//! [`techniques`] for what can be switched on, [`schedule`] and [`metrics`] for the numbers around a step.
 
 pub mod checkpoint;
 pub mod corpus;
@@ -9,21 +10,24 @@ pub mod data;
 mod error;
 pub mod inspect;
 pub mod metrics;
+mod non_finite;
 pub mod optimizer;
 mod predict;
 pub mod pretrain;
 pub mod schedule;
 pub mod statistics;
 mod step;
+pub mod techniques;
 mod token_cache;
 mod tokenized;
 mod trainer;
 
 pub use checkpoint::{Checkpoints, Found};
 pub use error::{Place, Position, Result, TrainError};
+pub use non_finite::Finding;
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
-pub use step::{Step, StepSettings, accumulating_step, step};
+pub use step::{MicroBatch, Step, StepSettings, accumulating_step, step};
 pub use token_cache::{CacheUse, TokenCache};
 pub use tokenized::{TokenizedDataset, token_lengths};
 pub use trainer::{

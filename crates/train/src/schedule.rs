@@ -2,14 +2,18 @@
 //!
 //! `lr(k) = peak * factor(k)`, where `k` counts finished optimizer updates: the first update uses `k = 0`, the last of a
 //! run uses `k = total - 1`. Source: `transformers/optimization.py` (`get_linear_schedule_with_warmup`,
-//! `get_cosine_schedule_with_warmup` with half a cosine, `get_constant_schedule_with_warmup`).
+//! `get_cosine_schedule_with_warmup` with half a cosine, `get_constant_schedule_with_warmup`,
+//! `get_polynomial_decay_schedule_with_warmup`, `get_wsd_schedule`).
 
 use std::{f64::consts::PI, fmt, str::FromStr};
 
+use serde::Serialize;
+
 use crate::TrainError;
 
-/// The shape of the learning rate after its warmup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The shape of the learning rate after its warmup. As JSON: its name under `schedule`, and its numbers beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(tag = "schedule", rename_all = "lowercase")]
 pub enum ScheduleKind {
     /// A straight line from the peak at the end of the warmup to zero after the last step.
     #[default]
@@ -18,16 +22,84 @@ pub enum ScheduleKind {
     Cosine,
     /// The peak, to the end.
     Constant,
+    /// From the peak at the end of the warmup to `end_ratio` times the peak after the last step, by a power of what remains.
+    Polynomial {
+        /// 1 is a straight line; a higher power falls early, a lower one late.
+        power: f64,
+        /// The last rate as a share of the peak, from 0 to below 1 (transformers: `lr_end / lr`).
+        end_ratio: f64,
+    },
+    /// Warmup, stable, decay (MiniCPM, arXiv 2404.06395): the peak, and a decay at the end of the run.
+    Wsd {
+        /// The steps of the decay.
+        decay: Span,
+        /// How the rate falls in them.
+        decay_shape: DecayShape,
+        /// The lowest rate as a share of the peak, below 1: the warmup starts there and the decay ends there.
+        min_ratio: f64,
+    },
+}
+
+/// A number of steps, or a share of the run's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Span {
+    /// This many.
+    Steps(usize),
+    /// This share of all steps, rounded up.
+    Ratio(f64),
+}
+
+impl Span {
+    /// The steps of it in a run of `total`.
+    pub fn steps(self, total: usize) -> usize {
+        match self {
+            Span::Steps(steps) => steps,
+            Span::Ratio(ratio) => (ratio * total as f64).ceil() as usize,
+        }
+    }
+}
+
+/// How the rate falls in the decay of [`ScheduleKind::Wsd`], `p` being the share of the decay that is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum DecayShape {
+    /// `(1 + cos(pi p)) / 2`.
+    #[default]
+    #[serde(rename = "cosine")]
+    Cosine,
+    /// `1 - p`.
+    #[serde(rename = "linear")]
+    Linear,
+    /// `1 - sqrt(p)`.
+    #[serde(rename = "1-sqrt")]
+    OneMinusSqrt,
+}
+
+impl DecayShape {
+    fn factor(self, p: f64) -> f64 {
+        match self {
+            DecayShape::Cosine => 0.5 * (1.0 + (PI * p).cos()),
+            DecayShape::Linear => 1.0 - p,
+            DecayShape::OneMinusSqrt => 1.0 - p.sqrt(),
+        }
+    }
 }
 
 impl FromStr for ScheduleKind {
     type Err = TrainError;
 
+    /// The kind of this name with its usual numbers: a polynomial of power 1 to 0, a decay over the last tenth to 0.
     fn from_str(name: &str) -> Result<Self, TrainError> {
         match name {
             "linear" => Ok(ScheduleKind::Linear),
             "cosine" => Ok(ScheduleKind::Cosine),
             "constant" => Ok(ScheduleKind::Constant),
+            "polynomial" => Ok(ScheduleKind::Polynomial { power: 1.0, end_ratio: 0.0 }),
+            "wsd" => Ok(ScheduleKind::Wsd {
+                decay: Span::Ratio(0.1),
+                decay_shape: DecayShape::default(),
+                min_ratio: 0.0,
+            }),
             _ => Err(TrainError::UnknownSchedule { name: name.to_owned() }),
         }
     }
@@ -39,58 +111,76 @@ impl fmt::Display for ScheduleKind {
             ScheduleKind::Linear => "linear",
             ScheduleKind::Cosine => "cosine",
             ScheduleKind::Constant => "constant",
+            ScheduleKind::Polynomial { .. } => "polynomial",
+            ScheduleKind::Wsd { .. } => "wsd",
         })
     }
 }
 
 /// A schedule of a run: how many updates it has and how many of them warm up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// Shape after the warmup.
     pub kind: ScheduleKind,
     /// Optimizer updates in the whole run.
     pub total: usize,
-    /// Updates over which the factor rises from 0 towards 1.
+    /// Updates over which the factor rises from its lowest towards 1.
     pub warmup: usize,
 }
+
+/// The steps of which [`Schedule::summary`] takes the mean, at most.
+const SUMMARY_STEPS: usize = 1 << 16;
 
 impl Schedule {
     /// The multiple of the peak learning rate for the update that follows `k` finished ones, in [0, 1].
     ///
     /// During warmup `k / max(1, warmup)`; afterwards, with `p = (k - warmup) / max(1, total - warmup)`:
-    /// linear `max(0, 1 - p)`, cosine `max(0, (1 + cos(pi p)) / 2)`, constant 1.
+    /// linear `max(0, 1 - p)`, cosine `max(0, (1 + cos(pi p)) / 2)`, constant 1, polynomial `e + (1 - e) (1 - p)^power` with
+    /// the last ratio `e`. Wsd is 1 up to its decay, in which p is the share of the decay that is over; with the lowest ratio
+    /// `e`, warmup and decay are `e + (1 - e) f` of what they would be to 0.
     pub fn factor(&self, k: usize) -> f64 {
         let Schedule { kind, total, warmup } = *self;
         if k < warmup {
-            return k as f64 / warmup as f64;
+            let rise = k as f64 / warmup as f64;
+            return match kind {
+                ScheduleKind::Wsd { min_ratio, .. } => above(min_ratio, rise),
+                _ => rise,
+            };
         }
-        let decay = total.saturating_sub(warmup).max(1) as f64;
+        let falling = total.saturating_sub(warmup).max(1) as f64;
         match kind {
-            ScheduleKind::Linear => total.saturating_sub(k) as f64 / decay,
+            ScheduleKind::Linear => total.saturating_sub(k) as f64 / falling,
             ScheduleKind::Cosine => {
-                let progress = ((k - warmup) as f64 / decay).min(1.0);
+                let progress = ((k - warmup) as f64 / falling).min(1.0);
                 (0.5 * (1.0 + (PI * progress).cos())).max(0.0)
             }
             ScheduleKind::Constant => 1.0,
+            ScheduleKind::Polynomial { power, end_ratio } => {
+                let remaining = total.saturating_sub(k) as f64 / falling;
+                above(end_ratio, if remaining > 0.0 { remaining.powf(power) } else { 0.0 })
+            }
+            ScheduleKind::Wsd { decay, decay_shape, min_ratio } => {
+                let decay = decay.steps(total);
+                let start = total.saturating_sub(decay).max(warmup);
+                if k < start {
+                    return 1.0;
+                }
+                let progress = ((k - start) as f64 / decay.max(1) as f64).min(1.0);
+                above(min_ratio, decay_shape.factor(progress)).max(0.0)
+            }
         }
     }
 
-    /// Peak, last and mean factor over the run's updates `0..total`; `None` for a run without updates.
+    /// Peak, last and mean factor over the run's updates `0..total`; `None` for a run without updates. The mean is that of all
+    /// steps up to 65,536 of them; of a longer run, of as many at even distances.
     pub fn summary(&self) -> Option<Summary> {
         let last = self.total.checked_sub(1)?;
         // Every kind rises up to the end of the warmup and never rises again.
         let peak = self.factor(self.warmup.min(last));
-        // In closed form, for there may be billions of steps: sum k/w of the warmup, then (n + 1) / 2 for n steps down, since
-        // the cosines from 0 to below pi add up to 1 and linear steps to as much.
-        let (rising, falling) =
-            (self.warmup.min(self.total) as f64, self.total.saturating_sub(self.warmup) as f64);
-        let rise = rising * (rising - 1.0) / 2.0 / self.warmup.max(1) as f64;
-        let fall = match self.kind {
-            ScheduleKind::Constant => falling,
-            _ if falling > 0.0 => (falling + 1.0) / 2.0,
-            _ => 0.0,
-        };
-        let mean = (rise + fall) / self.total as f64;
+        let steps = self.total.min(SUMMARY_STEPS);
+        // The middle of each of `steps` equal stretches: in u128, for there may be 2^50 steps.
+        let middle = |i: usize| ((2 * i as u128 + 1) * self.total as u128 / (2 * steps as u128)) as usize;
+        let mean = (0..steps).map(|i| self.factor(middle(i))).sum::<f64>() / steps as f64;
         Some(Summary { peak, last: self.factor(last), mean })
     }
 
@@ -98,7 +188,7 @@ impl Schedule {
     ///
     /// `peak_lr` is the learning rate that was asked for; it is only used in the texts.
     pub fn check(&self, peak_lr: f64) -> Vec<String> {
-        let Schedule { total, warmup, .. } = *self;
+        let Schedule { kind, total, warmup } = *self;
         let Some(Summary { peak, last, mean }) = self.summary() else {
             return vec!["the run has 0 optimizer steps: nothing is trained".to_owned()];
         };
@@ -125,11 +215,38 @@ impl Schedule {
                 percent(mean)
             ));
         }
+        if let ScheduleKind::Wsd { decay, .. } = kind
+            && warmup < total
+        {
+            let decay = decay.steps(total);
+            if decay == 0 {
+                findings.push(
+                    "the decay of the wsd schedule has 0 steps: the learning rate stays at its peak to the end"
+                        .to_owned(),
+                );
+            } else if warmup + decay > total {
+                findings.push(format!(
+                    "warmup ({warmup}) and decay ({decay}) take more than the run's {total} steps: the decay begins \
+                     at step {warmup} and is cut off where the rate is {}",
+                    percent(last)
+                ));
+            } else if warmup + decay == total {
+                findings.push(format!(
+                    "warmup ({warmup}) and decay ({decay}) take all {total} steps: no step is left at the stable \
+                     peak rate"
+                ));
+            }
+        }
         if peak_lr == 0.0 {
             findings.push("the peak learning rate is 0: nothing is trained".to_owned());
         }
         findings
     }
+}
+
+/// `lowest + (1 - lowest) f`.
+fn above(lowest: f64, f: f64) -> f64 {
+    f * (1.0 - lowest) + lowest
 }
 
 /// Multiples of the peak learning rate that a run really sees.
@@ -146,6 +263,8 @@ pub struct Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const KINDS: [&str; 5] = ["linear", "cosine", "constant", "polynomial", "wsd"];
 
     fn schedule(kind: ScheduleKind, total: usize, warmup: usize) -> Schedule {
         Schedule { kind, total, warmup }
@@ -201,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_mean_is_that_of_all_steps_and_quick() {
-        for kind in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::Constant] {
+        for kind in KINDS.map(|name| name.parse::<ScheduleKind>().unwrap()) {
             for (total, warmup) in [(1, 0), (1, 1), (7, 0), (7, 3), (7, 7), (7, 20), (100, 99)] {
                 let s = schedule(kind, total, warmup);
                 let want = (0..total).map(|k| s.factor(k)).sum::<f64>() / total as f64;
@@ -233,10 +352,33 @@ mod tests {
     }
 
     #[test]
+    fn the_linter_knows_the_decay_of_wsd() {
+        let finds = |total, warmup, decay, text: &str| {
+            let (decay_shape, min_ratio) = (DecayShape::Linear, 0.0);
+            let findings =
+                schedule(ScheduleKind::Wsd { decay, decay_shape, min_ratio }, total, warmup).check(1e-3);
+            assert_eq!(findings.len(), usize::from(!text.is_empty()), "{findings:?}");
+            assert!(findings.iter().all(|finding| finding.contains(text)), "{findings:?} lack {text:?}");
+        };
+        finds(100, 10, Span::Steps(20), "");
+        finds(100, 10, Span::Ratio(0.2), "");
+        finds(100, 10, Span::Steps(0), "stays at its peak");
+        finds(100, 10, Span::Steps(90), "no step is left");
+        finds(
+            100,
+            10,
+            Span::Steps(120),
+            "begins at step 10 and is cut off where the rate is 2.583e-4 (25.8 %)",
+        );
+    }
+
+    #[test]
     fn names_round_trip() {
-        for kind in [ScheduleKind::Linear, ScheduleKind::Cosine, ScheduleKind::Constant] {
-            assert_eq!(kind.to_string().parse::<ScheduleKind>().unwrap(), kind);
+        for name in KINDS {
+            let kind = name.parse::<ScheduleKind>().unwrap();
+            assert_eq!(kind.to_string(), name);
+            assert_eq!(serde_json::to_value(kind).unwrap()["schedule"], name);
         }
-        assert!("polynomial".parse::<ScheduleKind>().is_err());
+        assert!("exponential".parse::<ScheduleKind>().is_err());
     }
 }

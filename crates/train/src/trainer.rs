@@ -2,16 +2,19 @@
 
 use crate::data::batching::EvalBatch;
 use crate::metrics::{Accumulator, Metrics};
-use crate::optimizer::AdamW;
+use crate::optimizer::groups::gradient_norms_by_layer;
 use crate::schedule::{Schedule, ScheduleKind};
-use crate::step::{Step, StepSettings};
+use crate::step::{MicroBatch, Step, StepSettings};
+use crate::techniques::{Collapse, FailedStep, Techniques};
 use crate::tokenized::TokenizedDataset;
 use crate::{Result, TrainError};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::Instant;
 use vitrine_autograd::Tape;
 use vitrine_bert::{SequenceClassifier, TokenBatch};
+use vitrine_tensor::{DType, Device, Tensor};
 
 /// Everything that decides a training run, given a model and tokenized rows.
 #[derive(Clone, Debug, Serialize)]
@@ -28,7 +31,7 @@ pub struct TrainSettings {
     /// Peak learning rate.
     pub lr: f64,
     /// How the learning rate moves.
-    #[serde(serialize_with = "as_text")]
+    #[serde(flatten)]
     pub schedule: ScheduleKind,
     /// Steps over which it rises from 0.
     pub warmup_steps: usize,
@@ -44,6 +47,9 @@ pub struct TrainSettings {
     pub group_by_length: bool,
     /// Whether layers are computed again in backward instead of saving their activations.
     pub checkpoint_layers: bool,
+    /// What is switched on beside.
+    #[serde(flatten)]
+    pub techniques: Techniques,
 }
 
 impl TrainSettings {
@@ -139,6 +145,20 @@ pub trait Observer {
         Err(error)
     }
 
+    /// Something is wrong with the run, which goes on. `text` names the step.
+    ///
+    /// # Errors
+    /// As [`Observer::step`].
+    fn warning(&mut self, step: usize, text: &str) -> Result<()> {
+        let _ = (step, text);
+        Ok(())
+    }
+
+    /// A step's loss or gradient is not finite; the run ends, with the weights of before the step.
+    fn failed_step(&mut self, failed: &FailedStep<'_>) {
+        let _ = failed;
+    }
+
     /// Whether the run should stop: asked after each step, it then writes a checkpoint and ends with `Interrupted`.
     fn wants_to_stop(&self) -> bool {
         false
@@ -169,6 +189,14 @@ impl Observer for Vec<&mut dyn Observer> {
         Err(error)
     }
 
+    fn warning(&mut self, step: usize, text: &str) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.warning(step, text))
+    }
+
+    fn failed_step(&mut self, failed: &FailedStep<'_>) {
+        self.iter_mut().for_each(|observer| observer.failed_step(failed));
+    }
+
     fn wants_to_stop(&self) -> bool {
         self.iter().any(|observer| observer.wants_to_stop())
     }
@@ -193,7 +221,8 @@ pub struct TrainSummary {
 
 /// Fine-tunes a classifier in place.
 ///
-/// One [`step`](crate::step) a batch, with AdamW. Weights after the run are a function of
+/// One [`accumulating_step`](crate::accumulating_step) a batch. The model is one that [`Techniques::prepare`] made ready; with
+/// an average of the weights, it ends with the averaged ones. Weights after the run are a function of
 /// the model, the rows and the settings alone: not of threads, nor of time.
 ///
 /// # Errors
@@ -207,7 +236,9 @@ pub fn train(
     let schedule = settings.schedule(rows.len());
     let steps_per_epoch = rows.len().div_ceil(settings.batch_size);
     let max_grad_norm = (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm);
-    let mut optimizer = AdamW::new(settings.weight_decay);
+    let Techniques { loss: loss_settings, .. } = &settings.techniques;
+    let mut optimizer = settings.techniques.optimizer(settings.weight_decay);
+    let mut collapse = Collapse::new(schedule.total, schedule.warmup);
     let started = Instant::now();
     let (mut step, mut tokens, mut loss_sum, mut final_loss) = (0, 0, 0.0, f64::NAN);
 
@@ -219,12 +250,12 @@ pub fn train(
         };
         for (in_epoch, indices) in order.chunks(settings.batch_size).enumerate() {
             let step_started = Instant::now();
-            let micro_batches: Vec<&[usize]> = indices.chunks(settings.rows_at_once()).collect();
-            let sequences: Vec<usize> = micro_batches.iter().map(|rows| rows.len()).collect();
-            let batches: Vec<TokenBatch> = micro_batches
-                .iter()
+            let batches: Vec<TokenBatch> = indices
+                .chunks(settings.rows_at_once())
                 .map(|indices| rows.batch(indices, model.config()))
                 .collect::<Result<_>>()?;
+            let parts: Vec<MicroBatch> =
+                batches.iter().map(|batch| loss_settings.micro_batch(batch)).collect();
             let lr = settings.lr * schedule.factor(step);
 
             let options = StepSettings {
@@ -235,18 +266,30 @@ pub fn train(
                 checkpoint_layers: settings.checkpoint_layers,
                 profiled: false,
             };
-            let Step { loss, norm, .. } = crate::accumulating_step(
+            let logits = RefCell::new(Vec::with_capacity(batches.len()));
+            let taken = crate::accumulating_step(
                 model,
-                &sequences,
-                |model, tape, index| model.loss(tape, &batches[index]),
-                &mut optimizer,
+                &parts,
+                |model, tape, index| {
+                    let (loss, of_batch) = loss_settings.of_batch(model, tape, &batches[index])?;
+                    logits.borrow_mut().push(of_batch);
+                    Ok(loss)
+                },
+                optimizer.as_mut(),
                 &options,
-            )?;
-            // Only now, with the whole step asked for, is a CUDA device waited for.
-            let (loss, grad_norm) = (loss.item()?, norm.norm()?);
-            if !(loss.is_finite() && grad_norm.is_finite()) {
-                return Err(TrainError::NonFinite { step: step + 1, loss, grad_norm });
+            );
+            if let Err(TrainError::NonFinite { finding, .. }) = &taken {
+                let techniques = &settings.techniques;
+                observer.failed_step(&FailedStep {
+                    model,
+                    batches: &batches,
+                    settings: &options,
+                    techniques,
+                    finding,
+                });
             }
+            let Step { loss, norm, gradients, .. } = taken?;
+            let (loss, grad_norm) = (loss.item()?, norm.norm()?);
 
             step += 1;
             let step_tokens = batches.iter().map(|batch| batch.offsets().total()).sum();
@@ -262,10 +305,21 @@ pub fn train(
                 tokens: step_tokens,
                 seconds: step_started.elapsed().as_secs_f64(),
             };
+            let mut warnings = Vec::new();
+            let predicted = predicted_classes(&logits.into_inner())?;
+            warnings.extend(collapse.predictions(step, &predicted, &rows.labels_of(indices)));
+            if collapse.looks_at(step) {
+                let norms = gradient_norms_by_layer(model.parameters(), model.config(), &gradients)?;
+                warnings.extend(collapse.gradients(step, &norms));
+            }
+            drop(gradients);
+            warnings.iter().try_for_each(|text| observer.warning(step, text))?;
             observer.step(&record, schedule.total)?;
         }
     }
 
+    // What is evaluated and saved are the averaged weights, where the optimizer keeps such; without adapters beside them.
+    optimizer.swap_averages(model.parameters_mut())?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(TrainSummary {
         steps: step,
@@ -275,6 +329,19 @@ pub fn train(
         mean_loss: loss_sum / step as f64,
         final_loss,
     })
+}
+
+/// The class of the largest logit of each row of `[B, K]`; on a CUDA device it waits.
+fn predicted_classes(logits: &[Tensor]) -> Result<Vec<usize>> {
+    let mut predicted = Vec::new();
+    for batch in logits {
+        let values = batch.to_device(Device::Cpu)?.to_dtype(DType::F32)?.to_vec::<f32>()?;
+        let rows = values.chunks_exact(batch.dims()[1]);
+        predicted.extend(rows.map(|row| {
+            (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best })
+        }));
+    }
+    Ok(predicted)
 }
 
 /// What an evaluation found and took.

@@ -3,8 +3,8 @@
 mod tiny;
 
 use vitrine_bert::{ModelConfig, SequenceClassifier, TokenBatch};
-use vitrine_train::StepSettings;
 use vitrine_train::optimizer::Sgd;
+use vitrine_train::{MicroBatch, StepSettings};
 
 /// Losses and gradient norms of three steps, and the weights after them, by key. Dropout is on.
 fn run(micro_batches: &[usize], checkpoint_layers: bool) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
@@ -33,9 +33,10 @@ fn run(micro_batches: &[usize], checkpoint_layers: bool) -> (Vec<f64>, Vec<(Stri
             checkpoint_layers,
             profiled: false,
         };
+        let parts: Vec<MicroBatch> = micro_batches.iter().map(|&count| MicroBatch::of(count)).collect();
         let taken = vitrine_train::accumulating_step(
             &mut model,
-            micro_batches,
+            &parts,
             |model, tape, index| model.loss(tape, &batches[index]),
             &mut optimizer,
             &settings,

@@ -13,6 +13,8 @@ pub use sweep::{Axis, Sweep};
 mod pretrain;
 
 pub use pretrain::{FillMask, Pretrain};
+mod optimisation;
+pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
 pub use train::{Recipe, Train};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -59,6 +61,8 @@ pub enum Command {
     Trace(Trace),
     /// Show what this machine has, what Vitrine chose, and whether it computes correctly.
     Doctor(Doctor),
+    /// Compute the step again at which a training run ended with NaN, and say which operation made it.
+    Replay(Replay),
     /// Measure speed.
     #[command(subcommand)]
     Bench(Bench),
@@ -325,3 +329,15 @@ pub struct Doctor {
 
 #[cfg(test)]
 mod tests;
+/// `vitrine replay`.
+#[derive(Args, Clone, Debug)]
+pub struct Replay {
+    /// The replay folder of the run, or the step.json in it.
+    #[arg(value_name = "FILE|DIR")]
+    pub step: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub compute: Compute,
+}

@@ -1,11 +1,11 @@
 //! The options of `vitrine train`.
 
+use super::optimisation::{ScheduleOptions, TechniqueOptions};
 use super::{
     Columns, Compute, ConfigOptions, Samples, TokenOptions, count, examples, not_negative, positive, ratio,
 };
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
-use vitrine_train::schedule::ScheduleKind;
 
 /// A set of defaults with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,9 +76,8 @@ pub struct Train {
     /// Peak learning rate; default: 5e-5 (notebook: 2e-5; without --model: 1e-3).
     #[arg(long, value_parser = positive, value_name = "LR", help_heading = "Training")]
     pub lr: Option<f64>,
-    /// How the learning rate moves after its warmup: linear (to 0), cosine (half a cosine, to 0) or constant.
-    #[arg(long, default_value_t, value_name = "NAME", help_heading = "Training")]
-    pub schedule: ScheduleKind,
+    #[command(flatten)]
+    pub schedule: ScheduleOptions,
     /// Steps over which the learning rate rises from 0; default: as --warmup-ratio says (notebook: 500).
     #[arg(long, value_name = "STEPS", conflicts_with = "warmup_ratio", help_heading = "Training")]
     pub warmup_steps: Option<usize>,
@@ -103,6 +102,8 @@ pub struct Train {
     /// Compute layers again in backward instead of keeping their activations: less memory, a third more time.
     #[arg(long, help_heading = "Training")]
     pub checkpoint_layers: bool,
+    #[command(flatten)]
+    pub techniques: TechniqueOptions,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]

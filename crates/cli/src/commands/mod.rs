@@ -11,6 +11,7 @@ mod init;
 mod inspect;
 mod predict;
 mod pretrain;
+mod replay;
 mod sweep;
 mod trace;
 mod train;
@@ -45,6 +46,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Inspect(arguments) => start_threads(0).and_then(|()| inspect::run(&arguments)),
         Command::Trace(arguments) => start_threads(0).and_then(|()| trace::run(&arguments)),
         Command::Doctor(arguments) => start_threads(0).and_then(|()| doctor::run(&arguments)),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),
         Command::Bench(Bench::Kernels(arguments)) => bench_kernels::run(&arguments),
     }

@@ -1,6 +1,7 @@
 //! [`Linear`].
 
 use super::Pass;
+use crate::adapters::adapted;
 use crate::{Builder, Init, Precision, Result};
 use vitrine_autograd::{ParameterId, Var};
 use vitrine_tensor::ops::linear::Activation;
@@ -36,12 +37,24 @@ impl Linear {
         })
     }
 
-    /// `x: [T, K]` to `[T, N]`, in the dtype of the weight, to which an F32 x is rounded.
+    /// `x: [T, K]` to `[T, N]`, in the dtype of the weight, to which an F32 x is rounded. What the weight's
+    /// [adapters](crate::Adapter) make is added before the activation.
     ///
     /// # Errors
     /// As [`Var::linear`].
     pub fn forward<'t>(&self, pass: &Pass<'_, 't>, x: &Var<'t>, activation: Activation) -> Result<Var<'t>> {
         let (weight, bias) = (pass.parameter(self.weight), pass.parameter(self.bias));
-        Ok(x.linear(&weight, Some(&bias), activation)?)
+        let parameter = pass.parameters.get(self.weight);
+        if parameter.adapters.is_empty() {
+            return Ok(x.linear(&weight, Some(&bias), activation)?);
+        }
+        let y = x.linear(&weight, Some(&bias), Activation::None)?.add(&adapted(pass, parameter, x)?)?;
+        Ok(match activation {
+            Activation::None => y,
+            Activation::GeluErf => y.gelu_erf()?,
+            Activation::GeluTanh => y.gelu_tanh()?,
+            Activation::Relu => y.relu()?,
+            Activation::Tanh => y.tanh()?,
+        })
     }
 }

@@ -10,7 +10,7 @@ use vitrine_tensor::Tensor;
 use vitrine_tensor::ops::adamw::{AdamW as Settings, GradNorm, Update, adamw_step};
 
 /// AdamW with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101) and bias correction, as
-/// `torch.optim.AdamW`. Biases and LayerNorm parameters do not decay. Clipping, decay, both moments, the update and the rounding
+/// `torch.optim.AdamW`. Biases and LayerNorm parameters do not decay. A parameter's learning rate is `lr` times its `lr_factor`. Clipping, decay, both moments, the update and the rounding
 /// of copies are one pass over memory.
 #[derive(Clone, Debug)]
 pub struct AdamW {
@@ -42,7 +42,8 @@ impl Optimizer for AdamW {
         lr: f64,
         step: usize,
     ) -> Result<()> {
-        let mut updates = Vec::new();
+        // One pass for all parameters of the same learning rate: one in all, without layer-wise decay.
+        let mut groups: Vec<(f64, Vec<Update<'_>>)> = Vec::new();
         let slots = self.moments.slots(parameters.iter().len());
         for ((id, parameter), slot) in parameters.iter_mut().zip(slots) {
             let Some(grad) = gradients.parameter(id).filter(|_| parameter.trainable) else { continue };
@@ -50,11 +51,18 @@ impl Optimizer for AdamW {
             let [first_moment, second_moment] = State::of(slot, grad)?;
             let weight_decay = if parameter.decay { self.weight_decay } else { 0.0 };
             let (param, compute) = (&mut parameter.value, parameter.compute.as_mut());
-            updates.push(Update { param, compute, grad, first_moment, second_moment, weight_decay });
+            let update = Update { param, compute, grad, first_moment, second_moment, weight_decay };
+            match groups.iter_mut().find(|(factor, _)| *factor == parameter.lr_factor) {
+                Some((_, updates)) => updates.push(update),
+                None => groups.push((parameter.lr_factor, vec![update])),
+            }
         }
-        let settings =
-            Settings { lr, beta1: self.beta1, beta2: self.beta2, eps: self.eps, step: step as u32 + 1 };
-        Ok(adamw_step(&mut updates, &settings, norm)?)
+        let AdamW { beta1, beta2, eps, .. } = *self;
+        for (factor, mut updates) in groups {
+            let settings = Settings { lr: factor * lr, beta1, beta2, eps, step: step as u32 + 1 };
+            adamw_step(&mut updates, &settings, norm)?;
+        }
+        Ok(())
     }
 
     fn state(&self, parameters: &ParameterStore) -> Result<Vec<(String, Tensor)>> {

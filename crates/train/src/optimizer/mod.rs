@@ -1,10 +1,13 @@
 //! [`Optimizer`]: how gradients change parameters. Each kind owns its state; parameters know nothing of it.
 
 mod adamw;
+mod ema;
+pub mod groups;
 mod sgd;
 mod state;
 
 pub use adamw::AdamW;
+pub use ema::Ema;
 pub use sgd::Sgd;
 
 use crate::{Result, TrainError};
@@ -42,6 +45,16 @@ pub trait Optimizer {
     /// # Errors
     /// `OptimizerState` for a name that is missing, of another shape or dtype, or of no use here; then nothing is changed.
     fn set_state(&mut self, parameters: &ParameterStore, state: BTreeMap<String, Tensor>) -> Result<()>;
+
+    /// Exchanges the weights with those that are to be evaluated and saved, where the optimizer keeps such ([`Ema`]), and says
+    /// whether it does; a second call changes them back. Between the two calls there is no step, and no state to save.
+    ///
+    /// # Errors
+    /// Tensor errors.
+    fn swap_averages(&mut self, parameters: &mut ParameterStore) -> Result<bool> {
+        let _ = parameters;
+        Ok(false)
+    }
 }
 
 /// `ParameterInUse` while a variable, a tape or another tensor holds the values that are to be updated in place.

@@ -11,7 +11,8 @@ use vitrine_tensor::ops::adamw::GradNorm;
 use vitrine_tensor::ops::elementwise::{add, mul, scale, sub};
 
 /// Stochastic gradient descent with momentum, as `torch.optim.SGD`: with `g` the clipped gradient and `p` the parameter,
-/// `g = g + weight_decay p`, `b = momentum b + g`, `p = p - lr b`. Biases and LayerNorm parameters do not decay.
+/// `g = g + weight_decay p`, `b = momentum b + g`, `p = p - lr b`. Biases and LayerNorm parameters do not decay. A
+/// parameter's learning rate is `lr` times its `lr_factor`.
 ///
 /// It is composed of general operations, so it takes a few passes over memory where [`AdamW`](super::AdamW) takes one.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Optimizer for Sgd {
                 *kept = add(&scale(kept, self.momentum)?, &direction)?;
                 direction = kept.clone();
             }
-            parameter.value = sub(&parameter.value, &scale(&direction, lr)?)?;
+            parameter.value = sub(&parameter.value, &scale(&direction, lr * parameter.lr_factor)?)?;
             if let Some(copy) = &mut parameter.compute {
                 *copy = parameter.value.to_dtype(copy.dtype())?;
             }

@@ -3,6 +3,7 @@
 mod output;
 mod settings;
 mod start;
+mod techniques;
 
 use super::{Resolved, resolve};
 use crate::args::Train;
@@ -26,6 +27,7 @@ use std::time::Instant;
 use vitrine_bert::{BertError, SequenceClassifier, StagedFiles, Tokenizer};
 use vitrine_tensor::Error;
 use vitrine_train::data::{Dataset, Splits};
+use vitrine_train::optimizer::groups::Groups;
 use vitrine_train::{Evaluation, TokenizedDataset, TrainError, TrainSummary, corpus, predict};
 
 /// What happened, as one JSON object.
@@ -53,6 +55,8 @@ struct RunReport {
     data: Vec<SplitSummary>,
     data_warnings: Vec<String>,
     schedule_warnings: Vec<String>,
+    groups: Groups,
+    training_warnings: Vec<String>,
     notes: Vec<String>,
     train: TrainSummary,
     peak_rss_bytes: Option<u64>,
@@ -133,8 +137,11 @@ pub fn run(arguments: &Train) -> Outcome {
         splits.push(SplitSummary::new("test", rows, tokens));
     }
     let data_warnings = data_summary::warnings(Some(&train_rows), test_rows.as_ref());
-    let settings =
-        settings(arguments, &defaults, seed, (max_length, tokenizer.truncation()), train_tokens.len());
+    let techniques = techniques::techniques(arguments, &train_rows, model.config())?;
+    techniques.prepare(&mut model, seed).map_err(techniques::refused)?;
+    let cut = (max_length, tokenizer.truncation());
+    let settings = settings(arguments, &defaults, seed, cut, train_tokens.len(), techniques)?;
+    let groups = Groups::of(model.parameters(), model.config());
     let total_steps = settings.train.total_steps(train_tokens.len());
     let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
 
@@ -152,6 +159,10 @@ pub fn run(arguments: &Train) -> Outcome {
         report::what_stays(&tokenizer),
         settings.train.batch_size,
     ));
+    let weight_decay = settings.train.weight_decay;
+    techniques::lines(&settings.train.techniques, weight_decay, total_steps, &groups, model.config())
+        .iter()
+        .for_each(note);
     schedule_warnings.iter().for_each(warn);
     if test_tokens.is_none() {
         warn("no labelled test split: nothing will be evaluated; name one with --test-data");
@@ -191,10 +202,21 @@ pub fn run(arguments: &Train) -> Outcome {
         metrics_path: output.join(METRICS_FILE),
         progress: Progress::new("train", total_steps),
         interrupts: &interrupts,
+        warnings: Vec::new(),
+        failed_step: None,
+        save_failed_step: &|failed| techniques::save_failed_step(failed, &output),
     };
     let trained = vitrine_train::train(&mut model, &train_tokens, &settings.train, &mut observer);
-    drop(observer);
-    let train = trained.map_err(|error| failed(error, &model))?;
+    let RunObserver { warnings: training_warnings, failed_step, .. } = observer;
+    let train = trained.map_err(|error| match failed_step {
+        Some(advice) => Failure::Run(format!("{error}; {advice}")),
+        None => failed(error, &model),
+    })?;
+    if let Some(lora) = &settings.train.techniques.lora {
+        let base = arguments.model.as_ref().map(|folder| folder.display().to_string());
+        techniques::save_adapter(lora, model.parameters(), model.config(), base.as_deref(), &output)?;
+    }
+    settings.train.techniques.finish(&mut model)?;
     note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
 
     let mut report = RunReport {
@@ -214,6 +236,8 @@ pub fn run(arguments: &Train) -> Outcome {
         resolved,
         machine: Machine::look(),
         schedule_warnings,
+        groups,
+        training_warnings,
         notes,
         train,
         peak_rss_bytes: machine::peak_rss_bytes(),

@@ -1,11 +1,14 @@
 //! The settings of a run: options, then the recipe, then defaults.
 
+use super::techniques::schedule;
 use crate::args::{Recipe, Samples, Train};
+use crate::output::Outcome;
 use serde::Serialize;
 use std::path::PathBuf;
 use vitrine_bert::Truncation;
 use vitrine_train::TrainSettings;
 use vitrine_train::data::batching::EvalBatch;
+use vitrine_train::techniques::Techniques;
 
 /// The options after recipe and defaults have filled the gaps: what `run.json` stores.
 #[derive(Clone, Debug, Serialize)]
@@ -101,7 +104,9 @@ pub fn settings(
     seed: u64,
     (max_length, truncate): (usize, Truncation),
     rows: usize,
-) -> Settings {
+    techniques: Techniques,
+) -> Outcome<Settings> {
+    let lr = arguments.lr.unwrap_or(defaults.lr);
     let batch_size = arguments.batch_size.unwrap_or(defaults.batch_size);
     let epochs = arguments.epochs.unwrap_or(defaults.epochs);
     let total_steps = rows.div_ceil(batch_size) * epochs;
@@ -120,7 +125,7 @@ pub fn settings(
         Some(Samples::All) => None,
         Some(Samples::Count(count)) => Some(count),
     };
-    Settings {
+    Ok(Settings {
         model: name(&arguments.model),
         data: name(&arguments.data),
         recipe: arguments.recipe.map(|Recipe::Notebook| "notebook"),
@@ -138,8 +143,8 @@ pub fn settings(
             batch_size,
             micro_batch_size: arguments.micro_batch_size,
             eval_batch: arguments.eval_batch_size.map_or_else(EvalBatch::default, EvalBatch::Rows),
-            lr: arguments.lr.unwrap_or(defaults.lr),
-            schedule: arguments.schedule,
+            lr,
+            schedule: schedule(arguments, lr)?,
             warmup_steps,
             weight_decay: arguments.weight_decay.unwrap_or(defaults.weight_decay),
             max_grad_norm: arguments.max_grad_norm.unwrap_or(1.0),
@@ -147,6 +152,7 @@ pub fn settings(
             shuffle: !arguments.no_shuffle,
             group_by_length: arguments.group_by_length,
             checkpoint_layers: arguments.checkpoint_layers,
+            techniques,
         },
-    }
+    })
 }

@@ -117,6 +117,14 @@ impl GradNorm {
         Ok(GradNorm { values: values.to_dtype(dtype)?.to_device(device)? })
     }
 
+    /// The same in the host's memory. On a CUDA device this waits for it; reading it afterwards does not.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn fetched(&self) -> Result<Self> {
+        Ok(GradNorm { values: self.values.to_device(Device::Cpu)? })
+    }
+
     /// The norm. On a CUDA device this waits for it.
     ///
     /// # Errors
