@@ -6,6 +6,7 @@
 pub mod corpus;
 pub mod data;
 mod error;
+mod evaluation;
 pub mod metrics;
 pub mod optimizer;
 mod predict;
@@ -15,8 +16,9 @@ mod tokenized;
 mod trainer;
 
 pub use error::{Place, Position, Result, TrainError};
+pub use evaluation::{Evaluation, evaluate};
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
 pub use step::{Step, StepSettings, accumulating_step, step};
 pub use tokenized::TokenizedDataset;
-pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};
+pub use trainer::{Observer, StepRecord, TrainSettings, TrainSummary, train};

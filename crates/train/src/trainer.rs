@@ -1,7 +1,6 @@
-//! The training loop and the evaluation loop.
+//! The training loop.
 
 use crate::data::batching::EvalBatch;
-use crate::metrics::{Accumulator, Metrics};
 use crate::optimizer::AdamW;
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::step::{Step, StepSettings};
@@ -9,7 +8,6 @@ use crate::tokenized::TokenizedDataset;
 use crate::{Result, TrainError};
 use serde::Serialize;
 use std::time::Instant;
-use vitrine_autograd::Tape;
 use vitrine_bert::{SequenceClassifier, TokenBatch};
 
 /// Everything that decides a training run, given a model and tokenized rows.
@@ -198,49 +196,4 @@ pub fn train(
         mean_loss: loss_sum / step as f64,
         final_loss,
     })
-}
-
-/// What an evaluation found and took.
-#[derive(Clone, Debug, Serialize)]
-pub struct Evaluation {
-    /// Loss, accuracy and the rest.
-    #[serde(flatten)]
-    pub metrics: Metrics,
-    /// The 95 % interval of the accuracy (Wilson).
-    pub accuracy_interval: (f64, f64),
-    /// Wall-clock seconds.
-    pub seconds: f64,
-    /// Tokens per second.
-    pub tokens_per_second: f64,
-}
-
-/// Measures a classifier on labelled rows, without dropout.
-///
-/// Batches are cut from the rows in order of length, longest first, so that no batch mixes a short review with a long
-/// one; nothing is padded, so this changes speed and memory only. `progress` learns how many rows are done.
-///
-/// # Errors
-/// Errors of the layers below; logits that are not numbers.
-pub fn evaluate(
-    model: &SequenceClassifier,
-    rows: &TokenizedDataset,
-    batch: EvalBatch,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Evaluation> {
-    let started = Instant::now();
-    let mut metrics = Accumulator::new(model.config().label_names());
-    let (mut done, mut tokens) = (0, 0);
-    for indices in rows.eval_batches(batch) {
-        let batch = rows.batch(&indices, model.config())?;
-        let tape = Tape::inference();
-        let logits = model.logits(&tape, &batch)?.value().to_vec::<f32>()?;
-        metrics.add(&logits, &rows.labels_of(&indices))?;
-        done += indices.len();
-        tokens += batch.offsets().total();
-        progress(done);
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let metrics = metrics.finish()?;
-    let accuracy_interval = metrics.accuracy_interval();
-    Ok(Evaluation { metrics, accuracy_interval, seconds, tokens_per_second: tokens as f64 / seconds })
 }
