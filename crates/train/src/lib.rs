@@ -3,6 +3,7 @@
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
 //! [`step`] for one step, [`train`] for the loop, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
 
+pub mod checkpoint;
 pub mod corpus;
 pub mod data;
 mod error;
@@ -14,11 +15,17 @@ pub mod schedule;
 mod step;
 mod tokenized;
 mod trainer;
+mod validation;
 
+pub use checkpoint::{Checkpoints, Found};
 pub use error::{Place, Position, Result, TrainError};
 pub use evaluation::{Evaluation, evaluate};
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
 pub use step::{Step, StepSettings, accumulating_step, step};
 pub use tokenized::TokenizedDataset;
-pub use trainer::{Observer, StepRecord, TrainSettings, TrainSummary, train};
+pub use trainer::{
+    BestModel, EvaluationRecord, Observer, Rows, Saving, StepRecord, TrainSettings, TrainSummary,
+    train,
+};
+pub use validation::{Best, BestBy, Every, SaveEvery, TrainState, ValidationSettings};

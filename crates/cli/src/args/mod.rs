@@ -2,9 +2,11 @@
 //! `commands/train`.
 
 mod bench;
+mod checkpointing;
 mod train;
 
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use checkpointing::{Checkpointing, Validation};
 pub use train::{Recipe, Train};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
