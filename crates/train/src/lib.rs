@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod corpus;
 pub mod data;
 mod error;
+mod evaluation;
 pub mod inspect;
 pub mod metrics;
 mod non_finite;
@@ -21,9 +22,11 @@ pub mod techniques;
 mod token_cache;
 mod tokenized;
 mod trainer;
+mod validation;
 
 pub use checkpoint::{Checkpoints, Found};
 pub use error::{Place, Position, Result, TrainError};
+pub use evaluation::{Evaluation, evaluate};
 pub use non_finite::Finding;
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
@@ -31,5 +34,6 @@ pub use step::{MicroBatch, Step, StepSettings, accumulating_step, step};
 pub use token_cache::{CacheUse, TokenCache};
 pub use tokenized::{TokenizedDataset, token_lengths};
 pub use trainer::{
-    Evaluation, EvaluationRecord, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train,
+    BestModel, EvaluationRecord, Observer, Rows, Saving, StepRecord, TrainSettings, TrainSummary, train,
 };
+pub use validation::{Best, BestBy, Every, SaveEvery, TrainState, ValidationSettings};

@@ -130,6 +130,11 @@ impl TokenizedDataset {
         self.tokens.lengths()
     }
 
+    /// Label of each row, in the order of the rows.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
     /// The order in which an epoch visits the rows: shuffled by (seed, epoch), or theirs without a seed.
     pub fn order(&self, seed: Option<u64>, epoch: u32) -> Vec<usize> {
         seed.map_or_else(|| (0..self.len()).collect(), |seed| epoch_order(self.len(), seed, epoch))

@@ -2,19 +2,20 @@
 //! `commands/train`.
 
 mod bench;
+mod checkpointing;
 mod data;
 pub mod examples;
+mod optimisation;
+mod pretrain;
 mod sweep;
 mod train;
 
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use checkpointing::{Checkpointing, Validation};
 pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
-pub use sweep::{Axis, Sweep};
-mod pretrain;
-
-pub use pretrain::{FillMask, Pretrain};
-mod optimisation;
 pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
+pub use pretrain::{FillMask, Pretrain};
+pub use sweep::{Axis, Sweep};
 pub use train::{Recipe, Train};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

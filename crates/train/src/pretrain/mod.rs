@@ -38,7 +38,7 @@ pub struct PretrainSettings {
     /// Peak learning rate.
     pub lr: f64,
     /// How the learning rate moves.
-    #[serde(serialize_with = "crate::trainer::as_text")]
+    #[serde(flatten)]
     pub schedule: ScheduleKind,
     /// Steps over which it rises from 0.
     pub warmup_steps: usize,
@@ -266,5 +266,7 @@ pub fn pretrain(
         tokens_per_second: progress.tokens as f64 / progress.seconds,
         mean_loss: progress.loss_sum / progress.step as f64,
         final_loss: progress.last_loss,
+        stopped_early: false,
+        best: None,
     })
 }

@@ -173,7 +173,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
             // What went wrong first is what matters.
             let _ = write_atomically(&report_path, text.as_bytes());
             return Err(match error {
-                TrainError::Interrupted { step, total } => Failure::Run(format!(
+                TrainError::Interrupted { step, total, .. } => Failure::Run(format!(
                     "interrupted after step {step} of {total}; go on with: {}",
                     log::resuming_command()
                 )),

@@ -4,10 +4,25 @@
 //! `average="binary"`). With more they are unweighted means over the classes that occur among the labels or the
 //! predictions (`average="macro"`). A ratio without a denominator counts as 0 (`zero_division=0`).
 
-use serde::Serialize;
+//!
+//! What needs every row is made from [`Predictions`]: calibration, the area under the ROC curve, accuracy by length, and the rows
+//! that are wrong although the model was sure.
+
+mod bootstrap;
+mod calibration;
+mod predictions;
+mod ranking;
+mod rows;
+
+pub use bootstrap::f1_interval;
+pub use calibration::{Calibration, CalibrationBin};
+pub use predictions::Predictions;
+pub use ranking::auroc;
+pub use rows::{LengthBucket, WrongRow, accuracy_by_length, confidently_wrong};
 
 use crate::data::classes::positive;
 use crate::{Result, TrainError};
+use serde::Serialize;
 
 /// The figures of one class against all others.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,6 +66,13 @@ impl Metrics {
     /// The 95 % Wilson score interval of the accuracy (Wilson 1927): it stays within [0, 1] and is honest near both ends.
     pub fn accuracy_interval(&self) -> (f64, f64) {
         wilson_interval(self.accuracy, self.examples)
+    }
+
+    /// The 95 % bootstrap interval of F1: see [`f1_interval`].
+    pub fn f1_interval(&self) -> (f64, f64) {
+        let names = self.per_class.iter().map(|class| class.class.as_str());
+        let positive = self.positive_class.as_deref().and_then(|name| names.clone().position(|n| n == name));
+        f1_interval(&self.confusion_matrix, positive)
     }
 }
 
@@ -107,8 +129,7 @@ impl Accumulator {
             if target >= classes {
                 return Err(TrainError::LabelRange { row: self.rows + i, label, classes });
             }
-            let predicted =
-                (1..classes).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+            let predicted = predictions::largest(row);
             let max = f64::from(row[predicted]);
             let sum: f64 = row.iter().map(|&value| (f64::from(value) - max).exp()).sum();
             nll += sum.ln() + max - f64::from(row[target]);
@@ -136,17 +157,8 @@ impl Accumulator {
         let per_class: Vec<ClassMetrics> =
             self.names.iter().enumerate().map(|(class, name)| class_metrics(&matrix, class, name)).collect();
         let positive = positive(&self.names);
-        let averaged: Vec<&ClassMetrics> = match positive {
-            Some(class) => vec![&per_class[class]],
-            None => {
-                let occurs = |class: &usize| {
-                    matrix[*class].iter().any(|&n| n > 0) || matrix.iter().any(|row| row[*class] > 0)
-                };
-                (0..per_class.len()).filter(occurs).map(|class| &per_class[class]).collect()
-            }
-        };
         let mean = |figure: fn(&ClassMetrics) -> f64| {
-            averaged.iter().map(|&class| figure(class)).sum::<f64>() / averaged.len() as f64
+            mean_over(&matrix, positive, |class| figure(&per_class[class]))
         };
         let [precision, recall, f1] = [mean(|c| c.precision), mean(|c| c.recall), mean(|c| c.f1)];
         Ok(Metrics {
@@ -161,6 +173,17 @@ impl Accumulator {
             per_class,
         })
     }
+}
+
+/// A figure of the positive class, or without one its mean over the classes that occur among the labels or the predictions.
+fn mean_over(matrix: &[Vec<u64>], positive: Option<usize>, figure: impl Fn(usize) -> f64) -> f64 {
+    if let Some(class) = positive {
+        return figure(class);
+    }
+    let occurs =
+        |class: &usize| matrix[*class].iter().any(|&n| n > 0) || matrix.iter().any(|row| row[*class] > 0);
+    let occurring: Vec<usize> = (0..matrix.len()).filter(occurs).collect();
+    occurring.iter().map(|&class| figure(class)).sum::<f64>() / occurring.len() as f64
 }
 
 /// One class against the others.
