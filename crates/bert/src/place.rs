@@ -1,11 +1,13 @@
 //! [`Place`]: in which part of a model a parameter is.
 
 use crate::Family;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use vitrine_nn::ADAPTER_PREFIX;
 
 /// A part of a model, from below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Place {
     /// The tables, and the LayerNorm after their sum.
     Embeddings,

@@ -139,7 +139,7 @@ fn a_saved_step_finds_the_same() {
         let mut files = StagedFiles::new(&at).unwrap();
         failed.save(&mut files).unwrap();
         files.commit().unwrap();
-        for path in [at.clone(), at.join("step.json")] {
+        for path in [at.clone(), at.join("step.json"), folder.path().to_owned()] {
             let mut replayed = ReplayedStep::read(&path).unwrap();
             assert_eq!((replayed.rows(), replayed.dtype), (8, dtype));
             assert_eq!(replayed.finding, finding.to_string());

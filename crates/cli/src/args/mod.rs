@@ -276,7 +276,7 @@ pub struct Doctor {
 /// `vitrine replay`.
 #[derive(Args, Clone, Debug)]
 pub struct Replay {
-    /// The replay folder of the run, or the step.json in it.
+    /// The output folder of the run, its replay folder, or the step.json in it.
     #[arg(value_name = "FILE|DIR")]
     pub step: PathBuf,
     /// Print one JSON object.

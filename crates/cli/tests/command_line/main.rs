@@ -9,6 +9,7 @@ mod families;
 mod outputs;
 mod predict;
 mod tables;
+mod techniques;
 mod tokenizers;
 
 use common::{model, path, refuse, refused, succeed, text, train, vitrine};

@@ -1,5 +1,6 @@
 //! [`Collapse`]: a model that has stopped learning is noticed while it trains.
 
+use serde::{Deserialize, Serialize};
 use vitrine_bert::Place;
 
 /// Steps that one-class predictions have to last at least; and at least a tenth of the run.
@@ -22,7 +23,9 @@ const LOOKS: usize = 2;
 ///   begins with one class.
 /// - A vanished gradient: the norm of a part's gradient (embeddings, a layer, the head) is below a millionth of the largest part's, in
 ///   two looks in a row, 25 steps apart.
-#[derive(Clone, Debug)]
+///
+/// It is a part of a run's state: a run that goes on from a checkpoint with it warns of the same at the same steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Collapse {
     window: usize,
     from: usize,

@@ -144,10 +144,8 @@ pub fn run(arguments: &Train) -> Outcome {
         "texts are cut at {max_length} tokens; {total_steps} steps of {} rows",
         settings.train.batch_size,
     ));
-    let weight_decay = settings.train.weight_decay;
-    techniques::lines(&settings.train.techniques, weight_decay, total_steps, &groups, model.config())
-        .iter()
-        .for_each(note);
+    techniques::lines(&settings.train, train_tokens.len(), &groups, model.config()).iter().for_each(note);
+    techniques::warnings(arguments, &groups).iter().for_each(warn);
     schedule_warnings.iter().for_each(warn);
     if test_tokens.is_none() {
         warn("no labelled test split: nothing will be evaluated; name one with --test-data");
@@ -195,10 +193,8 @@ pub fn run(arguments: &Train) -> Outcome {
         Some(advice) => Failure::Run(format!("{error}; {advice}")),
         None => failed(error, &model),
     })?;
-    if let Some(lora) = &settings.train.techniques.lora {
-        let base = arguments.model.as_ref().map(|folder| folder.display().to_string());
-        techniques::save_adapter(lora, model.parameters(), model.config(), base.as_deref(), &output)?;
-    }
+    let adapter =
+        techniques::adapter(&settings.train.techniques, arguments, model.parameters(), model.config())?;
     settings.train.techniques.finish(&mut model)?;
     note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
 
@@ -238,6 +234,7 @@ pub fn run(arguments: &Train) -> Outcome {
         drop(files);
         return Err(Failure::Run(format!("{error}; {}", kept_elsewhere(&output, save))));
     }
+    techniques::save_adapter(adapter.as_ref(), &output)?;
     if interrupts.seen() {
         return Err(Failure::Run(format!("interrupted: saved in {}, but not evaluated", output.display())));
     }
