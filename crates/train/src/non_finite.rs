@@ -106,7 +106,7 @@ pub fn find<M: Model>(
 }
 
 fn is_finite(tensor: &Tensor) -> Result<bool> {
-    let values = tensor.to_device(Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?.to_vec::<f64>()?;
+    let values = tensor.contiguous()?.to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec::<f64>()?;
     Ok(values.iter().all(|value| value.is_finite()))
 }
 

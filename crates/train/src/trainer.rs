@@ -232,6 +232,7 @@ pub fn train(
     let Techniques { loss: loss_settings, .. } = &settings.techniques;
     let mut optimizer = settings.techniques.optimizer(settings.weight_decay);
     let mut collapse = Collapse::new(schedule.total, schedule.warmup);
+    let names = model.config().label_names();
     let started = Instant::now();
     let (mut step, mut tokens, mut loss_sum, mut final_loss) = (0, 0, 0.0, f64::NAN);
 
@@ -300,7 +301,7 @@ pub fn train(
             };
             let mut warnings = Vec::new();
             let predicted = predicted_classes(&logits.into_inner())?;
-            warnings.extend(collapse.predictions(step, &predicted, &rows.labels_of(indices)));
+            warnings.extend(collapse.predictions(step, &predicted, &rows.labels_of(indices), &names));
             if collapse.looks_at(step) {
                 let norms = gradient_norms_by_layer(model.parameters(), model.config(), &gradients)?;
                 warnings.extend(collapse.gradients(step, &norms));

@@ -257,7 +257,7 @@ mod runs {
         trained.unwrap();
         let steps: Vec<usize> = seen.warnings.iter().map(|(step, _)| *step).collect();
         assert_eq!(steps, [50, 50], "{:?}", seen.warnings);
-        assert!(seen.warnings[0].1.contains("predicted class"), "{:?}", seen.warnings);
+        assert!(seen.warnings[0].1.contains("the model predicted `"), "{:?}", seen.warnings);
         assert!(
             seen.warnings[1].1.contains("the gradient of embeddings has vanished"),
             "{:?}",

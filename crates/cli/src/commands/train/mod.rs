@@ -71,8 +71,10 @@ struct RowsReport {
 
 /// Settings other than these with which a training step fits into `room` bytes of a device, by estimate.
 fn what_fits(model: &SequenceClassifier, settings: &Settings, room: usize) -> String {
-    // Master, the gradient of a micro-batch, the sum of those before, and two moments in f32; and a bfloat16 copy.
-    let parameters: usize = model.parameters().iter().map(|(_, p)| 22 * p.value.numel()).sum();
+    // Master and a bfloat16 copy; of what is trained the gradient of a micro-batch, the sum of those before, two moments and the
+    // average in f32.
+    let of_trained = 16 + 4 * usize::from(settings.train.techniques.ema.is_some());
+    let parameters = 6 * model.parameters().numel() + of_trained * model.parameters().trainable_numel();
     let config = model.config();
     let needs = |batch: usize, checkpoint: bool| {
         // Counted in f32; what backward adds for a moment is about a layer's share.
@@ -155,9 +157,11 @@ pub fn run(arguments: &Train) -> Outcome {
     let mean_length = train_tokens.tokens() / train_tokens.len();
     let kept = model.config().cost(&vec![mean_length; rows_at_once]).activation_bytes;
     let layers = if settings.train.checkpoint_layers { model.config().num_hidden_layers as u64 } else { 1 };
-    // Master, gradient and two moments; with micro-batches, the sum of the gradients before, too.
-    let copies = if rows_at_once < settings.train.batch_size.min(train_tokens.len()) { 5 } else { 4 };
-    let needed = 4 * copies * model.parameters().numel() as u64 + kept / layers;
+    // Master; of what is trained gradient, two moments and the average; with micro-batches, the sum of the gradients before, too.
+    let sums = rows_at_once < settings.train.batch_size.min(train_tokens.len());
+    let copies = 3 + usize::from(sums) + usize::from(settings.train.techniques.ema.is_some());
+    let numbers = model.parameters().numel() + copies * model.parameters().trainable_numel();
+    let needed = 4 * numbers as u64 + kept / layers;
     super::check_memory(resolved.place, needed, || {
         format!("--micro-batch-size {}", settings.train.rows_at_once())
     })?;
