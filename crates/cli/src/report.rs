@@ -1,17 +1,12 @@
 //! Pieces that `train` and `eval` share: sampling, limits, progress, and results for people.
 
 use crate::args::Samples;
-use crate::interrupt::Interrupts;
-use crate::output::{self, Align, Failure, Outcome, Style, line, paint, printable, warn};
+use crate::output::{self, Align, Failure, Outcome, Style, line, paint, printable};
 use crate::progress::{Progress, duration};
-use serde::Serialize;
-use std::io::Write;
-use std::path::PathBuf;
 use vitrine_bert::ModelConfig;
+use vitrine_train::Evaluation;
 use vitrine_train::data::Dataset;
 use vitrine_train::data::sampling::{Sample, stratified};
-use vitrine_train::techniques::FailedStep;
-use vitrine_train::{Evaluation, Observer, StepRecord, TrainError};
 
 /// Classes that a table on a terminal has room for.
 const SHOWN_CLASSES: usize = 12;
@@ -38,65 +33,6 @@ pub fn sampled(rows: &Dataset, samples: Samples, seed: u32) -> Dataset {
         Samples::Count(total) => Sample::Total(total),
     };
     rows.subset(&stratified(rows, sample, seed))
-}
-
-/// Shows training as it goes, and writes `metrics.jsonl`.
-pub struct RunObserver<'a, W> {
-    /// Where step records go, a JSON object a line.
-    pub metrics: W,
-    /// The file behind `metrics`, for messages.
-    pub metrics_path: PathBuf,
-    /// The bar of the training loop.
-    pub progress: Progress,
-    /// Whoever wants the run to end.
-    pub interrupts: &'a Interrupts,
-    /// What went wrong while the run went on.
-    pub warnings: Vec<String>,
-    /// What to do about a step that broke, if one did.
-    pub failed_step: Option<String>,
-    /// Saves such a step, and says what to do.
-    pub save_failed_step: &'a dyn Fn(&FailedStep<'_>) -> String,
-}
-
-/// A warning, as a line of `metrics.jsonl`.
-#[derive(Serialize)]
-struct WarningRecord<'a> {
-    step: usize,
-    warning: &'a str,
-}
-
-impl<W: Write> RunObserver<'_, W> {
-    /// Writes a line of `metrics.jsonl`.
-    fn write(&mut self, record: &impl Serialize) -> Result<(), TrainError> {
-        let written = serde_json::to_writer(&mut self.metrics, record)
-            .map_err(std::io::Error::from)
-            .and_then(|()| self.metrics.write_all(b"\n"));
-        written.map_err(|source| TrainError::Write { path: self.metrics_path.clone(), source })
-    }
-}
-
-impl<W: Write> Observer for RunObserver<'_, W> {
-    fn step(&mut self, record: &StepRecord, total: usize) -> Result<(), TrainError> {
-        self.write(record)?;
-        self.progress.set(record.step, || {
-            let speed = record.tokens as f64 / record.seconds;
-            format!("loss {:.4}  lr {:.2e}  {speed:.0} tokens/s", record.loss, record.lr)
-        });
-        if self.interrupts.seen() && record.step < total {
-            return Err(TrainError::Interrupted { step: record.step, total });
-        }
-        Ok(())
-    }
-
-    fn warning(&mut self, step: usize, text: &str) -> Result<(), TrainError> {
-        self.progress.suspend(|| warn(text));
-        self.warnings.push(text.to_owned());
-        self.write(&WarningRecord { step, warning: text })
-    }
-
-    fn failed_step(&mut self, failed: &FailedStep<'_>) {
-        self.failed_step = Some((self.save_failed_step)(failed));
-    }
 }
 
 /// Shows an evaluation of so many rows as it goes.

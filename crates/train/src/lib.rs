@@ -16,6 +16,7 @@ mod step;
 pub mod techniques;
 mod tokenized;
 mod trainer;
+mod validation;
 
 pub use checkpoint::{Checkpoints, Found};
 pub use error::{Place, Position, Result, TrainError};
@@ -25,5 +26,7 @@ pub use predict::{Prediction, predict};
 pub use step::{MicroBatch, Step, StepSettings, accumulating_step, step};
 pub use tokenized::TokenizedDataset;
 pub use trainer::{
-    Evaluation, EvaluationRecord, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train,
+    BestModel, Evaluation, EvaluationRecord, Observer, Rows, Saving, StepRecord, TrainSettings, TrainSummary,
+    evaluate, train,
 };
+pub use validation::{Best, BestBy, Every, SaveEvery, TrainState, ValidationSettings};

@@ -177,7 +177,9 @@ mod runs {
     use vitrine_bert::Tokenizer;
     use vitrine_train::data::batching::EvalBatch;
     use vitrine_train::schedule::ScheduleKind;
-    use vitrine_train::{Observer, StepRecord, TokenizedDataset, TrainSettings, corpus, train};
+    use vitrine_train::{
+        Observer, Rows, StepRecord, TokenizedDataset, TrainSettings, ValidationSettings, corpus, train,
+    };
 
     #[derive(Default)]
     struct Seen {
@@ -226,10 +228,12 @@ mod runs {
             shuffle: true,
             group_by_length: false,
             checkpoint_layers: false,
+            validation: ValidationSettings::default(),
             techniques: Techniques::default(),
         };
         let mut seen = Seen::default();
-        let trained = train(&mut model, &rows, &settings, &mut seen).map(drop);
+        let rows = Rows { train: &rows, validation: None };
+        let trained = train(&mut model, rows, &settings, None, &mut seen).map(drop);
         (seen, trained)
     }
 

@@ -2,10 +2,12 @@
 //! `commands/train`.
 
 mod bench;
+mod checkpointing;
 mod optimisation;
 mod train;
 
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use checkpointing::{Checkpointing, Validation};
 pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
 pub use train::{Recipe, Train};
 
