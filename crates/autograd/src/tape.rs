@@ -474,7 +474,7 @@ impl Tape {
 
 /// Refuses a tensor with a NaN or an infinity.
 fn check_finite(tensor: &Tensor, op: &'static str, scope: &str, direction: Direction) -> Result<()> {
-    let values = tensor.to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec::<f64>()?;
+    let values = tensor.contiguous()?.to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec::<f64>()?;
     let Some(index) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
     let count = values.iter().filter(|value| !value.is_finite()).count();
     let (scope, shape, value) = (scope.to_owned(), tensor.dims().to_vec(), values[index]);

@@ -7,6 +7,7 @@ use vitrine_nn::ADAPTER_PREFIX;
 
 /// A part of a model, from below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Place {
     /// The tables, and the LayerNorm after their sum.
     Embeddings,

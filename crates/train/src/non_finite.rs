@@ -21,7 +21,7 @@ pub enum Finding {
         /// In which micro-batch, from 0.
         micro_batch: usize,
         /// Which operation, and what it made.
-        found: NotFinite,
+        found: Box<NotFinite>,
     },
     /// The gradients of micro-batches are finite and their sum is not.
     Sum {
@@ -87,7 +87,7 @@ pub fn find<M: Model>(
         let gradients = match taken {
             Ok(gradients) => gradients,
             Err(error) => match not_finite(&error) {
-                Some(found) => return Ok(Finding::Operation { micro_batch, found: found.clone() }),
+                Some(found) => return Ok(Finding::Operation { micro_batch, found: Box::new(found.clone()) }),
                 None => return Err(error),
             },
         };
@@ -106,7 +106,7 @@ pub fn find<M: Model>(
 }
 
 fn is_finite(tensor: &Tensor) -> Result<bool> {
-    let values = tensor.to_device(Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?.to_vec::<f64>()?;
+    let values = tensor.contiguous()?.to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec::<f64>()?;
     Ok(values.iter().all(|value| value.is_finite()))
 }
 

@@ -49,12 +49,12 @@ pub struct TrainSettings {
     pub group_by_length: bool,
     /// Whether layers are computed again in backward instead of saving their activations.
     pub checkpoint_layers: bool,
-    /// What is switched on beside.
-    #[serde(flatten)]
-    pub techniques: Techniques,
     /// Evaluation during training.
     #[serde(flatten)]
     pub validation: ValidationSettings,
+    /// What is switched on beside.
+    #[serde(flatten)]
+    pub techniques: Techniques,
 }
 
 /// Settings that change time and memory, and results at most by the order of sums.
@@ -267,10 +267,10 @@ pub struct Saving<'a> {
 
 /// Fine-tunes a classifier in place, from the beginning or from a checkpoint.
 ///
-/// One [`accumulating_step`](crate::accumulating_step) a batch, of a model that [`Techniques::prepare`] made ready. Weights after
-/// the run are a function of the model, the rows and the settings alone: not of threads, nor of time, nor of how often it was
-/// stopped and went on. Where the best model is kept, the model is that one at the end. Where the optimizer averages weights, the
-/// averaged ones are evaluated, and are the model's at the end.
+/// One [`accumulating_step`](crate::accumulating_step) a batch. The model is one that [`Techniques::prepare`] made ready; with
+/// an average of the weights, it ends with the averaged ones, and these are what is evaluated on the way. Weights after the run are a function of
+/// the model, the rows and the settings alone: not of threads, nor of time, nor of how often it was stopped and went on.
+/// Where the best model is kept, the model is that one at the end.
 ///
 /// # Errors
 /// `NonFinite` when a loss or gradient stops being a number, with the step; `Interrupted` when an observer wants to stop;
@@ -332,24 +332,26 @@ pub fn train(
             break step < total;
         }
         let indices = order.batch(rows.train, settings, step);
-        let (record, warnings) =
-            one_step(model, rows.train, indices, settings, optimizer.as_mut(), &mut state, observer)?;
+        let collapse = state.collapse.get_or_insert_with(|| Collapse::new(total, settings.warmup_steps));
+        let record =
+            one_step(model, rows.train, indices, settings, optimizer.as_mut(), step, collapse, observer)?;
         state.step += 1;
         state.tokens += record.tokens;
         state.loss_sum += record.loss;
         state.final_loss = record.loss;
-        warnings.iter().try_for_each(|text| observer.warning(state.step, text))?;
         observer.step(&record, total)?;
     };
 
     let best = match (state.best, saver.saving, validation.keep_best) {
         (Some(best), Some(saving), Some(by)) => {
             let (found, _) = saving.checkpoints.at::<TrainState>(best.step)?;
+            // The optimizer's state too: it may hold the averages that were evaluated.
             found.restore(model.parameters_mut(), optimizer.as_mut())?;
             Some(BestModel { step: best.step, by, value: best.value })
         }
         _ => None,
     };
+    // What is evaluated and saved are the averaged weights, where the optimizer keeps such.
     optimizer.swap_averages(model.parameters_mut())?;
     Ok(TrainSummary {
         steps: state.step,
@@ -424,28 +426,28 @@ impl Order {
     }
 }
 
-/// The optimizer step that follows `state`, over these rows: its record, and what is wrong with the run, if anything is.
+/// One optimizer step over these rows; `step` counts from 0. What `collapse` finds is passed on.
+#[expect(clippy::too_many_arguments, reason = "what one iteration of the loop takes")]
 fn one_step(
     model: &mut SequenceClassifier,
     rows: &TokenizedDataset,
     indices: &[usize],
     settings: &TrainSettings,
     optimizer: &mut dyn Optimizer,
-    state: &mut TrainState,
+    step: usize,
+    collapse: &mut Collapse,
     observer: &mut dyn Observer,
-) -> Result<(StepRecord, Vec<String>)> {
-    let started = Instant::now();
+) -> Result<StepRecord> {
+    let (started, techniques) = (Instant::now(), &settings.techniques);
     let batches: Vec<TokenBatch> = indices
         .chunks(settings.rows_at_once())
         .map(|indices| rows.batch(indices, model.config()))
         .collect::<Result<_>>()?;
-    let Techniques { loss: loss_settings, .. } = &settings.techniques;
-    let parts: Vec<MicroBatch> = batches.iter().map(|batch| loss_settings.micro_batch(batch)).collect();
-    let schedule = settings.schedule(rows.len());
-    let lr = settings.lr * schedule.factor(state.step);
+    let parts: Vec<MicroBatch> = batches.iter().map(|batch| techniques.loss.micro_batch(batch)).collect();
+    let lr = settings.lr * settings.schedule(rows.len()).factor(step);
     let options = StepSettings {
         seed: settings.seed,
-        step: state.step,
+        step,
         lr,
         max_grad_norm: (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm),
         checkpoint_layers: settings.checkpoint_layers,
@@ -456,7 +458,7 @@ fn one_step(
         model,
         &parts,
         |model, tape, index| {
-            let (loss, of_batch) = loss_settings.of_batch(model, tape, &batches[index])?;
+            let (loss, of_batch) = techniques.loss.of_batch(model, tape, &batches[index])?;
             logits.borrow_mut().push(of_batch);
             Ok(loss)
         },
@@ -464,30 +466,24 @@ fn one_step(
         &options,
     );
     if let Err(TrainError::NonFinite { finding, .. }) = &taken {
-        let techniques = &settings.techniques;
-        observer.failed_step(&FailedStep {
-            model,
-            batches: &batches,
-            settings: &options,
-            techniques,
-            finding,
-        });
+        let (batches, settings) = (&batches, &options);
+        observer.failed_step(&FailedStep { model, batches, settings, techniques, finding });
     }
     let Step { loss, norm, gradients, .. } = taken?;
-    // Only now, with the whole step begun, is a CUDA device waited for.
-    let (loss, grad_norm) = (loss.item()?, norm.norm()?);
-    let step = state.step + 1;
-    let collapse = state.collapse.get_or_insert_with(|| Collapse::new(schedule.total, schedule.warmup));
+    let (loss, grad_norm, step) = (loss.item()?, norm.norm()?, step + 1);
     let predicted = predicted_classes(&logits.into_inner())?;
-    let mut warnings = Vec::from_iter(collapse.predictions(step, &predicted, &rows.labels_of(indices)));
+    let names = model.config().label_names();
+    let mut warnings = Vec::new();
+    warnings.extend(collapse.predictions(step, &predicted, &rows.labels_of(indices), &names));
     if collapse.looks_at(step) {
         let norms = gradient_norms_by_layer(model.parameters(), model.config(), &gradients)?;
         warnings.extend(collapse.gradients(step, &norms));
     }
+    warnings.iter().try_for_each(|text| observer.warning(step, text))?;
     let tokens = batches.iter().map(|batch| batch.offsets().total()).sum();
     let epoch = step as f64 / rows.len().div_ceil(settings.batch_size) as f64;
     let seconds = started.elapsed().as_secs_f64();
-    Ok((StepRecord { step, epoch, loss, lr, grad_norm, tokens, seconds }, warnings))
+    Ok(StepRecord { step, epoch, loss, lr, grad_norm, tokens, seconds })
 }
 
 /// The class of the largest logit of each row of `[B, K]`; on a CUDA device it waits.

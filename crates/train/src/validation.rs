@@ -188,8 +188,9 @@ pub struct TrainState {
     pub best: Option<Best>,
     /// Evaluations since then.
     pub without_better: usize,
-    /// What the watch for a collapse has seen; none before the first step.
-    pub(crate) collapse: Option<Collapse>,
+    /// What watches for a model that has stopped learning; none before the first step.
+    #[serde(default)]
+    pub collapse: Option<Collapse>,
 }
 
 impl Default for TrainState {

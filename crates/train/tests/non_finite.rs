@@ -139,7 +139,7 @@ fn a_saved_step_finds_the_same() {
         let mut files = StagedFiles::new(&at).unwrap();
         failed.save(&mut files).unwrap();
         files.commit().unwrap();
-        for path in [at.clone(), at.join("step.json")] {
+        for path in [at.clone(), at.join("step.json"), folder.path().to_owned()] {
             let mut replayed = ReplayedStep::read(&path).unwrap();
             assert_eq!((replayed.rows(), replayed.dtype), (8, dtype));
             assert_eq!(replayed.finding, finding.to_string());
@@ -177,7 +177,9 @@ mod runs {
     use vitrine_bert::Tokenizer;
     use vitrine_train::data::batching::EvalBatch;
     use vitrine_train::schedule::ScheduleKind;
-    use vitrine_train::{Observer, StepRecord, TokenizedDataset, TrainSettings, corpus, train};
+    use vitrine_train::{
+        Observer, Rows, StepRecord, TokenizedDataset, TrainSettings, ValidationSettings, corpus, train,
+    };
 
     #[derive(Default)]
     struct Seen {
@@ -226,10 +228,12 @@ mod runs {
             shuffle: true,
             group_by_length: false,
             checkpoint_layers: false,
+            validation: ValidationSettings::default(),
             techniques: Techniques::default(),
         };
         let mut seen = Seen::default();
-        let trained = train(&mut model, &rows, &settings, &mut seen).map(drop);
+        let rows = Rows { train: &rows, validation: None };
+        let trained = train(&mut model, rows, &settings, None, &mut seen).map(drop);
         (seen, trained)
     }
 
@@ -257,7 +261,7 @@ mod runs {
         trained.unwrap();
         let steps: Vec<usize> = seen.warnings.iter().map(|(step, _)| *step).collect();
         assert_eq!(steps, [50, 50], "{:?}", seen.warnings);
-        assert!(seen.warnings[0].1.contains("predicted class"), "{:?}", seen.warnings);
+        assert!(seen.warnings[0].1.contains("the model predicted `"), "{:?}", seen.warnings);
         assert!(
             seen.warnings[1].1.contains("the gradient of embeddings has vanished"),
             "{:?}",

@@ -325,7 +325,7 @@ fn cost(freeze: &str, layers: usize) -> (usize, BTreeMap<String, usize>) {
     let loss = model.loss(&tape, &batch).unwrap();
     let id = loss.id();
     drop(loss);
-    let saved = tape.nodes().iter().map(|node| node.saved_bytes()).sum();
+    let saved = tape.nodes().iter().map(vitrine_autograd::Node::saved_bytes).sum();
     let gradients = tape.backward(id, &[]).unwrap();
     for (id, parameter) in model.parameters().iter() {
         assert_eq!(gradients.parameter(id).is_some(), parameter.trainable, "{}", parameter.name());

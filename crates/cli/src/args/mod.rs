@@ -333,7 +333,7 @@ mod tests;
 /// `vitrine replay`.
 #[derive(Args, Clone, Debug)]
 pub struct Replay {
-    /// The replay folder of the run, or the step.json in it.
+    /// The output folder of the run, its replay folder, or the step.json in it.
     #[arg(value_name = "FILE|DIR")]
     pub step: PathBuf,
     /// Print one JSON object.

@@ -12,6 +12,7 @@ mod outputs;
 mod predict;
 mod sweep;
 mod tables;
+mod techniques;
 #[cfg(unix)]
 mod terminal;
 mod tokenizers;

@@ -23,6 +23,8 @@ const LOOKS: usize = 2;
 ///   begins with one class.
 /// - A vanished gradient: the norm of a part's gradient (embeddings, a layer, the head) is below a millionth of the largest part's, in
 ///   two looks in a row, 25 steps apart.
+///
+/// It is a part of a run's state: a run that goes on from a checkpoint with it warns of the same at the same steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Collapse {
     window: usize,
@@ -54,8 +56,15 @@ impl Collapse {
         }
     }
 
-    /// Takes the predicted and the true class of each row of a step, counted from 1, and says what is wrong, if anything is.
-    pub fn predictions(&mut self, step: usize, predicted: &[usize], labels: &[u32]) -> Option<String> {
+    /// Takes the predicted and the true class of each row of a step, counted from 1, and says what is wrong, if anything is;
+    /// `names` are those of the classes.
+    pub fn predictions(
+        &mut self,
+        step: usize,
+        predicted: &[usize],
+        labels: &[u32],
+        names: &[String],
+    ) -> Option<String> {
         let &first = predicted.first()?;
         if step <= self.from || predicted.iter().any(|&class| class != first) {
             (self.class, self.steps, self.rows, self.others) = (None, 0, 0, 0);
@@ -72,8 +81,9 @@ impl Collapse {
             return None;
         }
         self.warned_of_class = true;
+        let name = names.get(first).map_or_else(|| first.to_string(), Clone::clone);
         Some(format!(
-            "step {step}: the model predicted class {first} for all {} rows of the last {} steps, {} of which are of other \
+            "step {step}: the model predicted `{name}` for all {} rows of the last {} steps, {} of which are of other \
              classes; it has collapsed. Lower the learning rate, lengthen the warmup, or start from another seed",
             self.rows, self.steps, self.others
         ))
@@ -110,18 +120,19 @@ mod tests {
     #[test]
     fn one_class_for_a_window_is_a_collapse() {
         let mut collapse = Collapse::new(200, 20);
+        let names = ["bad", "good"].map(str::to_owned);
         let mut warned = Vec::new();
         for step in 1..=200 {
             // Steps of the warmup do not count, and neither does a stretch that ended.
             let predicted = if step == 40 { [1, 0, 1, 1] } else { [1; 4] };
-            if let Some(text) = collapse.predictions(step, &predicted, &[0, 1, 1, 1]) {
+            if let Some(text) = collapse.predictions(step, &predicted, &[0, 1, 1, 1], &names) {
                 warned.push((step, text));
             }
         }
         assert_eq!(warned.len(), 1, "{warned:?}");
         assert_eq!(warned[0].0, 90);
         assert!(
-            warned[0].1.contains("class 1 for all 200 rows of the last 50 steps, 50 of which"),
+            warned[0].1.contains("predicted `good` for all 200 rows of the last 50 steps, 50 of which"),
             "{warned:?}"
         );
     }
@@ -132,10 +143,10 @@ mod tests {
         for step in 1..=1000 {
             // 1 row of 40 is of another class: 2.5 %.
             let label = u32::from(step % 10 == 0);
-            assert_eq!(collapse.predictions(step, &[0; 4], &[label, 0, 0, 0]), None);
+            assert_eq!(collapse.predictions(step, &[0; 4], &[label, 0, 0, 0], &[]), None);
         }
         let mut long = Collapse::new(1000, 0);
-        let warned = (1..=1000).find(|&step| long.predictions(step, &[0; 4], &[1, 0, 0, 0]).is_some());
+        let warned = (1..=1000).find(|&step| long.predictions(step, &[0; 4], &[1, 0, 0, 0], &[]).is_some());
         assert_eq!(warned, Some(100), "a tenth of the run");
     }
 

@@ -7,9 +7,9 @@ mod loss;
 mod replay;
 
 pub use collapse::Collapse;
-pub use lora::Lora;
+pub use lora::{Lora, SavedAdapter};
 pub use loss::{ClassificationLoss, balanced_class_weights};
-pub use replay::{FailedStep, ReplayedStep};
+pub use replay::{FailedStep, REPLAY_FOLDER, ReplayedStep};
 
 use crate::optimizer::groups::{self, Freeze};
 use crate::optimizer::{AdamW, Ema, Optimizer, Sgd};

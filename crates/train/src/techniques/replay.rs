@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use vitrine_bert::{CONFIG_FILE, ModelConfig, SequenceClassifier, StagedFiles, TokenBatch, read_text};
 use vitrine_nn::SavedWeights;
-use vitrine_tensor::{DType, Device};
+use vitrine_tensor::{DType, Device, Tensor};
 
 /// The weights of a saved step: not `model.safetensors`, for it may hold adapters, which no other program expects there.
 const WEIGHTS: &str = "weights.safetensors";
+/// The folder of a saved step in a run's output folder.
+pub const REPLAY_FOLDER: &str = "replay";
 /// Everything else of a saved step.
 const STEP: &str = "step.json";
 /// The longest `step.json` that is read: a batch of a thousand reviews is a few MiB.
@@ -65,7 +67,7 @@ impl FailedStep<'_> {
             labels: batch.labels().map_or_else(Vec::new, |labels| labels.to_vec()),
         };
         let step = SavedStep {
-            dtype: copies.map_or(DType::F32, |copy| copy.dtype()).to_string(),
+            dtype: copies.map_or(DType::F32, Tensor::dtype).to_string(),
             settings: *self.settings,
             techniques: self.techniques.clone(),
             micro_batches: self.batches.iter().map(saved).collect(),
@@ -100,17 +102,22 @@ pub struct ReplayedStep {
 }
 
 impl ReplayedStep {
-    /// Reads a saved step: its folder, or the `step.json` in it.
+    /// The files of a saved step.
+    pub const FILES: [&str; 3] = [CONFIG_FILE, STEP, WEIGHTS];
+
+    /// Reads a saved step: its folder, the `step.json` in it, or the output folder of the run.
     ///
     /// # Errors
     /// `Io`; `Replay` for a file that is not one of these; `Config`, `Batch` and `Technique` where the files contradict each
     /// other.
     pub fn read(path: &Path) -> Result<Self> {
-        let folder = match path.is_dir() {
-            true => path,
-            false => path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let inside = path.join(REPLAY_FOLDER);
+        let (folder, file) = match (path.is_dir(), inside.is_dir()) {
+            (true, true) => (inside.as_path(), inside.join(STEP)),
+            (true, false) => (path, path.join(STEP)),
+            (false, _) => (parent, path.to_owned()),
         };
-        let file = if path.is_dir() { folder.join(STEP) } else { path.to_owned() };
         let SavedStep { dtype, settings, techniques, micro_batches, finding } =
             serde_json::from_str(&read_text(&file, MOST)?).map_err(|error| {
                 let why =

@@ -71,6 +71,7 @@ struct RunReport {
     data_warnings: Vec<String>,
     schedule_warnings: Vec<String>,
     groups: Groups,
+    /// Those of this process; metrics.jsonl has all.
     training_warnings: Vec<String>,
     notes: Vec<String>,
     train: Option<TrainSummary>,
@@ -108,8 +109,10 @@ struct RowsReport {
 
 /// Settings other than these with which a training step fits into `room` bytes of a device, by estimate.
 fn what_fits(model: &SequenceClassifier, settings: &Settings, room: usize) -> String {
-    // Master, the gradient of a micro-batch, the sum of those before, and two moments in f32; and a bfloat16 copy.
-    let parameters: usize = model.parameters().iter().map(|(_, p)| 22 * p.value.numel()).sum();
+    // Master and a bfloat16 copy; of what is trained the gradient of a micro-batch, the sum of those before, two moments and the
+    // average in f32.
+    let of_trained = 16 + 4 * usize::from(settings.train.techniques.ema.is_some());
+    let parameters = 6 * model.parameters().numel() + of_trained * model.parameters().trainable_numel();
     let config = model.config();
     let needs = |batch: usize, checkpoint: bool| {
         // Counted in f32; what backward adds for a moment is about a layer's share.
@@ -201,10 +204,8 @@ pub fn run(arguments: &Train) -> Outcome {
         report::what_stays(&tokenizer),
         settings.train.batch_size,
     ));
-    let weight_decay = settings.train.weight_decay;
-    techniques::lines(&settings.train.techniques, weight_decay, total_steps, &groups, model.config())
-        .iter()
-        .for_each(note);
+    techniques::lines(&settings.train, train_tokens.len(), &groups, model.config()).iter().for_each(note);
+    techniques::warnings(arguments, &groups).iter().for_each(warn);
     schedule_warnings.iter().for_each(warn);
     if at_the_end.is_none() {
         warn(
@@ -227,9 +228,11 @@ pub fn run(arguments: &Train) -> Outcome {
     let mean_length = train_tokens.tokens() / train_tokens.len();
     let kept = model.config().cost(&vec![mean_length; rows_at_once]).activation_bytes;
     let layers = if settings.train.checkpoint_layers { model.config().num_hidden_layers as u64 } else { 1 };
-    // Master, gradient and two moments; with micro-batches, the sum of the gradients before, too.
-    let copies = if rows_at_once < settings.train.batch_size.min(train_tokens.len()) { 5 } else { 4 };
-    let needed = 4 * copies * model.parameters().numel() as u64 + kept / layers;
+    // Master; of what is trained gradient, two moments and the average; with micro-batches, the sum of the gradients before, too.
+    let sums = rows_at_once < settings.train.batch_size.min(train_tokens.len());
+    let copies = 3 + usize::from(sums) + usize::from(settings.train.techniques.ema.is_some());
+    let numbers = model.parameters().numel() + copies * model.parameters().trainable_numel();
+    let needed = 4 * numbers as u64 + kept / layers;
     super::check_memory(resolved.place, needed, || {
         format!("--micro-batch-size {}", settings.train.rows_at_once())
     })?;
@@ -355,10 +358,10 @@ pub fn run(arguments: &Train) -> Outcome {
                     "interrupted after step {step} of {total}, which is saved; go on with: {}",
                     resume_command(&output)
                 )),
-                _ => match failed_step {
-                    Some(advice) => Failure::Run(format!("{error}; {advice}")),
-                    None => failed(error, &model),
-                },
+                TrainError::NonFinite { .. } => Failure::Run(
+                    [error.to_string()].into_iter().chain(failed_step).collect::<Vec<_>>().join("; "),
+                ),
+                _ => failed(error, &model),
             };
             let replaces = output.join(vitrine_bert::CONFIG_FILE).exists();
             if !has_checkpoint && (steps_seen == 0 || replaces) {
@@ -374,10 +377,8 @@ pub fn run(arguments: &Train) -> Outcome {
             return Err(failure);
         }
     };
-    if let Some(lora) = &settings.train.techniques.lora {
-        let base = arguments.model.as_ref().map(|folder| folder.display().to_string());
-        techniques::save_adapter(lora, model.parameters(), model.config(), base.as_deref(), &output)?;
-    }
+    let adapter =
+        techniques::adapter(&settings.train.techniques, arguments, model.parameters(), model.config())?;
     settings.train.techniques.finish(&mut model)?;
     note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
     if train.stopped_early {
@@ -416,6 +417,7 @@ pub fn run(arguments: &Train) -> Outcome {
         return Err(Failure::Run(failure));
     }
     live.finished();
+    techniques::save_adapter(adapter.as_ref(), &output)?;
     if matches!(save_every, SaveEvery::Time(_)) && train.best.is_none() {
         // They were there for the case that the run does not come this far; nobody has asked for them.
         checkpoints.clear()?;

@@ -30,7 +30,7 @@ pub struct RunObserver<'a> {
     pub save_failed_step: &'a dyn Fn(&FailedStep<'_>) -> String,
 }
 
-/// A line of `metrics.jsonl` for a warning.
+/// A warning, as a line of `metrics.jsonl`.
 #[derive(Serialize)]
 struct WarningLine<'a> {
     step: usize,

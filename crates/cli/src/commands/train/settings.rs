@@ -154,8 +154,8 @@ pub fn settings(
             shuffle: !arguments.no_shuffle,
             group_by_length: arguments.group_by_length,
             checkpoint_layers: arguments.checkpoint_layers,
-            techniques,
             validation: arguments.validation.settings(),
+            techniques,
         },
     })
 }

@@ -2,20 +2,21 @@
 
 use crate::args::{ClassWeights, OptimizerName, ScheduleName, Train};
 use crate::output::{Failure, Outcome, printable, thousands};
+use std::io::ErrorKind;
+use std::path::Path;
 use vitrine_bert::{ModelConfig, StagedFiles};
 use vitrine_nn::ParameterStore;
-use vitrine_train::TrainError;
 use vitrine_train::data::Dataset;
 use vitrine_train::optimizer::groups::Groups;
-use vitrine_train::schedule::{ScheduleKind, Span};
+use vitrine_train::schedule::{Schedule, ScheduleKind, Span};
 use vitrine_train::techniques::{
-    ClassificationLoss, FailedStep, Lora, OptimizerKind, Techniques, balanced_class_weights,
+    ClassificationLoss, FailedStep, Lora, OptimizerKind, REPLAY_FOLDER, ReplayedStep, SavedAdapter,
+    Techniques, balanced_class_weights,
 };
+use vitrine_train::{TrainError, TrainSettings};
 
 /// The folder of an adapter alone, in the output folder.
 const ADAPTER_FOLDER: &str = "adapter";
-/// The folder of a step that broke, in the output folder.
-const REPLAY_FOLDER: &str = "replay";
 
 /// Refuses an option that would have no effect.
 fn goes_with(given: bool, option: &str, other: &str) -> Outcome {
@@ -119,15 +120,10 @@ pub fn refused(error: TrainError) -> Failure {
     }
 }
 
-/// A line for each technique that is on, and for the groups of parameters.
-pub fn lines(
-    techniques: &Techniques,
-    weight_decay: f64,
-    total_steps: usize,
-    groups: &Groups,
-    config: &ModelConfig,
-) -> Vec<String> {
-    let mut lines = Vec::new();
+/// A line for the schedule, the groups of parameters, and each technique that is on.
+pub fn lines(settings: &TrainSettings, rows: usize, groups: &Groups, config: &ModelConfig) -> Vec<String> {
+    let (techniques, weight_decay) = (&settings.techniques, settings.weight_decay);
+    let mut lines = vec![schedule_line(settings.schedule(rows), settings.lr)];
     let optimizer = match techniques.optimizer {
         OptimizerKind::AdamW { beta1, beta2, eps } => {
             format!("adamw (betas {beta1} and {beta2}, eps {eps:e})")
@@ -171,22 +167,29 @@ pub fn lines(
         lines.push(format!("learning rate, as a multiple of the schedule's: {}", factors.join(", ")));
     }
     if techniques.reinit_layers > 0 {
-        let layers = config.num_hidden_layers;
-        let first = layers - techniques.reinit_layers;
-        lines.push(format!("layers {first} to {} and the pooler start from random weights", layers - 1));
+        let last = config.num_hidden_layers - 1;
+        let layers = match techniques.reinit_layers {
+            1 => format!("layer {last}"),
+            count => format!("layers {} to {last}", last + 1 - count),
+        };
+        lines.push(format!("{layers} and the pooler start from random weights"));
     }
     if techniques.loss.label_smoothing > 0.0 {
-        lines.push(format!("label smoothing {}", techniques.loss.label_smoothing));
+        lines.push(format!(
+            "label smoothing {}, in the loss of training alone",
+            techniques.loss.label_smoothing
+        ));
     }
     if let Some(weights) = &techniques.loss.class_weights {
         let names = config.label_names();
         let weights =
             names.iter().zip(weights).map(|(name, weight)| format!("{} {weight:.4}", printable(name)));
-        lines.push(format!("class weights: {}", weights.collect::<Vec<_>>().join(", ")));
+        let weights = weights.collect::<Vec<_>>().join(", ");
+        lines.push(format!("class weights, in the loss of training alone: {weights}"));
     }
     if let Some(decay) = techniques.ema {
         let window = 1.0 / (1.0 - decay);
-        let long = window > total_steps as f64;
+        let long = window > settings.total_steps(rows) as f64;
         lines.push(format!(
             "moving average of the weights, decay {decay} (about {window:.0} steps): it is evaluated and saved{}",
             if long { "; the run is shorter, so it holds much of the first steps' weights" } else { "" }
@@ -195,23 +198,83 @@ pub fn lines(
     lines
 }
 
-/// An adapter alone, before it is merged into the model.
-pub fn save_adapter(
-    lora: &Lora,
+/// The schedule for people.
+fn schedule_line(schedule: Schedule, lr: f64) -> String {
+    let Schedule { kind, total, warmup } = schedule;
+    let shape = match kind {
+        ScheduleKind::Polynomial { power, end_ratio } => {
+            format!("polynomial of power {power} to {:.2e}", end_ratio * lr)
+        }
+        ScheduleKind::Wsd { decay, min_ratio, .. } => {
+            let decay = decay.steps(total);
+            let stable = total.saturating_sub(warmup + decay);
+            format!("wsd, {stable} steps at the peak and {decay} of decay to {:.2e}", min_ratio * lr)
+        }
+        kind => kind.to_string(),
+    };
+    format!("learning rate {lr:.2e}, {shape}; {warmup} of {total} steps warm up")
+}
+
+/// What is left frozen at random weights can never become anything.
+pub fn warnings(arguments: &Train, groups: &Groups) -> Option<String> {
+    let frozen = groups.all.parameters - groups.trained.parameters;
+    let (from_scratch, lora) = (arguments.model.is_none(), arguments.techniques.lora_rank.is_some());
+    (from_scratch && frozen > 0).then(|| {
+        let option = if lora { "--lora-rank" } else { "--freeze" };
+        format!(
+            "the model starts from random weights, and {option} keeps {} of them as they are; name a pretrained one with \
+             --model",
+            thousands(frozen)
+        )
+    })
+}
+
+/// The adapters alone, before they are merged into the model.
+pub fn adapter(
+    techniques: &Techniques,
+    arguments: &Train,
     parameters: &ParameterStore,
     config: &ModelConfig,
-    base_model: Option<&str>,
-    output: &std::path::Path,
-) -> Outcome {
-    let adapter = lora.export(parameters, config, base_model)?;
-    let mut files = StagedFiles::new(&output.join(ADAPTER_FOLDER))?;
-    files.write_text("adapter_config.json", &adapter.config)?;
-    files.write("adapter_model.safetensors", |file| adapter.weights.write(file))?;
+) -> Outcome<Option<SavedAdapter>> {
+    let Some(lora) = &techniques.lora else { return Ok(None) };
+    let base = arguments.model.as_ref().map(|folder| folder.display().to_string());
+    Ok(Some(lora.export(parameters, config, base.as_deref())?))
+}
+
+/// Saves the adapters alone beside the model; what another run left in their place goes, and the step at which it broke.
+pub fn save_adapter(adapter: Option<&SavedAdapter>, output: &Path) -> Outcome {
+    const CONFIG: &str = "adapter_config.json";
+    const WEIGHTS: &str = "adapter_model.safetensors";
+    let folder = output.join(ADAPTER_FOLDER);
+    remove(&output.join(REPLAY_FOLDER), &ReplayedStep::FILES)?;
+    let Some(adapter) = adapter else { return remove(&folder, &[CONFIG, WEIGHTS]) };
+    let mut files = StagedFiles::new(&folder)?;
+    files.write_text(CONFIG, &adapter.config)?;
+    files.write(WEIGHTS, |file| adapter.weights.write(file))?;
     Ok(files.commit()?)
 }
 
+/// Removes these files of a folder, and the folder if nothing else is in it.
+fn remove(folder: &Path, names: &[&str]) -> Outcome {
+    for name in names {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(Failure::Run(format!(
+                    "{}: {error}; it is of another run, remove it",
+                    path.display()
+                )));
+            }
+            _ => {}
+        }
+    }
+    // Refused, as it should be, where there are files of others in it.
+    let _ = std::fs::remove_dir(folder);
+    Ok(())
+}
+
 /// Saves a step that broke, and says how to look at it.
-pub fn save_failed_step(failed: &FailedStep<'_>, output: &std::path::Path) -> String {
+pub fn save_failed_step(failed: &FailedStep<'_>, output: &Path) -> String {
     let folder = output.join(REPLAY_FOLDER);
     let saved = || -> Result<(), TrainError> {
         let mut files = StagedFiles::new(&folder)?;
