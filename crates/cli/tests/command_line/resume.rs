@@ -343,7 +343,7 @@ fn a_disk_that_fills_up_during_a_checkpoint() {
 fn patience_ends_a_run_whose_best_model_is_kept() {
     let run = Run::new(&["--epochs", "20", "--lr", "1e-12", "--keep-best", "accuracy", "--patience", "2"]);
     let output = run.at("out");
-    let said = run.finish(&output, &[]);
+    let said = run.finish(&output, &["--save-every", "epoch"]);
     assert!(said.contains("stopped after step 27") && said.contains("the model of step 9 is kept"), "{said}");
     let report = json(&output.join("run.json"));
     assert_eq!(report["train"]["steps"], 27);

@@ -16,7 +16,7 @@ use crate::progress::{Progress, duration};
 use crate::report;
 use observer::RunObserver;
 use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere, resume_command};
-use resume::{is_finished, newest};
+use resume::{is_finished, newest, other_machine};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use settings::{Defaults, Settings, settings};
@@ -234,6 +234,9 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     let mut checkpoints = Checkpoints::new(&output, arguments.checkpointing.keep, determined_by.clone())?;
     let from = if arguments.checkpointing.resume { newest(&mut checkpoints, total_steps)? } else { None };
+    if from.is_some() {
+        other_machine(&output, &resolved).iter().for_each(warn);
+    }
     // A full disk shows now, not when hours of training are to be saved.
     model.reserve_in(&mut files, &tokenizer)?;
     files.reserve(REPORT_FILE, REPORT_RESERVED)?;
@@ -350,7 +353,7 @@ pub fn run(arguments: &Train) -> Outcome {
         return Err(Failure::Run(failure));
     }
     live.finished();
-    if matches!(save_every, SaveEvery::Time(_)) && train.best.is_none() {
+    if matches!(save_every, SaveEvery::Time(_)) {
         // They were there for the case that the run does not come this far; nobody has asked for them.
         checkpoints.clear()?;
     }

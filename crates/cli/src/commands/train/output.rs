@@ -66,7 +66,7 @@ fn holds_something(folder: &Path) -> bool {
 }
 
 /// The `run.json` in a folder, if it can be read.
-fn report(folder: &Path) -> Option<Value> {
+pub fn report(folder: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(folder.join(REPORT_FILE)).ok()?).ok()
 }
 
