@@ -18,7 +18,7 @@ pub use masking::{MaskedBatch, Masking};
 
 use crate::optimizer::AdamW;
 use crate::schedule::{Schedule, ScheduleKind};
-use crate::{Optimizer, Result, Step, StepRecord, StepSettings, TrainError, TrainSummary};
+use crate::{Optimizer, Result, Step, StepRecord, StepSettings, TrainError};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use vitrine_bert::MaskedLm;
@@ -166,6 +166,23 @@ pub struct PretrainProgress {
     pub last_loss: f64,
 }
 
+/// What a pretraining run took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PretrainSummary {
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Wall-clock seconds of steps, evaluation and saving not counted.
+    pub seconds: f64,
+    /// Tokens seen.
+    pub tokens: usize,
+    /// Tokens per second.
+    pub tokens_per_second: f64,
+    /// Mean loss over all steps.
+    pub mean_loss: f64,
+    /// Loss of the last step.
+    pub final_loss: f64,
+}
+
 /// Watches a pretraining run.
 pub trait PretrainObserver {
     /// A step has ended.
@@ -204,7 +221,7 @@ pub fn pretrain(
     settings: &PretrainSettings,
     progress: &mut PretrainProgress,
     observer: &mut dyn PretrainObserver,
-) -> Result<TrainSummary> {
+) -> Result<PretrainSummary> {
     let schedule = settings.schedule();
     let max_grad_norm = (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm);
     let mut before_epoch = 0;
@@ -259,14 +276,12 @@ pub fn pretrain(
             observer.after_step(progress, model.parameters(), optimizer)?;
         }
     }
-    Ok(TrainSummary {
+    Ok(PretrainSummary {
         steps: progress.step,
         seconds: progress.seconds,
         tokens: progress.tokens,
         tokens_per_second: progress.tokens as f64 / progress.seconds,
         mean_loss: progress.loss_sum / progress.step as f64,
         final_loss: progress.last_loss,
-        stopped_early: false,
-        best: None,
     })
 }

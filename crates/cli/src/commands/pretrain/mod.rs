@@ -15,9 +15,11 @@ use serde_json::Value;
 use start::{Start, fits_output, start};
 use std::time::Instant;
 use vitrine_bert::{BertError, MaskedLm, StagedFiles, write_atomically};
+use vitrine_train::TrainError;
 use vitrine_train::checkpoint::{Checkpoints, fingerprint};
-use vitrine_train::pretrain::{MaskedEvaluation, PretrainData, PretrainProgress, PretrainSettings, pretrain};
-use vitrine_train::{TrainError, TrainSummary};
+use vitrine_train::pretrain::{
+    MaskedEvaluation, PretrainData, PretrainProgress, PretrainSettings, PretrainSummary, pretrain,
+};
 
 /// What happened, as one JSON object.
 const REPORT_FILE: &str = "run.json";
@@ -38,7 +40,7 @@ struct RunReport<'a> {
     machine: Machine,
     data: &'a DataReport,
     notes: &'a [String],
-    train: Option<TrainSummary>,
+    train: Option<PretrainSummary>,
     eval: Option<MaskedEvaluation>,
     peak_rss_bytes: Option<u64>,
 }
