@@ -2,6 +2,7 @@
 
 mod observer;
 mod output;
+mod resume;
 mod settings;
 mod start;
 mod techniques;
@@ -15,25 +16,22 @@ use crate::output::{Failure, Outcome, json, line, note, printable, thousands, wa
 use crate::progress::{Progress, duration};
 use crate::report;
 use observer::RunObserver;
-use output::{
-    LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, finished_report, kept_elsewhere, resume_command,
-};
+use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere, resume_command};
+use resume::{is_finished, newest};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use settings::{Defaults, Settings, settings};
 use start::{Rows, Start, rows, start};
 use std::io::LineWriter;
-use std::path::Path;
 use std::time::Instant;
-use vitrine_bert::{BertError, SequenceClassifier, StagedFiles, Tokenizer, reserve_growth};
+use vitrine_bert::{BertError, SequenceClassifier, StagedFiles, Tokenizer};
 use vitrine_tensor::Error;
-use vitrine_train::checkpoint::{SettingsTable, differences, fingerprint};
+use vitrine_train::checkpoint::fingerprint;
 use vitrine_train::data::Dataset;
 use vitrine_train::optimizer::groups::Groups;
 use vitrine_train::techniques::FailedStep;
 use vitrine_train::{
-    Checkpoints, Evaluation, Found, SaveEvery, Saving, TokenizedDataset, TrainError, TrainState,
-    TrainSummary, corpus, predict,
+    Checkpoints, Evaluation, SaveEvery, Saving, TokenizedDataset, TrainError, TrainSummary, corpus, predict,
 };
 
 /// Bytes of a step's line in it, at most.
@@ -289,43 +287,21 @@ pub fn run(arguments: &Train) -> Outcome {
         eval: None,
     };
     let save_failed_step = |failed: &FailedStep<'_>| techniques::save_failed_step(failed, &output);
-    let (live, mut observer) = {
-        let metrics_path = output.join(METRICS_FILE);
-        let io = |source| BertError::Io { path: metrics_path.clone(), source };
-        let (live, metrics) = match &from {
-            Some(found) => {
-                let (live, metrics, lacks) = LiveFiles::go_on(&output, found.step).map_err(io)?;
-                lacks.iter().for_each(warn);
-                (live, metrics)
-            }
-            None => {
-                checkpoints.clear()?;
-                LiveFiles::start(&output).map_err(io)?
-            }
-        };
-        let room = (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED);
-        let begun = reserve_growth(&metrics, &metrics_path, room)
-            .map_err(Failure::from)
-            .and_then(|()| Ok(files.rewrite(REPORT_FILE, &serde_json::to_string_pretty(&report)?)?));
-        if let Err(error) = begun {
-            if from.is_none() {
-                live.abandon();
-            }
-            return Err(error);
-        }
-        let progress = Progress::new("train", total_steps);
-        let metrics = LineWriter::new(metrics);
-        let observer = RunObserver {
-            metrics,
-            metrics_path,
-            progress,
-            interrupts: &interrupts,
-            steps: 0,
-            warnings: Vec::new(),
-            failed_step: None,
-            save_failed_step: &save_failed_step,
-        };
-        (live, observer)
+    let room = (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED);
+    let step = from.as_ref().map(|found| found.step);
+    if step.is_none() {
+        checkpoints.clear()?;
+    }
+    let (live, metrics) = LiveFiles::begin(&files, step, room, &serde_json::to_string_pretty(&report)?)?;
+    let mut observer = RunObserver {
+        metrics: LineWriter::new(metrics),
+        metrics_path: output.join(METRICS_FILE),
+        progress: Progress::new("train", total_steps),
+        interrupts: &interrupts,
+        steps: 0,
+        warnings: Vec::new(),
+        failed_step: None,
+        save_failed_step: &save_failed_step,
     };
     let save_every = arguments.checkpointing.save_every();
     let saving = Saving { checkpoints: &mut checkpoints, every: save_every, from };
@@ -445,49 +421,6 @@ pub fn run(arguments: &Train) -> Outcome {
         .map_err(|error| Failure::Run(format!("{error}; the model is saved, without this evaluation")))?;
     note(format!("saved in {}", output.display()));
     Ok(())
-}
-
-/// Whether the run in a folder is finished, which is then said. One that was another run is refused: its result is not what this
-/// command would make.
-fn is_finished(output: &Path, determined_by: &Map<String, Value>) -> Outcome<bool> {
-    let Some(report) = finished_report(output) else { return Ok(false) };
-    let differences = match report.get("determined_by") {
-        Some(Value::Object(before)) => differences(before, determined_by),
-        _ => Vec::new(),
-    };
-    if !differences.is_empty() {
-        return Err(Failure::Usage(format!(
-            "the run in {} is finished, and it was made with other settings:\n{}\nchoose another --output, or start over with \
-             --overwrite",
-            output.display(),
-            SettingsTable(&differences)
-        )));
-    }
-    note(format!("the run in {} is finished: there is nothing to go on with", output.display()));
-    if report.get("eval").is_none_or(Value::is_null) {
-        note(format!("it is not evaluated; use `vitrine eval --model {}`", output.display()));
-    }
-    Ok(true)
-}
-
-/// The checkpoint from which a run goes on, which is said, and so is why there is none.
-fn newest(checkpoints: &mut Checkpoints, total_steps: usize) -> Outcome<Option<Found<TrainState>>> {
-    let (found, damaged) = checkpoints.newest::<TrainState>().map_err(|error| match error {
-        TrainError::SettingsDiffer { .. } => Failure::Usage(error.to_string()),
-        error => error.into(),
-    })?;
-    damaged.iter().for_each(warn);
-    match &found {
-        Some(found) => {
-            note(format!(
-                "going on after step {} of {total_steps}, from {}",
-                found.step,
-                found.path.display()
-            ));
-        }
-        None => note("no checkpoint to go on from: starting from the beginning"),
-    }
-    Ok(found)
 }
 
 fn show_sentences(model: &SequenceClassifier, tokenizer: &Tokenizer) -> Outcome {

@@ -2,12 +2,12 @@
 //! cannot be saved there.
 
 use crate::args::Train;
-use crate::output::{Failure, Outcome};
+use crate::output::{Failure, Outcome, warn};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use vitrine_bert::{BertError, FolderProblem, StagedFiles, unfinished_run};
+use vitrine_bert::{BertError, FolderProblem, StagedFiles, reserve_growth, unfinished_run};
 use vitrine_train::checkpoint::CHECKPOINTS_FOLDER;
 
 /// What happened, as one JSON object.
@@ -84,27 +84,66 @@ pub struct LiveFiles {
 }
 
 impl LiveFiles {
+    /// The files of a run that goes on after `step` steps, or starts: `metrics.jsonl`, open at its end and with `room` bytes of
+    /// the disk to grow into, and `run.json`.
+    ///
+    /// # Errors
+    /// Those of the disk; then nothing of a run that would start here is left.
+    pub fn begin(files: &StagedFiles, step: Option<usize>, room: u64, report: &str) -> Outcome<(Self, File)> {
+        let path = files.folder().join(METRICS_FILE);
+        let io = |source| BertError::Io { path: path.clone(), source };
+        let (live, metrics) = match step {
+            Some(step) => {
+                let (live, metrics, lacks) = LiveFiles::go_on(files.folder(), step).map_err(io)?;
+                lacks.iter().for_each(warn);
+                (live, metrics)
+            }
+            None => LiveFiles::start(files.folder()).map_err(io)?,
+        };
+        let begun = reserve_growth(&metrics, &path, room).and_then(|()| files.rewrite(REPORT_FILE, report));
+        match begun {
+            Ok(()) => Ok((live, metrics)),
+            Err(error) => {
+                if step.is_none() {
+                    live.abandon();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
     /// Starts a run: its `metrics.jsonl`, open and empty; the report and the metrics of a model that it will replace are set aside, those of a run that did not
     /// finish go.
-    pub fn start(folder: &Path) -> io::Result<(Self, File)> {
+    fn start(folder: &Path) -> io::Result<(Self, File)> {
         let previous = folder.join(PREVIOUS_FOLDER);
         let is_of_a_model = finished_report(folder).is_some();
         if is_of_a_model {
             remove_folder(&previous)?;
             fs::create_dir(&previous)?;
         }
-        for name in [METRICS_FILE, REPORT_FILE] {
-            let path = folder.join(name);
-            let gone =
-                if is_of_a_model { fs::rename(&path, previous.join(name)) } else { fs::remove_file(&path) };
-            gone.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+        let start = || {
+            for name in [METRICS_FILE, REPORT_FILE] {
+                let path = folder.join(name);
+                let gone = if is_of_a_model {
+                    fs::rename(&path, previous.join(name))
+                } else {
+                    fs::remove_file(&path)
+                };
+                unless_missing(gone)?;
+            }
+            File::create(folder.join(METRICS_FILE))
+        };
+        match start() {
+            Ok(metrics) => Ok((LiveFiles { folder: folder.to_owned() }, metrics)),
+            Err(error) => {
+                put_back(folder);
+                Err(error)
+            }
         }
-        let metrics = File::create(folder.join(METRICS_FILE))?;
-        Ok((LiveFiles { folder: folder.to_owned() }, metrics))
     }
 
     /// Goes on with a run that has taken `step` steps: lines of later ones are cut off. Its `metrics.jsonl` is open at its end. Also a remark, if lines are missing.
-    pub fn go_on(folder: &Path, step: usize) -> io::Result<(Self, File, Option<String>)> {
+    fn go_on(folder: &Path, step: usize) -> io::Result<(Self, File, Option<String>)> {
         let path = folder.join(METRICS_FILE);
         let mut metrics =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
@@ -119,13 +158,11 @@ impl LiveFiles {
 
     /// The run has failed before there was anything to go on with: everything is as it was.
     pub fn abandon(self) {
-        let previous = self.folder.join(PREVIOUS_FOLDER);
         for name in [METRICS_FILE, REPORT_FILE] {
             // The error that led here is told; there is no better one.
             let _ = fs::remove_file(self.folder.join(name));
-            let _ = fs::rename(previous.join(name), self.folder.join(name));
         }
-        let _ = fs::remove_dir(previous);
+        put_back(&self.folder);
     }
 
     /// The run's model is in its place: what stood there before is gone for good.
@@ -135,9 +172,21 @@ impl LiveFiles {
     }
 }
 
+/// Gives the report and the metrics that were set aside their place again.
+fn put_back(folder: &Path) {
+    let previous = folder.join(PREVIOUS_FOLDER);
+    for name in [METRICS_FILE, REPORT_FILE] {
+        let _ = fs::rename(previous.join(name), folder.join(name));
+    }
+    let _ = fs::remove_dir(previous);
+}
+
 fn remove_folder(folder: &Path) -> io::Result<()> {
-    fs::remove_dir_all(folder)
-        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    unless_missing(fs::remove_dir_all(folder))
+}
+
+fn unless_missing(gone: io::Result<()>) -> io::Result<()> {
+    gone.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Where in `metrics.jsonl` the lines end that a run had written after `step` steps, and how many of them are of steps.
