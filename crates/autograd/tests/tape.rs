@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use vitrine_autograd::{
-    AttentionSettings, AutogradError, EmbedParameters, Gradients, Node, Operand, ParameterId, Randomness,
-    Result, Segment, Tape, TokenIds, Var, VarId,
+    AttentionSettings, AutogradError, Direction, EmbedParameters, Gradients, Node, Operand, ParameterId,
+    Randomness, Result, Segment, Tape, TokenIds, Var, VarId,
 };
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
@@ -302,6 +302,50 @@ fn hooks_see_every_gradient_as_it_is_made() {
     assert_eq!(lines, expected);
     assert_eq!((seen[4].0, seen[2].0), ids);
     assert_eq!(values(gradients.of(ids.0).unwrap().unwrap()), [3.0; 4]);
+}
+
+/// What a checking tape refuses: (operation, scope, direction, first bad element, number of bad ones).
+fn refused(error: &AutogradError) -> (&'static str, &str, Direction, usize, usize) {
+    let AutogradError::NotFinite(found) = error else { panic!("{error}") };
+    (found.op, &found.scope, found.direction, found.index, found.count)
+}
+
+#[test]
+fn a_checking_tape_refuses_the_first_number_that_is_not_finite() {
+    let numbers = |values: &[f64]| Tensor::from_slice(values, &[values.len()]).unwrap();
+    let tape = Tape::recording().checking_finite();
+    let scope = tape.scope("layer");
+    let x = tape.leaf(numbers(&[1.0, -1.0, -2.0]));
+    let error = x.ln().err().unwrap();
+    assert_eq!(refused(&error), ("ln", "layer", Direction::Forward, 1, 2));
+    // Its results are finite, and the root's slope at 0 is not.
+    let y = tape.leaf(numbers(&[4.0, 0.0])).sqrt().unwrap();
+    drop(scope);
+    let loss = y.scale(2.0).unwrap().sum_all().unwrap().id();
+    drop((x, y));
+    let error = tape.backward(loss, &[]).err().unwrap();
+    assert_eq!(refused(&error), ("sqrt", "layer", Direction::Backward, 1, 1));
+
+    // Inside of a segment, in both directions.
+    for (input, direction) in [(-1.0, Direction::Forward), (0.0, Direction::Backward)] {
+        let tape = Tape::recording().checking_finite();
+        let x = tape.leaf(numbers(&[input]));
+        let segment = x.segment(Segment::new(|tape, x| {
+            let _scope = tape.scope("inside");
+            x.scale(1.0)?.sqrt()
+        }));
+        let error = match segment {
+            Err(error) => error,
+            Ok(y) => {
+                let loss = y.sum_all().unwrap().id();
+                drop((x, y));
+                tape.backward(loss, &[]).err().unwrap()
+            }
+        };
+        assert_eq!(refused(&error), ("sqrt", "inside", direction, 0, 1));
+    }
+    // Others pass it on.
+    assert!(values(Tape::recording().leaf(numbers(&[-1.0])).ln().unwrap().value())[0].is_nan());
 }
 
 /// The search for the first operation whose gradient is no number.
