@@ -160,7 +160,7 @@ fn a_model_remembers_which_part_of_a_text_it_read() {
     assert_eq!(other, predict(&tail, &[], &words[..126].join(" ")).0);
     // Training goes on as the model remembers.
     let data = folder.path().join("more.csv");
-    std::fs::write(&data, "text,label\ngood film,positive\nbad film,negative\n".repeat(1)).unwrap();
+    std::fs::write(&data, "text,label\ngood film,positive\nbad film,negative\n").unwrap();
     let output = folder.path().join("further");
     let options = [
         "train",

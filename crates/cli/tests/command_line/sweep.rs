@@ -174,8 +174,19 @@ fn an_interrupted_sweep_stops_its_run_and_goes_on_later() {
     use std::time::{Duration, Instant};
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("sweep");
-    let arguments =
-        ["sweep", "--seeds", "2", "--train-samples", "2000", "--epochs", "1", "--batch-size", "4", "--output", path(&folder)];
+    let arguments = [
+        "sweep",
+        "--seeds",
+        "2",
+        "--train-samples",
+        "2000",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "4",
+        "--output",
+        path(&folder),
+    ];
     let mut sweep = Command::new(env!("CARGO_BIN_EXE_vitrine"))
         .args(arguments)
         .env("CUDA_VISIBLE_DEVICES", "")
@@ -195,7 +206,10 @@ fn an_interrupted_sweep_stops_its_run_and_goes_on_later() {
     std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
     let status = sweep.wait().unwrap();
     assert!(!status.success() && asked.elapsed() < Duration::from_secs(30), "{said}");
-    assert!(said.contains("give the same command again to go on") && said.contains("seed=2: not started"), "{said}");
+    assert!(
+        said.contains("give the same command again to go on") && said.contains("seed=2: not started"),
+        "{said}"
+    );
     // Nothing runs on: the folder of the run is free.
     let output = vitrine(&[&arguments[..], &["-q"]].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));

@@ -1,9 +1,9 @@
 //! Which runs a sweep has.
 
-use crate::args::{Arguments, Axis, Sweep};
+use crate::args::{self, Axis, Sweep};
 use crate::config;
 use crate::output::{Failure, Outcome};
-use clap::{ArgAction, Command, CommandFactory};
+use clap::{ArgAction, Command};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -72,8 +72,7 @@ impl Plan {
         if train.config.print_config {
             return Err(usage("--print-config is for `vitrine train`".into()));
         }
-        let mut root = Arguments::command();
-        root.build();
+        let root = args::command();
         let command = root.find_subcommand("train").ok_or_else(|| usage("internal: no train".into()))?;
         let resumes = command.get_arguments().any(|arg| arg.get_long() == Some("resume"));
         let settings = combinations(command, &arguments.grid, &arguments.shared)?;
