@@ -114,6 +114,7 @@ pub fn run(arguments: &Train) -> Outcome {
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
     let Splits { train: train_rows, test: test_rows, mut notes } = rows(arguments, &defaults)?;
+    detail(format!("data read {} after the start", duration(started.elapsed().as_secs_f64())));
     let Start { mut model, tokenizer, train: train_rows, test: test_rows } =
         start(arguments, train_rows, test_rows, seed, &mut notes)?;
     let positions = model.config().max_length();
@@ -123,6 +124,7 @@ pub fn run(arguments: &Train) -> Outcome {
         notes.push(format!("texts are cut at the model's {positions} positions, not at the recipe's length"));
     }
 
+    detail(format!("model read {} after the start", duration(started.elapsed().as_secs_f64())));
     let tokenizer = truncating(tokenizer, arguments.tokens.truncate, false);
     let tokenize = |rows: &Dataset| tokenized(rows, &tokenizer, max_length, &arguments.tokens);
     let train_tokens = tokenize(&train_rows)?;
