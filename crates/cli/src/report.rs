@@ -1,18 +1,13 @@
 //! Pieces that `train` and `eval` share: sampling, limits, progress, and results for people.
 
 use crate::args::{Samples, TokenOptions};
-use crate::interrupt::Interrupts;
-use crate::output::{
-    self, Align, Failure, Outcome, Style, detail, line, paint, printable, si, thousands, warn,
-};
+use crate::output::{self, Align, Failure, Outcome, Style, detail, line, paint, printable, thousands, warn};
 use crate::progress::{Progress, duration};
-use std::io::Write;
-use std::path::PathBuf;
 use std::time::Instant;
 use vitrine_bert::{ModelConfig, Tokenizer, Truncation};
 use vitrine_train::data::Dataset;
 use vitrine_train::data::sampling::{Sample, stratified};
-use vitrine_train::{CacheUse, Evaluation, Observer, StepRecord, TokenizedDataset, TrainError};
+use vitrine_train::{CacheUse, Evaluation, TokenizedDataset};
 
 /// Classes that a table on a terminal has room for.
 const SHOWN_CLASSES: usize = 12;
@@ -94,38 +89,6 @@ pub fn tokenized(
     let seconds = started.elapsed().as_secs_f64();
     detail(format!("tokens of {} rows: {what} ({seconds:.3} s)", thousands(rows.len())));
     Ok(tokens)
-}
-
-/// Shows training as it goes, and writes `metrics.jsonl`.
-pub struct RunObserver<'a, W> {
-    /// Where step records go, a JSON object a line.
-    pub metrics: W,
-    /// The file behind `metrics`, for messages.
-    pub metrics_path: PathBuf,
-    /// The bar of the training loop.
-    pub progress: Progress,
-    /// Whoever wants the run to end.
-    pub interrupts: &'a Interrupts,
-}
-
-impl<W: Write> Observer for RunObserver<'_, W> {
-    fn step(&mut self, record: &StepRecord, total: usize) -> Result<(), TrainError> {
-        let write = |metrics: &mut W| -> std::io::Result<()> {
-            serde_json::to_writer(&mut *metrics, record)?;
-            metrics.write_all(b"\n")
-        };
-        write(&mut self.metrics)
-            .map_err(|source| TrainError::Write { path: self.metrics_path.clone(), source })?;
-        self.progress.set(record.step, || {
-            let speed = record.tokens as f64 / record.seconds;
-            let speed = if speed < 1e3 { format!("{speed:.0}") } else { si(speed).replace(' ', "") };
-            format!("loss {:.3}  lr {:.1e}  {speed} tok/s", record.loss, record.lr)
-        });
-        if self.interrupts.seen() && record.step < total {
-            return Err(TrainError::Interrupted { step: record.step, total });
-        }
-        Ok(())
-    }
 }
 
 /// Shows an evaluation of so many rows as it goes.

@@ -128,12 +128,58 @@ pub enum TrainError {
         name: String,
     },
     /// Somebody asked for an end.
-    #[error("interrupted after step {step} of {total}; nothing was saved")]
+    #[error("interrupted after step {step} of {total}; {}", kept(checkpoint.as_deref()))]
     Interrupted {
         /// Steps done.
         step: usize,
         /// Steps that there were to do.
         total: usize,
+        /// The checkpoint from which the run can go on.
+        checkpoint: Option<PathBuf>,
+    },
+    /// Settings that contradict each other.
+    #[error("{why}")]
+    Settings {
+        /// Which, and what is needed.
+        why: &'static str,
+    },
+    /// A checkpoint cannot be used.
+    #[error("the checkpoint {}: {why}", path.display())]
+    Checkpoint {
+        /// Its folder.
+        path: PathBuf,
+        /// What is damaged, or of another run.
+        why: String,
+    },
+    /// A checkpoint was made with settings that give another result.
+    #[error(
+        "the checkpoint {} was made with other settings, and going on would change the result:\n{}\ngo on with the settings of \
+         the checkpoint, or start a new run",
+        path.display(),
+        crate::checkpoint::SettingsTable(differences)
+    )]
+    SettingsDiffer {
+        /// Its folder.
+        path: PathBuf,
+        /// What differs.
+        differences: Vec<crate::checkpoint::Difference>,
+    },
+    /// A checkpoint could not be written.
+    #[error(
+        "cannot write the checkpoint {}: {source}; it takes {:.1} MiB: free at least as much on that disk{}",
+        path.display(),
+        *bytes as f64 / f64::from(1 << 20),
+        last.as_ref().map_or(String::new(), |last| format!(" (the checkpoint before is whole: {})", last.display()))
+    )]
+    WriteCheckpoint {
+        /// Where it should have been.
+        path: PathBuf,
+        /// Bytes that it takes.
+        bytes: u64,
+        /// The one before.
+        last: Option<PathBuf>,
+        /// What the operating system answered.
+        source: std::io::Error,
     },
     /// The operating system refused to write.
     #[error("cannot write {}: {source}", path.display())]
@@ -450,6 +496,10 @@ pub enum TrainError {
         /// The name.
         name: String,
     },
+}
+
+fn kept(checkpoint: Option<&Path>) -> String {
+    checkpoint.map_or("nothing was saved".to_owned(), |path| format!("a checkpoint is in {}", path.display()))
 }
 
 /// A list of names for a message: quoted, each at most 40 characters, at most 12 of them.

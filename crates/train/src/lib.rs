@@ -3,6 +3,7 @@
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
 //! [`step`] for one step, [`train`] for the loop, [`optimizer`] for the update, [`schedule`] and [`metrics`] for the numbers around a step.
 
+pub mod checkpoint;
 pub mod corpus;
 pub mod data;
 mod error;
@@ -16,11 +17,17 @@ mod step;
 mod token_cache;
 mod tokenized;
 mod trainer;
+mod validation;
 
+pub use checkpoint::{Checkpoints, Found};
 pub use error::{Place, Position, Result, TrainError};
 pub use optimizer::Optimizer;
 pub use predict::{Prediction, predict};
 pub use step::{Step, StepSettings, accumulating_step, step};
 pub use token_cache::{CacheUse, TokenCache};
 pub use tokenized::{TokenizedDataset, token_lengths};
-pub use trainer::{Evaluation, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train};
+pub use trainer::{
+    BestModel, Evaluation, EvaluationRecord, Observer, Rows, Saving, StepRecord, TrainSettings, TrainSummary,
+    evaluate, train,
+};
+pub use validation::{Best, BestBy, Every, SaveEvery, TrainState, ValidationSettings};

@@ -2,12 +2,14 @@
 //! `commands/train`.
 
 mod bench;
+mod checkpointing;
 mod data;
 pub mod examples;
 mod sweep;
 mod train;
 
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use checkpointing::{Checkpointing, Validation};
 pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
 pub use sweep::{Axis, Sweep};
 pub use train::{Recipe, Train};
@@ -42,6 +44,7 @@ pub fn command() -> clap::Command {
             .mut_arg("json", |json| json.help("Print sweep.json on standard output at the end"))
             .mut_arg("seed", |seed| seed.help("The first seed; default: 1"))
             .mut_arg("overwrite", |overwrite| overwrite.hide(true))
+            .mut_arg("resume", |resume| resume.hide(true))
             .mut_arg("print_config", |print| print.hide(true))
     });
     root.build();

@@ -1,7 +1,8 @@
 //! The options of `vitrine train`.
 
 use super::{
-    Columns, Compute, ConfigOptions, Samples, TokenOptions, count, examples, not_negative, positive, ratio,
+    Checkpointing, Columns, Compute, ConfigOptions, Samples, TokenOptions, Validation, count, examples,
+    not_negative, positive, ratio,
 };
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ pub struct Train {
     /// corpus of short reviews.
     #[arg(long, value_name = "DIR|FILE")]
     pub data: Option<PathBuf>,
-    /// Data to evaluate on at the end, when --data has no test split; default: none.
+    /// Data to evaluate on at the end, when --data has no test split; default: none; see also --validation-split.
     #[arg(long, value_name = "DIR|FILE")]
     pub test_data: Option<PathBuf>,
     /// Folder for the model and the reports; default: a fresh one under runs/.
@@ -103,6 +104,10 @@ pub struct Train {
     /// Compute layers again in backward instead of keeping their activations: less memory, a third more time.
     #[arg(long, help_heading = "Training")]
     pub checkpoint_layers: bool,
+    #[command(flatten)]
+    pub validation: Validation,
+    #[command(flatten)]
+    pub checkpointing: Checkpointing,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]

@@ -43,7 +43,7 @@ pub fn run(arguments: &Eval) -> Outcome {
     let tokenizer = report::truncating(tokenizer, arguments.tokens.truncate, true);
     let tokenized = report::tokenized(&rows, &tokenizer, max_length, &arguments.tokens)?;
     let (summary, warnings) =
-        (SplitSummary::new("test", &rows, &tokenized), data_summary::warnings(None, Some(&rows)));
+        (SplitSummary::new("test", &rows, &tokenized), data_summary::warnings(None, Some(("test", &rows))));
     note(resolved.line());
     data_summary::print(std::slice::from_ref(&summary));
     warnings.iter().for_each(warn);

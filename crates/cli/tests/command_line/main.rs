@@ -10,6 +10,7 @@ mod data;
 mod families;
 mod outputs;
 mod predict;
+mod resume;
 mod sweep;
 mod tables;
 #[cfg(unix)]

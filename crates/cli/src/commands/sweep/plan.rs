@@ -49,8 +49,6 @@ pub struct Plan {
     /// What all share, as in a config file.
     pub options: Vec<(String, String)>,
     shared: Vec<OsString>,
-    /// Whether a run can go on from its checkpoints.
-    pub resumes: bool,
 }
 
 impl Plan {
@@ -74,7 +72,6 @@ impl Plan {
         }
         let root = args::command();
         let command = root.find_subcommand("train").ok_or_else(|| usage("internal: no train".into()))?;
-        let resumes = command.get_arguments().any(|arg| arg.get_long() == Some("resume"));
         let settings = combinations(command, &arguments.grid, &arguments.shared)?;
         let first = train.seed.unwrap_or(1);
         let seeds: Vec<u64> = (0..arguments.seeds as u64).map(|n| first.saturating_add(n)).collect();
@@ -89,7 +86,6 @@ impl Plan {
             seeds,
             options: train.config.resolved.clone(),
             shared: arguments.shared.clone(),
-            resumes,
         };
         for (index, setting) in plan.settings.iter().enumerate() {
             let typed = [OsString::from("vitrine")].into_iter().chain(plan.arguments(index, first));

@@ -126,7 +126,7 @@ pub fn start(
     let mut command = Command::new(program);
     command.args(plan.arguments(setting, seed)).arg("--output").arg(folder);
     if *state != State::Waiting {
-        command.arg(if plan.resumes { "--resume" } else { "--overwrite" });
+        command.arg("--resume");
     }
     if is_quiet() {
         command.arg("--quiet");

@@ -19,6 +19,7 @@ pub struct Settings {
     pub train_samples: Option<usize>,
     pub test_samples: Option<usize>,
     pub sample_seed: u32,
+    pub validation_split: Option<f64>,
     pub max_length: usize,
     pub truncate: String,
     pub warmup_ratio: Option<f64>,
@@ -130,6 +131,7 @@ pub fn settings(
         train_samples: count(arguments.train_samples, defaults.train_samples),
         test_samples: count(arguments.test_samples, defaults.test_samples),
         sample_seed: arguments.sample_seed.unwrap_or(42),
+        validation_split: arguments.validation.validation_split,
         max_length,
         truncate: truncate.to_string(),
         warmup_ratio,
@@ -147,6 +149,7 @@ pub fn settings(
             shuffle: !arguments.no_shuffle,
             group_by_length: arguments.group_by_length,
             checkpoint_layers: arguments.checkpoint_layers,
+            validation: arguments.validation.settings(),
         },
     }
 }
