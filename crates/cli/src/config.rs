@@ -5,6 +5,7 @@
 //! option, and that each complaint names file, line and key.
 
 use crate::output::{Failure, Outcome, printable};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::any::TypeId;
@@ -120,8 +121,7 @@ impl ConfigFile {
             }
             let added = self.values(arg, spelled, value.get_ref(), value.span().start)?;
             // Alone, so that what is wrong with a value is said of its line.
-            let alone = ["vitrine", name].map(OsString::from).into_iter().chain(added.iter().cloned());
-            if let Err(error) = root.clone().try_get_matches_from(alone) {
+            if let Some(error) = refused(root, name, &added) {
                 return Err(self.fail(at, format!("`{spelled}`: {}", said(&error))));
             }
             let is_set = !added.is_empty();
@@ -137,9 +137,10 @@ impl ConfigFile {
                 all.extend(added);
             }
         }
-        let together = ["vitrine", name].map(OsString::from).into_iter().chain(all.iter().cloned());
-        root.clone().try_get_matches_from(together).map_err(|error| self.fail(0, said(&error)))?;
-        Ok(all)
+        match refused(root, name, &all) {
+            Some(error) => Err(self.fail(0, said(&error))),
+            None => Ok(all),
+        }
     }
 
     fn option<'c>(&self, command: &'c Command, at: usize, spelled: &str) -> Outcome<&'c Arg> {
@@ -219,6 +220,13 @@ impl ConfigFile {
             value => Ok(vec![argument(&text(value)?)]),
         }
     }
+}
+
+/// What clap says against these arguments, except that others are missing: those may be on the command line.
+fn refused(root: &Command, name: &str, arguments: &[OsString]) -> Option<clap::Error> {
+    let all = ["vitrine", name].map(OsString::from).into_iter().chain(arguments.iter().cloned());
+    let error = root.clone().try_get_matches_from(all).err();
+    error.filter(|error| error.kind() != ErrorKind::MissingRequiredArgument)
 }
 
 fn kind_of(value: &DeValue<'_>) -> &'static str {

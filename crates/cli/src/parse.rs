@@ -1,10 +1,10 @@
 //! From the arguments of the process to [`Arguments`]: what a config file says stands before what the user typed.
 
-use crate::args::{Arguments, Command};
+use crate::args::{self, Arguments, Command};
 use crate::commands::default_options;
 use crate::config::{self, ConfigFile};
 use crate::output::Outcome;
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -29,8 +29,7 @@ const OF_SWEEP: [&str; 3] = ["seed", "seeds", "grid"];
 /// # Errors
 /// `Usage` for a config file.
 pub fn parse(arguments: Vec<OsString>) -> Outcome<Arguments> {
-    let mut root = Arguments::command();
-    root.build();
+    let root = args::command();
     let arguments = with_config(&root, arguments)?;
     let matches = root.clone().try_get_matches_from(arguments).unwrap_or_else(|error| error.exit());
     let mut parsed = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());

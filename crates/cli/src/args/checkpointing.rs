@@ -42,10 +42,10 @@ pub struct Validation {
     #[arg(long, value_name = "N|epoch", help_heading = "Evaluation")]
     pub eval_every: Option<Every>,
     /// Stop after so many evaluations in a row without a better one; keeps the best model by loss, unless --keep-best says
-    /// otherwise.
+    /// otherwise; default: train to the end.
     #[arg(long, value_name = "N", value_parser = super::count, help_heading = "Evaluation")]
     pub patience: Option<usize>,
-    /// Save the model of the best evaluation by this metric (accuracy, f1 or loss), instead of the last one.
+    /// Save the model of the best evaluation by this metric (accuracy, f1 or loss); default: that of the last step.
     #[arg(long, value_name = "METRIC", help_heading = "Evaluation")]
     pub keep_best: Option<BestBy>,
 }

@@ -28,6 +28,13 @@ pub const DATA_INSPECT: &str = "Examples:
   vitrine data inspect data/imdb --model models/MiniLM --max-length 256
   vitrine data inspect reviews.csv --text-column body --json";
 
+pub const DATA: &str = "Examples:
+  vitrine data inspect data/imdb --model models/MiniLM";
+
+pub const BENCH: &str = "Examples:
+  vitrine bench step --config bert-base --batch 16 --seq 512
+  vitrine bench kernels --only gelu";
+
 pub const INIT: &str = "Examples:
   vitrine init --output models/fresh
   vitrine init --config bert-mini --tokenizer models/MiniLM --output models/mini --seed 7";

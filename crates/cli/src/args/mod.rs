@@ -18,7 +18,7 @@ pub use pretrain::{FillMask, Pretrain};
 pub use sweep::{Axis, Sweep};
 pub use train::{Recipe, Train};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Fine-tune, measure and take apart a BERT.
@@ -36,6 +36,25 @@ pub struct Arguments {
     pub command: Command,
 }
 
+/// The whole command line. A sweep has the options of `train`, but for those that mean something else there.
+pub fn command() -> clap::Command {
+    let mut root = Arguments::command().mut_subcommand("sweep", |sweep| {
+        sweep
+            .mut_arg("output", |output| {
+                output.required(true).help(
+                    "Folder of the sweep, with a folder a run in it; one that was stopped goes on there",
+                )
+            })
+            .mut_arg("json", |json| json.help("Print sweep.json on standard output at the end"))
+            .mut_arg("seed", |seed| seed.help("The first seed; default: 1"))
+            .mut_arg("overwrite", |overwrite| overwrite.hide(true))
+            .mut_arg("resume", |resume| resume.hide(true))
+            .mut_arg("print_config", |print| print.hide(true))
+    });
+    root.build();
+    root
+}
+
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
@@ -44,7 +63,7 @@ pub enum Command {
     /// Train with several seeds and settings, one run after the other, and compare them.
     Sweep(Box<Sweep>),
     /// Look at data before training on them.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::DATA)]
     Data(Data),
     /// Pretrain a masked language model on texts without labels.
     Pretrain(Box<Pretrain>),
@@ -65,7 +84,7 @@ pub enum Command {
     /// Compute the step again at which a training run ended with NaN, and say which operation made it.
     Replay(Replay),
     /// Measure speed.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::BENCH)]
     Bench(Bench),
     /// Print the completions of a shell.
     Completions(Completions),

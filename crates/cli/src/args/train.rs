@@ -26,7 +26,7 @@ pub struct Train {
     /// corpus of short reviews.
     #[arg(long, value_name = "DIR|FILE")]
     pub data: Option<PathBuf>,
-    /// Data to evaluate on at the end, when --data has no test split; see also --validation-split; default: none.
+    /// Data to evaluate on at the end, when --data has no test split; default: none; see also --validation-split.
     #[arg(long, value_name = "DIR|FILE")]
     pub test_data: Option<PathBuf>,
     /// Folder for the model and the reports; default: a fresh one under runs/.

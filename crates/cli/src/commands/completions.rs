@@ -1,15 +1,15 @@
 //! `vitrine completions` and `vitrine man`: what the shell and `man` know of the command line.
 
-use crate::args::{Arguments, Completions, Man};
+use crate::args::{Completions, Man, command};
 use crate::output::{Failure, Outcome, note, quoted_path};
-use clap::{Command, CommandFactory};
+use clap::Command;
 use std::fs;
 use std::io::{self, Write};
 
 /// Prints the completions of a shell.
 pub fn shell(arguments: &Completions) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "vitrine", &mut script);
+    clap_complete::generate(arguments.shell, &mut command(), "vitrine", &mut script);
     Ok(io::stdout().lock().write_all(&script)?)
 }
 
@@ -22,10 +22,8 @@ fn pages() -> Vec<Command> {
             .filter(|inner| inner.get_name() != "help")
             .for_each(|inner| add(inner, pages));
     }
-    let mut root = Arguments::command();
-    root.build();
     let mut pages = Vec::new();
-    add(&root, &mut pages);
+    add(&command(), &mut pages);
     pages
 }
 

@@ -1,11 +1,7 @@
 use super::*;
-use crate::args::Arguments;
-use clap::CommandFactory;
 
 fn root() -> Command {
-    let mut root = Arguments::command();
-    root.build();
-    root
+    crate::args::command()
 }
 
 /// What a config file adds to these arguments of `train`.

@@ -126,6 +126,28 @@ fn a_second_run_takes_its_tokens_from_the_cache() {
     assert!(said.contains("made, and not kept") && third == first, "{said}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_means_no_cache_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, file) = (folder.path().join("model"), large(folder.path()));
+    train(&model, &[]);
+    let disk = folder.path().join("disk");
+    let mut eval = Command::new(env!("CARGO_BIN_EXE_vitrine"));
+    eval.args(["eval", "--model", path(&model), "--data", path(&file), "--max-length", "64", "-v"]);
+    // 1,200 rows of 64 tokens are 150 KiB.
+    let script = "export XDG_CACHE_HOME=$DISK; \"$@\"; code=$?; ls -RA $DISK >&2; exit $code";
+    let Some(output) = crate::outputs::on_a_small_disk("64k", &disk, script, &eval) else {
+        return eprintln!("skipped: no mounts of our own");
+    };
+    let said = text(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("made, and not kept") && said.contains("No space left"),
+        "{said}"
+    );
+    assert!(!said.contains(".partial"), "a part is left: {said}");
+}
+
 #[test]
 fn a_model_remembers_which_part_of_a_text_it_read() {
     let folder = tempfile::tempdir().unwrap();
@@ -160,7 +182,7 @@ fn a_model_remembers_which_part_of_a_text_it_read() {
     assert_eq!(other, predict(&tail, &[], &words[..126].join(" ")).0);
     // Training goes on as the model remembers.
     let data = folder.path().join("more.csv");
-    std::fs::write(&data, "text,label\ngood film,positive\nbad film,negative\n".repeat(1)).unwrap();
+    std::fs::write(&data, "text,label\ngood film,positive\nbad film,negative\n").unwrap();
     let output = folder.path().join("further");
     let options = [
         "train",

@@ -551,7 +551,7 @@ fn a_full_disk_shows_before_training_and_leaves_everything_as_it_was() {
 
 /// Runs a script in a namespace of mounts with a file system of `size` at `disk`; `None` where that is not allowed.
 #[cfg(target_os = "linux")]
-fn on_a_small_disk(size: &str, disk: &Path, script: &str, train: &Command) -> Option<Output> {
+pub fn on_a_small_disk(size: &str, disk: &Path, script: &str, train: &Command) -> Option<Output> {
     fs::create_dir_all(disk).expect("a folder is made");
     let script = format!("mount -t tmpfs -o size={size} tmpfs {} || exit 77\n{script}", path(disk));
     let mut bash = Command::new("unshare");

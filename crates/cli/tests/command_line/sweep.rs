@@ -14,6 +14,20 @@ fn run(folder: &Path, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(folder.join(name).join("run.json")).unwrap()).unwrap()
 }
 
+/// Makes of a finished run what one leaves that was killed: its report and its metrics, and no model.
+fn killed(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        if entry.is_file() && !["run.json", "metrics.jsonl"].contains(&name.as_str()) {
+            std::fs::remove_file(&entry).unwrap();
+        }
+    }
+    let path = folder.join("run.json");
+    let mut report: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    (report["state"], report["train"], report["eval"]) = ("running".into(), Value::Null, Value::Null);
+    std::fs::write(path, report.to_string()).unwrap();
+}
+
 #[test]
 fn every_setting_runs_with_every_seed_and_a_second_call_does_only_what_lacks() {
     let temporary = tempfile::tempdir().unwrap();
@@ -45,7 +59,7 @@ fn every_setting_runs_with_every_seed_and_a_second_call_does_only_what_lacks() {
         |name: &str| std::fs::metadata(folder.join(name).join("run.json")).unwrap().modified().unwrap();
     let kept = time("lr=1e-3,seed=1");
     std::fs::remove_dir_all(folder.join("lr=1e-3,seed=2")).unwrap();
-    std::fs::remove_file(folder.join("lr=1e-4,seed=1/run.json")).unwrap();
+    killed(&folder.join("lr=1e-4,seed=1"));
     let output = sweep(&["--seeds", "3", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(time("lr=1e-3,seed=1"), kept);

@@ -1,6 +1,6 @@
 //! What is odd about a data set: `vitrine data inspect`.
 //!
-//! [`faults`] looks at one text, [`duplicates`] at all of them; here is counted, and examples are kept.
+//! `faults` looks at one text, `duplicates` at all of them; here is counted, and examples are kept.
 
 mod duplicates;
 mod faults;

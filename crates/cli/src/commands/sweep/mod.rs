@@ -65,7 +65,7 @@ pub fn run(arguments: &Sweep) -> Outcome {
         let mut state = State::of(&folder);
         if !matches!(state, State::Finished) && !stopped {
             styled_note(Style::Bold, &format!("[{}/{all}]", place + 1), &name);
-            state = run::start(&plan, setting, seed, &folder, state, &interrupts)?;
+            state = run::start(&plan, setting, seed, &folder, &state, &interrupts)?;
             stopped = interrupts.seen();
         }
         let found = Run::look(&folder, &name, seed, state);

@@ -1,9 +1,9 @@
 //! Which runs a sweep has.
 
-use crate::args::{Arguments, Axis, Sweep};
+use crate::args::{self, Axis, Sweep};
 use crate::config;
 use crate::output::{Failure, Outcome};
-use clap::{ArgAction, Command, CommandFactory};
+use clap::{ArgAction, Command};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -49,8 +49,6 @@ pub struct Plan {
     /// What all share, as in a config file.
     pub options: Vec<(String, String)>,
     shared: Vec<OsString>,
-    /// Whether a run can go on from its checkpoints.
-    pub resumes: bool,
 }
 
 impl Plan {
@@ -72,10 +70,8 @@ impl Plan {
         if train.config.print_config {
             return Err(usage("--print-config is for `vitrine train`".into()));
         }
-        let mut root = Arguments::command();
-        root.build();
+        let root = args::command();
         let command = root.find_subcommand("train").ok_or_else(|| usage("internal: no train".into()))?;
-        let resumes = command.get_arguments().any(|arg| arg.get_long() == Some("resume"));
         let settings = combinations(command, &arguments.grid, &arguments.shared)?;
         let first = train.seed.unwrap_or(1);
         let seeds: Vec<u64> = (0..arguments.seeds as u64).map(|n| first.saturating_add(n)).collect();
@@ -90,7 +86,6 @@ impl Plan {
             seeds,
             options: train.config.resolved.clone(),
             shared: arguments.shared.clone(),
-            resumes,
         };
         for (index, setting) in plan.settings.iter().enumerate() {
             let typed = [OsString::from("vitrine")].into_iter().chain(plan.arguments(index, first));

@@ -40,10 +40,9 @@ impl State {
         };
         match report.get("state").and_then(Value::as_str) {
             Some("finished") => State::Finished,
-            Some(_) => State::Unfinished,
             // Written before runs had a state: there is a report only at the end.
             None if report.get("train").is_some_and(Value::is_object) => State::Finished,
-            None => State::Unfinished,
+            _ => State::Unfinished,
         }
     }
 }
@@ -119,15 +118,15 @@ pub fn start(
     setting: usize,
     seed: u64,
     folder: &Path,
-    state: State,
+    state: &State,
     interrupts: &Interrupts,
 ) -> Outcome<State> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::Run(format!("cannot find this program to start it again: {error}")))?;
     let mut command = Command::new(program);
     command.args(plan.arguments(setting, seed)).arg("--output").arg(folder);
-    if state != State::Waiting {
-        command.arg(if plan.resumes { "--resume" } else { "--overwrite" });
+    if *state != State::Waiting {
+        command.arg("--resume");
     }
     if is_quiet() {
         command.arg("--quiet");

@@ -27,6 +27,7 @@ pub use settings::default_options;
 use settings::{Defaults, Settings, settings};
 use start::{Rows, Start, rows, start};
 use std::io::LineWriter;
+use std::path::Path;
 use std::time::Instant;
 use vitrine_bert::{BertError, SequenceClassifier, StagedFiles, Tokenizer};
 use vitrine_tensor::Error;
@@ -148,7 +149,9 @@ pub fn run(arguments: &Train) -> Outcome {
     drop(claim_output(arguments)?);
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
-    let Start { mut model, tokenizer, rows } = start(arguments, rows(arguments, &defaults)?, seed)?;
+    let rows = rows(arguments, &defaults)?;
+    detail(format!("data read {} after the start", duration(started.elapsed().as_secs_f64())));
+    let Start { mut model, tokenizer, rows } = start(arguments, rows, seed)?;
     let Rows { train: train_rows, validation: validation_rows, test: test_rows, mut notes } = rows;
     let positions = model.config().max_length();
     let recipe_length = defaults.max_length.map(|length| length.min(positions));
@@ -157,6 +160,7 @@ pub fn run(arguments: &Train) -> Outcome {
         notes.push(format!("texts are cut at the model's {positions} positions, not at the recipe's length"));
     }
 
+    detail(format!("model read {} after the start", duration(started.elapsed().as_secs_f64())));
     let tokenizer = truncating(tokenizer, arguments.tokens.truncate, false);
     let tokenize = |rows: &Dataset| tokenized(rows, &tokenizer, max_length, &arguments.tokens);
     let train_tokens = tokenize(&train_rows)?;
@@ -245,6 +249,7 @@ pub fn run(arguments: &Train) -> Outcome {
     determined_by.extend([
         ("dtype".into(), resolved.dtype.clone().into()),
         ("max_length".into(), max_length.into()),
+        ("truncate".into(), tokenizer.truncation().to_string().into()),
         ("initial_weights".into(), fingerprint(model.parameters())?.into()),
         ("train_rows".into(), train_rows.sha256().into()),
         ("validation_rows".into(), validation_rows.as_ref().map(Dataset::sha256).into()),

@@ -60,6 +60,7 @@ impl Observer for RunObserver<'_> {
         self.write(record)?;
         self.progress.set(record.step, || {
             let speed = record.tokens as f64 / record.seconds;
+            // Short, so that a line of 50 columns has all of it.
             let speed = if speed < 1e3 { format!("{speed:.0}") } else { si(speed).replace(' ', "") };
             format!("loss {:.3}  lr {:.1e}  {speed} tok/s", record.loss, record.lr)
         });
