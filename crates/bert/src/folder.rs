@@ -4,9 +4,9 @@ use crate::{BertError, CONFIG_FILE, Result};
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use vitrine_nn::WEIGHTS_FILE;
 use vitrine_nn::read::{about_weights, names, read_text, unusable};
 use vitrine_nn::weights::WEIGHTS_INDEX_FILE;
-use vitrine_nn::WEIGHTS_FILE;
 
 /// What every message about a wrong path ends with.
 const A_MODEL: &str =

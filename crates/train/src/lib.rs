@@ -8,6 +8,7 @@ pub mod corpus;
 pub mod data;
 mod error;
 mod evaluation;
+pub mod measurements;
 pub mod metrics;
 pub mod optimizer;
 mod predict;
@@ -25,7 +26,6 @@ pub use predict::{Prediction, predict};
 pub use step::{Step, StepSettings, accumulating_step, step};
 pub use tokenized::TokenizedDataset;
 pub use trainer::{
-    BestModel, EvaluationRecord, Observer, Rows, Saving, StepRecord, TrainSettings, TrainSummary,
-    train,
+    BestModel, EvaluationRecord, Observer, Rows, Saving, StepRecord, TrainSettings, TrainSummary, train,
 };
 pub use validation::{Best, BestBy, Every, SaveEvery, TrainState, ValidationSettings};

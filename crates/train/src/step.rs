@@ -32,10 +32,14 @@ pub struct Step {
     pub loss: Tensor,
     /// The global norm of the gradient before it was clipped.
     pub norm: GradNorm,
+    /// The gradients before they were clipped.
+    pub gradients: Gradients,
     /// Seconds of each operation's forward, if they were measured.
     pub forward: Profile,
     /// Seconds of each operation's backward, if they were measured.
     pub backward: Profile,
+    /// When norm, clipping and update began.
+    pub update_started: Instant,
     /// Seconds of norm, clipping and update.
     pub update_seconds: f64,
 }
@@ -111,5 +115,6 @@ pub fn accumulating_step<M: Model>(
     let tensors: Vec<&Tensor> = gradients.parameters().map(|(_, gradient)| gradient).collect();
     let norm = GradNorm::of(&tensors, max_grad_norm)?;
     optimizer.step(parameters, &gradients, &norm, lr, step)?;
-    Ok(Step { loss, norm, forward, backward, update_seconds: started.elapsed().as_secs_f64() })
+    let update_seconds = started.elapsed().as_secs_f64();
+    Ok(Step { loss, norm, gradients, forward, backward, update_started: started, update_seconds })
 }

@@ -2,6 +2,8 @@
 
 use crate::checkpoint::{Checkpoints, Found};
 use crate::data::batching::EvalBatch;
+use crate::evaluation::{Evaluation, evaluate};
+use crate::measurements::{Measurements, gradient_norms};
 use crate::optimizer::{AdamW, Optimizer};
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::step::{Step, StepSettings};
@@ -48,6 +50,9 @@ pub struct TrainSettings {
     /// Evaluation during training.
     #[serde(flatten)]
     pub validation: ValidationSettings,
+    /// What is measured beside.
+    #[serde(flatten)]
+    pub measurements: Measurements,
 }
 
 /// Settings that change time and memory, and results at most by the order of sums.
@@ -71,7 +76,8 @@ impl TrainSettings {
     pub fn mathematics(&self) -> Map<String, Value> {
         let settings = serde_json::to_value(self).expect("internal: settings are JSON");
         let Value::Object(settings) = settings else { panic!("internal: settings are an object") };
-        settings.into_iter().filter(|(name, _)| !NOT_MATHEMATICS.contains(&name.as_str())).collect()
+        let others = [&NOT_MATHEMATICS[..], &Measurements::NAMES].concat();
+        settings.into_iter().filter(|(name, _)| !others.contains(&name.as_str())).collect()
     }
 
     /// The schedule of a run over this many rows.
@@ -129,6 +135,24 @@ pub trait Observer {
         Ok(())
     }
 
+    /// The norm of each part's gradient in a step, counted from 1, where that is measured: before [`Observer::step`] of that step.
+    ///
+    /// # Errors
+    /// As [`Observer::step`].
+    fn gradient_norms(&mut self, step: usize, norms: &[(String, f64)]) -> Result<()> {
+        let _ = (step, norms);
+        Ok(())
+    }
+
+    /// Every operation of a step, counted from 1, was timed: before [`Observer::step`] of that step.
+    ///
+    /// # Errors
+    /// As [`Observer::step`].
+    fn profile(&mut self, step: usize, taken: &Step) -> Result<()> {
+        let _ = (step, taken);
+        Ok(())
+    }
+
     /// The model was evaluated after so many steps.
     ///
     /// # Errors
@@ -165,6 +189,14 @@ pub trait Observer {
 impl Observer for Vec<&mut dyn Observer> {
     fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()> {
         self.iter_mut().try_for_each(|observer| observer.step(record, total_steps))
+    }
+
+    fn gradient_norms(&mut self, step: usize, norms: &[(String, f64)]) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.gradient_norms(step, norms))
+    }
+
+    fn profile(&mut self, step: usize, taken: &Step) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.profile(step, taken))
     }
 
     fn evaluation(&mut self, record: &EvaluationRecord, evaluation: &Evaluation) -> Result<()> {
@@ -307,7 +339,7 @@ pub fn train(
             break step < total;
         }
         let indices = order.batch(rows.train, settings, step);
-        let record = one_step(model, rows.train, indices, settings, &mut optimizer, step)?;
+        let record = one_step(model, rows.train, indices, settings, &mut optimizer, step, observer)?;
         state.step += 1;
         state.tokens += record.tokens;
         state.loss_sum += record.loss;
@@ -404,6 +436,7 @@ fn one_step(
     settings: &TrainSettings,
     optimizer: &mut dyn Optimizer,
     step: usize,
+    observer: &mut dyn Observer,
 ) -> Result<StepRecord> {
     let started = Instant::now();
     let micro_batches: Vec<&[usize]> = indices.chunks(settings.rows_at_once()).collect();
@@ -417,9 +450,9 @@ fn one_step(
         lr,
         max_grad_norm: (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm),
         checkpoint_layers: settings.checkpoint_layers,
-        profiled: false,
+        profiled: settings.measurements.profile_step == Some(step + 1),
     };
-    let Step { loss, norm, .. } = crate::accumulating_step(
+    let taken = crate::accumulating_step(
         model,
         &sequences,
         |model, tape, index| model.loss(tape, &batches[index]),
@@ -427,10 +460,16 @@ fn one_step(
         &options,
     )?;
     // Only now, with the whole step asked for, is a CUDA device waited for.
-    let (loss, grad_norm) = (loss.item()?, norm.norm()?);
+    let (loss, grad_norm) = (taken.loss.item()?, taken.norm.norm()?);
     let step = step + 1;
     if !(loss.is_finite() && grad_norm.is_finite()) {
         return Err(TrainError::NonFinite { step, loss, grad_norm });
+    }
+    if settings.measurements.log_gradient_norms {
+        observer.gradient_norms(step, &gradient_norms(model.parameters(), &taken.gradients)?)?;
+    }
+    if options.profiled {
+        observer.profile(step, &taken)?;
     }
     let tokens = batches.iter().map(|batch| batch.offsets().total()).sum();
     let epoch = step as f64 / rows.len().div_ceil(settings.batch_size) as f64;

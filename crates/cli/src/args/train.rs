@@ -1,6 +1,8 @@
 //! The options of `vitrine train`.
 
-use super::{Checkpointing, Columns, Compute, Samples, Validation, count, not_negative, positive, ratio};
+use super::{
+    Checkpointing, Columns, Compute, Logging, Samples, Validation, count, not_negative, positive, ratio,
+};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use vitrine_train::schedule::ScheduleKind;
@@ -103,6 +105,8 @@ pub struct Train {
     pub validation: Validation,
     #[command(flatten)]
     pub checkpointing: Checkpointing,
+    #[command(flatten)]
+    pub logging: Logging,
     #[command(flatten)]
     pub compute: Compute,
 }

@@ -7,6 +7,7 @@ mod eval;
 mod init;
 mod inspect;
 mod predict;
+mod report;
 mod trace;
 mod train;
 
@@ -29,6 +30,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Train(arguments) => train::run(&arguments),
         Command::Init(arguments) => start_threads(0).and_then(|()| init::run(&arguments)),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => start_threads(0).and_then(|()| inspect::run(&arguments)),
         Command::Trace(arguments) => start_threads(0).and_then(|()| trace::run(&arguments)),

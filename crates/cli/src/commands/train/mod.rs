@@ -1,7 +1,9 @@
 //! `vitrine train`: fine-tunes a classifier, saves it, measures it, and says what happened.
 
+mod logs;
 mod observer;
 mod output;
+mod publish;
 mod settings;
 mod start;
 
@@ -13,6 +15,7 @@ use crate::machine::{self, Machine};
 use crate::output::{Failure, Outcome, json, line, note, printable, thousands, warn};
 use crate::progress::{Progress, duration};
 use crate::report;
+use logs::{TensorBoard, Tracer};
 use observer::RunObserver;
 use output::{
     LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, finished_report, kept_elsewhere, resume_command,
@@ -29,7 +32,7 @@ use vitrine_tensor::Error;
 use vitrine_train::checkpoint::{SettingsTable, differences, fingerprint};
 use vitrine_train::data::Dataset;
 use vitrine_train::{
-    Checkpoints, Evaluation, Found, SaveEvery, Saving, TokenizedDataset, TrainError, TrainState,
+    Checkpoints, Evaluation, Found, Observer, SaveEvery, Saving, TokenizedDataset, TrainError, TrainState,
     TrainSummary, corpus, predict,
 };
 
@@ -185,6 +188,9 @@ pub fn run(arguments: &Train) -> Outcome {
             "no rows to evaluate on: nothing will be; name some with --test-data, or hold some back with --validation-split",
         );
     }
+    if let Some(step) = settings.train.measurements.profile_step.filter(|&step| step > total_steps) {
+        return Err(Failure::Usage(format!("--profile-step {step}: the run has {total_steps} steps")));
+    }
     let validation = settings.train.validation;
     if validation.eval_every.is_some() && during.is_none() {
         return Err(Failure::Usage(
@@ -271,6 +277,7 @@ pub fn run(arguments: &Train) -> Outcome {
         eval_split: None,
         eval: None,
     };
+    let after = from.as_ref().map(|found| found.step);
     let (live, mut observer) = {
         let metrics_path = output.join(METRICS_FILE);
         let io = |source| BertError::Io { path: metrics_path.clone(), source };
@@ -302,7 +309,12 @@ pub fn run(arguments: &Train) -> Outcome {
     let save_every = arguments.checkpointing.save_every();
     let saving = Saving { checkpoints: &mut checkpoints, every: save_every, from };
     let rows = vitrine_train::Rows { train: &train_tokens, validation: during };
-    let trained = vitrine_train::train(&mut model, rows, &report.settings.train, Some(saving), &mut observer);
+    let mut tensorboard = TensorBoard::start(&output, after);
+    tensorboard.settings(&report.settings);
+    let mut tracer = Tracer { folder: output.clone() };
+    let mut observers: Vec<&mut dyn Observer> = vec![&mut observer, &mut tensorboard, &mut tracer];
+    let trained =
+        vitrine_train::train(&mut model, rows, &report.settings.train, Some(saving), &mut observers);
     let steps_seen = observer.steps;
     drop(observer);
     let train = match trained {
@@ -320,6 +332,7 @@ pub fn run(arguments: &Train) -> Outcome {
             let replaces = output.join(vitrine_bert::CONFIG_FILE).exists();
             if !has_checkpoint && (steps_seen == 0 || replaces) {
                 live.abandon();
+                tensorboard.abandon();
             } else {
                 report.state = if interrupted { State::Interrupted } else { State::Failed };
                 report.error = (!interrupted).then(|| failure.to_string());
@@ -367,6 +380,7 @@ pub fn run(arguments: &Train) -> Outcome {
         return Err(Failure::Run(failure));
     }
     live.finished();
+    tensorboard.finished();
     if matches!(save_every, SaveEvery::Time(_)) && train.best.is_none() {
         // They were there for the case that the run does not come this far; nobody has asked for them.
         checkpoints.clear()?;
@@ -389,6 +403,11 @@ pub fn run(arguments: &Train) -> Outcome {
             )
         })?;
         report.eval_split = Some(name);
+        let eval = match held_out {
+            Some((_, rows)) => eval.quoting(rows),
+            None => eval,
+        };
+        tensorboard.evaluation(name, train.steps, &eval);
         report.eval = Some(eval);
         report.peak_rss_bytes = machine::peak_rss_bytes();
         report.seconds_total = started.elapsed().as_secs_f64();
@@ -396,6 +415,8 @@ pub fn run(arguments: &Train) -> Outcome {
         // What was found is printed first, whatever becomes of the file.
         rewritten = files.rewrite(REPORT_FILE, &text);
     }
+    let published =
+        publish::publish(&files, arguments.model.as_deref(), model.config(), report.eval.as_ref());
     if arguments.json {
         json(&report)?;
     } else {
@@ -408,6 +429,7 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     rewritten
         .map_err(|error| Failure::Run(format!("{error}; the model is saved, without this evaluation")))?;
+    published.map_err(|error| Failure::Run(format!("{error}; the model is saved, without its report")))?;
     note(format!("saved in {}", output.display()));
     Ok(())
 }

@@ -31,6 +31,13 @@ struct EvaluationLine<'a> {
     eval: &'a Evaluation,
 }
 
+/// A line of `metrics.jsonl` for the gradient norms of a step.
+#[derive(Serialize)]
+struct GradientNormsLine {
+    step: usize,
+    gradient_norms: serde_json::Map<String, serde_json::Value>,
+}
+
 impl RunObserver<'_> {
     fn write(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
         let written = serde_json::to_writer(&mut self.metrics, line)
@@ -49,6 +56,11 @@ impl Observer for RunObserver<'_> {
             format!("loss {:.4}  lr {:.2e}  {speed:.0} tokens/s", record.loss, record.lr)
         });
         Ok(())
+    }
+
+    fn gradient_norms(&mut self, step: usize, norms: &[(String, f64)]) -> Result<(), TrainError> {
+        let norms = norms.iter().map(|(part, norm)| (part.clone(), (*norm).into())).collect();
+        self.write(&GradientNormsLine { step, gradient_norms: norms })
     }
 
     fn evaluation(&mut self, record: &EvaluationRecord, evaluation: &Evaluation) -> Result<(), TrainError> {
