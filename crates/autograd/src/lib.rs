@@ -18,5 +18,5 @@ pub use error::{AutogradError, Direction, NotFinite, Result};
 pub use gradients::Gradients;
 pub use op::{Op, Saved, Segment};
 pub use parameter::{Operand, ParameterId};
-pub use tape::{Node, Profile, Randomness, ScopeGuard, Tape, VarId};
+pub use tape::{Node, Profile, Randomness, ScopeGuard, Tape, TimedOp, VarId};
 pub use var::{AttentionSettings, EmbedParameters, TokenIds, Var};

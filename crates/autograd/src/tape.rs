@@ -85,25 +85,53 @@ impl Node {
     }
 }
 
-/// Seconds by operation.
+/// One operation that was timed.
+#[derive(Clone, Debug)]
+pub struct TimedOp {
+    /// Its name.
+    pub op: &'static str,
+    /// Where in the model.
+    pub scope: Arc<str>,
+    /// Shape of its result, in forward and in backward.
+    pub shape: Shape,
+    /// When it began.
+    pub started: Instant,
+    /// Wall-clock seconds; on a CUDA device with those of the kernels.
+    pub seconds: f64,
+}
+
+/// The operations of a profiled tape, in the order in which they were done.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    seconds: BTreeMap<&'static str, f64>,
+    operations: Vec<TimedOp>,
 }
 
 impl Profile {
-    fn add(&mut self, op: &'static str, seconds: f64) {
-        *self.seconds.entry(op).or_default() += seconds;
+    /// Adds the operations of another profile.
+    pub fn extend(&mut self, other: Profile) {
+        self.operations.extend(other.operations);
     }
 
-    /// Adds the seconds of another profile.
-    pub fn extend(&mut self, other: Profile) {
-        other.seconds.into_iter().for_each(|(op, seconds)| self.add(op, seconds));
+    /// Every operation, in order.
+    pub fn operations(&self) -> &[TimedOp] {
+        &self.operations
     }
 
     /// (operation, seconds), by name.
     pub fn by_op(&self) -> Vec<(String, f64)> {
-        self.seconds.iter().map(|(op, seconds)| ((*op).to_owned(), *seconds)).collect()
+        let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
+        for timed in &self.operations {
+            *seconds.entry(timed.op).or_default() += timed.seconds;
+        }
+        seconds.into_iter().map(|(op, seconds)| (op.to_owned(), seconds)).collect()
+    }
+}
+
+/// Waits for what was launched on a device, so that the time of an operation is that of its kernels.
+fn finish(device: Device) -> Result<()> {
+    match device {
+        Device::Cpu => Ok(()),
+        Device::Cuda(ordinal) => Ok(vitrine_tensor::cuda::synchronize(ordinal)?),
     }
 }
 
@@ -173,7 +201,7 @@ impl Tape {
         Tape::new(false, None)
     }
 
-    /// Measures the seconds of every operation.
+    /// Measures the seconds of every operation. On a CUDA device it waits for each.
     #[must_use]
     pub fn profiled(self) -> Self {
         Tape { profiled: true, ..self }
@@ -227,13 +255,16 @@ impl Tape {
         let started = Instant::now();
         let (profiled, checks) = (self.profiled, self.checks);
         let inner = Tape { profiled, checks, ..Tape::new(false, self.randomness) };
-        inner.state.borrow_mut().taken = Some(Vec::new());
+        {
+            let mut state = inner.state.borrow_mut();
+            state.taken = Some(Vec::new());
+            // Only a profile and a check read the scopes of what is not recorded.
+            state.scopes.extend(self.state.borrow().scopes.last().cloned());
+        }
         let y = function.run(&inner, &inner.constant(x.value.clone()))?.into_value();
         let State { profile, taken, flops, .. } = inner.state.into_inner();
         let taken = taken.unwrap_or_default();
-        for (op, seconds) in profile.seconds {
-            self.state.borrow_mut().profile.add(op, seconds);
-        }
+        self.state.borrow_mut().profile.extend(profile);
         let parameters = taken.iter().map(|(id, _)| *id).collect();
         let inputs: Vec<Var<'t>> =
             taken.into_iter().map(|(id, operand)| self.parameter(id, operand)).collect();
@@ -301,6 +332,9 @@ impl Tape {
         let needs: Vec<bool> = inputs.iter().map(|input| input.needs_gradient).collect();
         let started = self.profiled.then(Instant::now);
         let (value, op) = forward(&needs)?;
+        if self.profiled {
+            finish(value.device())?;
+        }
         if self.checks {
             let state = self.state.borrow();
             check_finite(
@@ -314,8 +348,11 @@ impl Tape {
         if inputs.iter().any(|input| input.id.tape != self.id) {
             return Err(AutogradError::OtherTape { op: op.name() });
         }
-        if self.profiled {
-            self.state.borrow_mut().profile.add(op.name(), seconds);
+        if let Some(started) = started {
+            let mut state = self.state.borrow_mut();
+            let scope = state.scopes.last().map_or("", String::as_str).into();
+            let (op, shape) = (op.name(), *value.shape());
+            state.profile.operations.push(TimedOp { op, scope, shape, started, seconds });
         }
         let ids = if self.records { inputs.iter().map(|input| input.id).collect() } else { Vec::new() };
         Ok(self.push(value, op, ids, needs.contains(&true), seconds))
@@ -465,7 +502,10 @@ impl Tape {
                 slots[input.index] = Some(sum);
             }
             if let Some(started) = started {
-                profile.add(node.op.name(), started.elapsed().as_secs_f64());
+                finish(node.device)?;
+                let (op, scope, shape) = (node.op.name(), node.scope.clone(), node.shape);
+                let seconds = started.elapsed().as_secs_f64();
+                profile.operations.push(TimedOp { op, scope, shape, started, seconds });
             }
         }
         Ok((gradients, profile))

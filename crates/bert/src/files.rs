@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// What a run of this program writes into a model folder, in the order in which loaders look for it. A new model replaces all
 /// of it: what it has none of is removed, since `added_tokens.json` or a report of another model would speak of this one.
-const MODEL_FILES: [&str; 12] = [
+const MODEL_FILES: [&str; 14] = [
     CONFIG_FILE,
     "tokenizer_config.json",
     "tokenizer.json",
@@ -27,6 +27,8 @@ const MODEL_FILES: [&str; 12] = [
     "run.json",
     "run.toml",
     "metrics.jsonl",
+    "predictions.jsonl",
+    "report.html",
 ];
 
 /// What the folders of new files, and of old ones that leave, are called.

@@ -26,6 +26,28 @@ pub struct SplitSummary {
     tokens: usize,
     truncated: usize,
     truncated_share: f64,
+    lengths: Lengths,
+}
+
+/// Rows by length in tokens as read: `counts[i]` has `i * width + 1` to `(i + 1) * width` tokens.
+#[derive(Clone, Debug, Serialize)]
+struct Lengths {
+    width: usize,
+    counts: Vec<u32>,
+}
+
+impl Lengths {
+    /// At most 32 bins, of a width that is a power of two.
+    fn of(tokens: &TokenizedDataset) -> Self {
+        const BINS: usize = 32;
+        let longest = tokens.lengths().max().unwrap_or(1).max(1);
+        let width = longest.div_ceil(BINS).next_power_of_two();
+        let mut counts = vec![0; longest.div_ceil(width)];
+        for length in tokens.lengths() {
+            counts[length.saturating_sub(1) / width] += 1;
+        }
+        Lengths { width, counts }
+    }
 }
 
 impl SplitSummary {
@@ -42,6 +64,7 @@ impl SplitSummary {
             tokens: tokens.tokens(),
             truncated: tokens.truncated(),
             truncated_share: tokens.truncated() as f64 / rows.len() as f64,
+            lengths: Lengths::of(tokens),
         }
     }
 

@@ -114,6 +114,10 @@ pub fn print_evaluation(eval: &Evaluation) -> Outcome {
         "f1 {:.4}  precision {:.4}  recall {:.4} ({of})  loss {:.4}",
         m.f1, m.precision, m.recall, m.loss
     ))?;
+    let auroc = eval.auroc.map_or(String::new(), |auroc| format!("  auroc {auroc:.4}"));
+    let (low, high) = eval.f1_interval;
+    let calibration = eval.calibration.expected_calibration_error;
+    line(format!("f1 95 % interval {low:.4} to {high:.4}{auroc}  calibration error {calibration:.4}"))?;
     // Rows and columns of classes that do not occur would be zero.
     let occurs = |class: &usize| {
         m.confusion_matrix[*class].iter().any(|&n| n > 0)

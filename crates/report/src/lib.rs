@@ -16,5 +16,8 @@ pub mod tensorboard;
 pub mod trace;
 
 pub use error::{ReportError, Result};
-pub use html::report;
+pub use html::{GENERATOR, report};
 pub use run::Run;
+
+/// Name of the page in a run's folder.
+pub const REPORT_PAGE: &str = "report.html";

@@ -261,7 +261,10 @@ impl Run {
                 .map_err(|source| ReportError::Json { path: folder.join(RUN_FILE), source })?;
         }
         run.read_metrics(&metrics.unwrap_or_default());
-        run.profile = crate::trace::read_newest(folder)?;
+        let profiled = run.summary.settings.get("profile_step").and_then(Value::as_u64);
+        if let Some(step) = profiled {
+            run.profile = crate::trace::read(folder, step as usize)?.map(|times| (step as usize, times));
+        }
         Ok(run)
     }
 

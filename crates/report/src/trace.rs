@@ -7,12 +7,9 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// What the name of a trace begins with; the step and `.json` follow.
-const PREFIX: &str = "trace-step-";
-
 /// The name of the trace of a step, counted from 1.
 pub fn file_name(step: usize) -> String {
-    format!("{PREFIX}{step:08}.json")
+    format!("trace-step-{step:08}.json")
 }
 
 /// Something that took time.
@@ -125,16 +122,14 @@ struct ReadEvent {
     dur: f64,
 }
 
-/// The trace with the highest step in a folder: the step, and its operations, those that took longest first.
-pub(crate) fn read_newest(folder: &Path) -> Result<Option<(usize, Vec<OpTime>)>> {
-    let names = fs::read_dir(folder).into_iter().flatten().flatten();
-    let step = |name: &str| name.strip_prefix(PREFIX)?.strip_suffix(".json")?.parse::<usize>().ok();
-    let newest = names
-        .filter_map(|entry| Some((step(entry.file_name().to_str()?)?, entry.path())))
-        .max_by_key(|(step, _)| *step);
-    let Some((step, path)) = newest else { return Ok(None) };
-    let text = fs::read_to_string(&path);
-    let text = text.map_err(|source| ReportError::Read { path: path.clone(), source })?;
+/// The operations in the trace of a step, those that took longest first; none if there is no such trace.
+pub(crate) fn read(folder: &Path, step: usize) -> Result<Option<Vec<OpTime>>> {
+    let path = folder.join(file_name(step));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ReportError::Read { path, source }),
+    };
     let events: Vec<ReadEvent> =
         serde_json::from_str(&text).map_err(|source| ReportError::Json { path, source })?;
     let mut times: Vec<OpTime> = Vec::new();
@@ -153,7 +148,7 @@ pub(crate) fn read_newest(folder: &Path) -> Result<Option<(usize, Vec<OpTime>)>>
         }
     }
     times.sort_by(|a, b| b.total().total_cmp(&a.total()));
-    Ok(Some((step, times)))
+    Ok(Some(times))
 }
 
 #[cfg(test)]
@@ -176,14 +171,13 @@ mod tests {
         let mut file = Vec::new();
         write(&mut file, "vitrine train", &spans).unwrap();
         fs::write(folder.path().join(file_name(3)), &file).unwrap();
-        fs::write(folder.path().join(file_name(20)), &file).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&file).unwrap();
         assert_eq!(json[2]["args"]["name"], "backward");
         assert_eq!(json[4]["name"], "linear");
         assert_eq!(json[4]["args"]["shape"], serde_json::json!([3, 4]));
         assert_eq!((json[6]["ts"].as_f64(), json[6]["dur"].as_f64()), (Some(300.0), Some(500.0)));
-        let (step, times) = read_newest(folder.path()).unwrap().unwrap();
-        assert_eq!(step, 20);
+        assert!(read(folder.path(), 4).unwrap().is_none());
+        let times = read(folder.path(), 3).unwrap().unwrap();
         assert_eq!(
             times.iter().map(|time| time.op.as_str()).collect::<Vec<_>>(),
             ["linear", "adamw", "gelu"]

@@ -10,6 +10,7 @@ pub mod data;
 mod error;
 mod evaluation;
 pub mod inspect;
+pub mod measurements;
 pub mod metrics;
 mod non_finite;
 pub mod optimizer;

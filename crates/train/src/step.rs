@@ -58,6 +58,8 @@ pub struct Step {
     pub forward: Profile,
     /// Seconds of each operation's backward, if they were measured.
     pub backward: Profile,
+    /// When norm, clipping and update began.
+    pub update_started: Instant,
     /// Seconds of norm, clipping and update.
     pub update_seconds: f64,
 }
@@ -138,7 +140,15 @@ pub fn accumulating_step<M: Model>(
     }
     optimizer.step(model.parameters_mut(), &gradients, &norm, lr, step)?;
     let update_seconds = started.elapsed().as_secs_f64();
-    Ok(Step { loss: fetched_loss, norm: fetched_norm, gradients, forward, backward, update_seconds })
+    Ok(Step {
+        loss: fetched_loss,
+        norm: fetched_norm,
+        gradients,
+        forward,
+        backward,
+        update_started: started,
+        update_seconds,
+    })
 }
 
 impl StepSettings {

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Checkpoints, Found};
 use crate::data::batching::EvalBatch;
+use crate::measurements::Measurements;
 use crate::optimizer::Optimizer;
 use crate::optimizer::groups::gradient_norms_by_layer;
 use crate::schedule::{Schedule, ScheduleKind};
@@ -15,7 +16,7 @@ use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use vitrine_bert::{SequenceClassifier, TokenBatch};
+use vitrine_bert::{Place, SequenceClassifier, TokenBatch};
 use vitrine_tensor::{DType, Device, Tensor};
 
 /// Everything that decides a training run, given a model and tokenized rows.
@@ -55,6 +56,9 @@ pub struct TrainSettings {
     /// What is switched on beside.
     #[serde(flatten)]
     pub techniques: Techniques,
+    /// What is measured beside.
+    #[serde(flatten)]
+    pub measurements: Measurements,
 }
 
 /// Settings that change time and memory, and results at most by the order of sums.
@@ -78,7 +82,8 @@ impl TrainSettings {
     pub fn mathematics(&self) -> Map<String, Value> {
         let settings = serde_json::to_value(self).expect("internal: settings are JSON");
         let Value::Object(settings) = settings else { panic!("internal: settings are an object") };
-        settings.into_iter().filter(|(name, _)| !NOT_MATHEMATICS.contains(&name.as_str())).collect()
+        let others = [&NOT_MATHEMATICS[..], &Measurements::NAMES].concat();
+        settings.into_iter().filter(|(name, _)| !others.contains(&name.as_str())).collect()
     }
 
     /// The schedule of a run over this many rows.
@@ -126,6 +131,24 @@ pub trait Observer {
     /// Whatever the observer cannot bear, such as a full disk; the run stops.
     fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()> {
         let _ = (record, total_steps);
+        Ok(())
+    }
+
+    /// The norm of each part's gradient in a step, counted from 1, where that is measured: before [`Observer::step`] of that step.
+    ///
+    /// # Errors
+    /// As [`Observer::step`].
+    fn gradient_norms(&mut self, step: usize, norms: &[(Place, f64)]) -> Result<()> {
+        let _ = (step, norms);
+        Ok(())
+    }
+
+    /// Every operation of a step, counted from 1, was timed: before [`Observer::step`] of that step.
+    ///
+    /// # Errors
+    /// As [`Observer::step`].
+    fn profile(&mut self, step: usize, taken: &Step) -> Result<()> {
+        let _ = (step, taken);
         Ok(())
     }
 
@@ -179,6 +202,14 @@ pub trait Observer {
 impl Observer for Vec<&mut dyn Observer> {
     fn step(&mut self, record: &StepRecord, total_steps: usize) -> Result<()> {
         self.iter_mut().try_for_each(|observer| observer.step(record, total_steps))
+    }
+
+    fn gradient_norms(&mut self, step: usize, norms: &[(Place, f64)]) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.gradient_norms(step, norms))
+    }
+
+    fn profile(&mut self, step: usize, taken: &Step) -> Result<()> {
+        self.iter_mut().try_for_each(|observer| observer.profile(step, taken))
     }
 
     fn evaluation(&mut self, record: &EvaluationRecord, evaluation: &Evaluation) -> Result<()> {
@@ -458,7 +489,7 @@ fn one_step(
         lr,
         max_grad_norm: (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm),
         checkpoint_layers: settings.checkpoint_layers,
-        profiled: false,
+        profiled: settings.measurements.profile_step == Some(step + 1),
     };
     let logits = RefCell::new(Vec::with_capacity(batches.len()));
     let taken = crate::accumulating_step(
@@ -476,17 +507,26 @@ fn one_step(
         let (batches, settings) = (&batches, &options);
         observer.failed_step(&FailedStep { model, batches, settings, techniques, finding });
     }
-    let Step { loss, norm, gradients, .. } = taken?;
-    let (loss, grad_norm, step) = (loss.item()?, norm.norm()?, step + 1);
+    let taken = taken?;
+    let (loss, grad_norm, step) = (taken.loss.item()?, taken.norm.norm()?, step + 1);
     let predicted = predicted_classes(&logits.into_inner())?;
     let names = model.config().label_names();
     let mut warnings = Vec::new();
     warnings.extend(collapse.predictions(step, &predicted, &rows.labels_of(indices), &names));
-    if collapse.looks_at(step) {
-        let norms = gradient_norms_by_layer(model.parameters(), model.config(), &gradients)?;
-        warnings.extend(collapse.gradients(step, &norms));
+    let logs_norms = settings.measurements.log_gradient_norms;
+    if logs_norms || collapse.looks_at(step) {
+        let norms = gradient_norms_by_layer(model.parameters(), model.config(), &taken.gradients)?;
+        if logs_norms {
+            observer.gradient_norms(step, &norms)?;
+        }
+        if collapse.looks_at(step) {
+            warnings.extend(collapse.gradients(step, &norms));
+        }
     }
     warnings.iter().try_for_each(|text| observer.warning(step, text))?;
+    if options.profiled {
+        observer.profile(step, &taken)?;
+    }
     let tokens = batches.iter().map(|batch| batch.offsets().total()).sum();
     let epoch = step as f64 / rows.len().div_ceil(settings.batch_size) as f64;
     let seconds = started.elapsed().as_secs_f64();

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use vitrine_autograd::{Direction, NotFinite};
 use vitrine_bert::{SequenceClassifier, StagedFiles, TokenBatch};
 use vitrine_tensor::{DType, Device, Tensor};
+use vitrine_train::measurements::Measurements;
 use vitrine_train::techniques::{FailedStep, Lora, ReplayedStep, Techniques};
 use vitrine_train::{Finding, MicroBatch, StepSettings, TrainError, accumulating_step};
 
@@ -230,6 +231,7 @@ mod runs {
             checkpoint_layers: false,
             validation: ValidationSettings::default(),
             techniques: Techniques::default(),
+            measurements: Measurements::default(),
         };
         let mut seen = Seen::default();
         let rows = Rows { train: &rows, validation: None };

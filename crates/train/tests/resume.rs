@@ -6,6 +6,7 @@ use vitrine_bert::{Family, ModelConfig, SequenceClassifier, Tokenizer};
 use vitrine_tensor::{DType, Device};
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::sampling::{Sample, stratified};
+use vitrine_train::measurements::Measurements;
 use vitrine_train::schedule::ScheduleKind;
 use vitrine_train::techniques::Techniques;
 use vitrine_train::{
@@ -71,6 +72,7 @@ fn settings(
         group_by_length,
         checkpoint_layers: false,
         techniques: Techniques::default(),
+        measurements: Measurements::default(),
         validation,
     }
 }

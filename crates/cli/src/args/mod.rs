@@ -5,6 +5,7 @@ mod bench;
 mod checkpointing;
 mod data;
 pub mod examples;
+mod logging;
 mod optimisation;
 mod pretrain;
 mod sweep;
@@ -13,6 +14,7 @@ mod train;
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
 pub use checkpointing::{Checkpointing, Validation};
 pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
+pub use logging::Logging;
 pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
 pub use pretrain::{FillMask, Pretrain};
 pub use sweep::{Axis, Sweep};
@@ -73,6 +75,8 @@ pub enum Command {
     Init(Init),
     /// Measure a classifier on labelled data.
     Eval(Eval),
+    /// Write a page about one run, or about several side by side.
+    Report(Report),
     /// Classify texts.
     Predict(Predict),
     /// Show a model's parameters, FLOPs and activation memory.
@@ -272,11 +276,28 @@ pub struct Eval {
     /// Rows in a batch; default: as many as have 4,096 tokens together.
     #[arg(long, value_parser = count, value_name = "N")]
     pub batch_size: Option<usize>,
+    /// Write what the model says of every row, a JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub compute: Compute,
+}
+
+/// `vitrine report`.
+#[derive(Args, Clone, Debug)]
+pub struct Report {
+    /// Folders of runs: the --output of `vitrine train`, finished or not.
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The file to write; default: report.html in the folder of the run, or here for several runs.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `vitrine predict`.

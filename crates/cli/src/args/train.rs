@@ -2,8 +2,8 @@
 
 use super::optimisation::{ScheduleOptions, TechniqueOptions};
 use super::{
-    Checkpointing, Columns, Compute, ConfigOptions, Samples, TokenOptions, Validation, count, examples,
-    not_negative, positive, ratio,
+    Checkpointing, Columns, Compute, ConfigOptions, Logging, Samples, TokenOptions, Validation, count,
+    examples, not_negative, positive, ratio,
 };
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -109,6 +109,8 @@ pub struct Train {
     pub validation: Validation,
     #[command(flatten)]
     pub checkpointing: Checkpointing,
+    #[command(flatten)]
+    pub logging: Logging,
     #[command(flatten)]
     pub compute: Compute,
     #[command(flatten)]

@@ -4,10 +4,10 @@ use super::{Resolved, resolve};
 use crate::args::Eval;
 use crate::data_summary::{self, SplitSummary};
 use crate::machine::{Machine, peak_rss_bytes};
-use crate::output::{self, Outcome, note, warn};
+use crate::output::{self, Failure, Outcome, note, warn};
 use crate::report;
 use serde::Serialize;
-use vitrine_bert::{Loaded, SequenceClassifier};
+use vitrine_bert::{Loaded, SequenceClassifier, write_atomically};
 use vitrine_train::data;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::{Evaluation, evaluate};
@@ -29,6 +29,15 @@ struct Report<'a> {
 
 /// Runs the command.
 pub fn run(arguments: &Eval) -> Outcome {
+    if let Some(path) = &arguments.predictions {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if path.is_dir() || folder.is_some_and(|folder| !folder.is_dir()) {
+            let path = path.display();
+            return Err(Failure::Usage(format!(
+                "--predictions {path}: name a file in a folder that is there"
+            )));
+        }
+    }
     let resolved = resolve(&arguments.compute)?;
     let Loaded { mut model, tokenizer, notes } = SequenceClassifier::load(&arguments.model)?;
     notes.iter().for_each(warn);
@@ -55,10 +64,17 @@ pub fn run(arguments: &Eval) -> Outcome {
     let eval = eval.map_err(|error| {
         super::explained(error, &model, max_length, (batch.rows(max_length), "--batch-size"))
     })?;
+    let eval = eval.quoting(&rows);
+    // What was found is printed first, whatever becomes of the file.
+    let written = arguments.predictions.as_ref().map_or(Ok(()), |path| {
+        let mut lines = Vec::new();
+        eval.predictions.write_jsonl(&mut lines)?;
+        Ok(write_atomically(path, &lines)?)
+    });
     if arguments.json {
         let truncated = tokenized.truncated();
         let machine = Machine::look();
-        return output::json(&Report {
+        output::json(&Report {
             eval: &eval,
             data: summary,
             data_warnings: warnings,
@@ -68,7 +84,9 @@ pub fn run(arguments: &Eval) -> Outcome {
             resolved,
             machine,
             peak_rss_bytes: peak_rss_bytes(),
-        });
+        })?;
+        return written;
     }
-    report::print_evaluation(&eval)
+    report::print_evaluation(&eval)?;
+    written
 }

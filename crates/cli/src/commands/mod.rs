@@ -12,6 +12,7 @@ mod inspect;
 mod predict;
 mod pretrain;
 mod replay;
+mod report;
 mod sweep;
 mod trace;
 mod train;
@@ -42,6 +43,7 @@ pub fn run(command: Command) -> Outcome {
         Command::FillMask(arguments) => fill_mask::run(&arguments),
         Command::Init(arguments) => start_threads(0).and_then(|()| init::run(&arguments)),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => start_threads(0).and_then(|()| inspect::run(&arguments)),
         Command::Trace(arguments) => start_threads(0).and_then(|()| trace::run(&arguments)),

@@ -8,6 +8,9 @@ use crate::Run;
 use crate::plot::COLORS;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+/// What is in every page that this crate has written.
+pub const GENERATOR: &str = "<meta name=\"generator\" content=\"Vitrine\">";
+
 /// The page about one run, or about several side by side. Everything that comes from the runs is escaped.
 pub fn report(runs: &[Run]) -> String {
     let title = match runs {
@@ -23,6 +26,7 @@ pub fn report(runs: &[Run]) -> String {
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
                 // Without it a browser looks for /favicon.ico.
                 link rel="icon" href="data:,";
+                (PreEscaped(GENERATOR))
                 title { (title) }
                 style { (PreEscaped(include_str!("style.css"))) }
             }

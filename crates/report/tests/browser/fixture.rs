@@ -50,7 +50,7 @@ pub fn run_with(folder: &Path, steps: i32, seed: i32, change: impl FnOnce(&mut V
     let mut run = json!({
         "command": "train",
         "state": "finished",
-        "settings": {"model": "models/minilm", "data": "data/imdb", "recipe": null, "max_length": 512, "epochs": 3, "batch_size": 16, "lr": 2e-5, "seed": seed},
+        "settings": {"model": "models/minilm", "data": "data/imdb", "recipe": null, "max_length": 512, "epochs": 3, "batch_size": 16, "lr": 2e-5, "seed": seed, "profile_step": 5},
         "resolved": {"dtype": "bf16", "dtype_reason": "as asked", "device": "cpu", "device_reason": "as asked", "isa": "amx", "threads": 8},
         "machine": {"processor": "A Processor 9000 with a Long Name @ 2.4 GHz", "cores": 8, "memory_bytes": 34359738368u64, "platform": "linux x86_64", "vitrine": "0.1.0"},
         "data": [
@@ -78,8 +78,6 @@ pub fn run_with(folder: &Path, steps: i32, seed: i32, change: impl FnOnce(&mut V
             "seconds": 30.0, "tokens_per_second": 4000.0,
         },
     });
-    change(&mut run);
-    fs::write(folder.join("run.json"), run.to_string()).unwrap();
     let span = |track, name: &str, start, duration| {
         let (name, scope) = (name.to_owned(), String::new());
         trace::Span { track, name, start, duration, scope, shape: vec![4] }
@@ -96,5 +94,7 @@ pub fn run_with(folder: &Path, steps: i32, seed: i32, change: impl FnOnce(&mut V
     let mut file = Vec::new();
     trace::write(&mut file, "vitrine train", &spans).unwrap();
     fs::write(folder.join(trace::file_name(5)), file).unwrap();
+    change(&mut run);
+    fs::write(folder.join("run.json"), run.to_string()).unwrap();
     Run::read(folder).unwrap()
 }

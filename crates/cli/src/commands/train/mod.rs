@@ -1,7 +1,9 @@
 //! `vitrine train`: fine-tunes a classifier, saves it, measures it, and says what happened.
 
+mod logs;
 mod observer;
 mod output;
+mod publish;
 mod resume;
 mod settings;
 mod start;
@@ -18,6 +20,7 @@ use crate::output::{
 };
 use crate::progress::{Progress, duration};
 use crate::report::{self, tokenized, truncating};
+use logs::{TensorBoard, Tracer};
 use observer::RunObserver;
 use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere, resume_command};
 use resume::{is_finished, newest, other_machine};
@@ -36,7 +39,8 @@ use vitrine_train::data::Dataset;
 use vitrine_train::optimizer::groups::Groups;
 use vitrine_train::techniques::FailedStep;
 use vitrine_train::{
-    Checkpoints, Evaluation, SaveEvery, Saving, TokenizedDataset, TrainError, TrainSummary, corpus, predict,
+    Checkpoints, Evaluation, Observer, SaveEvery, Saving, TokenizedDataset, TrainError, TrainSummary, corpus,
+    predict,
 };
 
 /// A run's options, as a file for `--config`.
@@ -214,6 +218,9 @@ pub fn run(arguments: &Train) -> Outcome {
             "no rows to evaluate on: nothing will be; name some with --test-data, or hold some back with --validation-split",
         );
     }
+    if let Some(step) = settings.train.measurements.profile_step.filter(|&step| step > total_steps) {
+        return Err(Failure::Usage(format!("--profile-step {step}: the run has {total_steps} steps")));
+    }
     let validation = settings.train.validation;
     if validation.eval_every.is_some() && during.is_none() {
         return Err(Failure::Usage(
@@ -312,11 +319,11 @@ pub fn run(arguments: &Train) -> Outcome {
     };
     let save_failed_step = |failed: &FailedStep<'_>| techniques::save_failed_step(failed, &output);
     let room = (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED);
-    let step = from.as_ref().map(|found| found.step);
-    if step.is_none() {
+    let after = from.as_ref().map(|found| found.step);
+    if after.is_none() {
         checkpoints.clear()?;
     }
-    let (live, metrics) = LiveFiles::begin(&files, step, room, &serde_json::to_string_pretty(&report)?)?;
+    let (live, metrics) = LiveFiles::begin(&files, after, room, &serde_json::to_string_pretty(&report)?)?;
     let mut observer = RunObserver {
         metrics: LineWriter::new(metrics),
         metrics_path: output.join(METRICS_FILE),
@@ -330,7 +337,12 @@ pub fn run(arguments: &Train) -> Outcome {
     let save_every = arguments.checkpointing.save_every();
     let saving = Saving { checkpoints: &mut checkpoints, every: save_every, from };
     let rows = vitrine_train::Rows { train: &train_tokens, validation: during };
-    let trained = vitrine_train::train(&mut model, rows, &report.settings.train, Some(saving), &mut observer);
+    let mut tensorboard = TensorBoard::start(&output, after);
+    tensorboard.settings(&report.settings);
+    let mut tracer = Tracer { folder: output.clone() };
+    let mut observers: Vec<&mut dyn Observer> = vec![&mut observer, &mut tensorboard, &mut tracer];
+    let trained =
+        vitrine_train::train(&mut model, rows, &report.settings.train, Some(saving), &mut observers);
     let RunObserver { steps: steps_seen, warnings, failed_step, .. } = observer;
     report.training_warnings = warnings;
     let train = match trained {
@@ -351,6 +363,7 @@ pub fn run(arguments: &Train) -> Outcome {
             let replaces = output.join(vitrine_bert::CONFIG_FILE).exists();
             if !has_checkpoint && (steps_seen == 0 || replaces) {
                 live.abandon();
+                tensorboard.abandon();
             } else {
                 report.state = if interrupted { State::Interrupted } else { State::Failed };
                 report.error = (!interrupted).then(|| failure.to_string());
@@ -403,6 +416,7 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     live.finished();
     techniques::save_adapter(adapter.as_ref(), &output)?;
+    tensorboard.finished();
     if matches!(save_every, SaveEvery::Time(_)) {
         // They were there for the case that the run does not come this far; nobody has asked for them.
         checkpoints.clear()?;
@@ -425,6 +439,11 @@ pub fn run(arguments: &Train) -> Outcome {
             )
         })?;
         report.eval_split = Some(name);
+        let eval = match held_out {
+            Some((_, rows)) => eval.quoting(rows),
+            None => eval,
+        };
+        tensorboard.evaluation(name, train.steps, &eval);
         report.eval = Some(eval);
         report.peak_rss_bytes = machine::peak_rss_bytes();
         report.seconds_total = started.elapsed().as_secs_f64();
@@ -432,6 +451,8 @@ pub fn run(arguments: &Train) -> Outcome {
         // What was found is printed first, whatever becomes of the file.
         rewritten = files.rewrite(REPORT_FILE, &text);
     }
+    let published =
+        publish::publish(&files, arguments.model.as_deref(), model.config(), report.eval.as_ref());
     if arguments.json {
         json(&report)?;
     } else {
@@ -444,6 +465,7 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     rewritten
         .map_err(|error| Failure::Run(format!("{error}; the model is saved, without this evaluation")))?;
+    published.map_err(|error| Failure::Run(format!("{error}; the model is saved, without its report")))?;
     note(format!("saved in {}", output.display()));
     what_next(&output);
     Ok(())

@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{LineWriter, Write};
 use std::path::{Path, PathBuf};
+use vitrine_bert::Place;
 use vitrine_train::techniques::FailedStep;
 use vitrine_train::{Evaluation, EvaluationRecord, Observer, StepRecord, TrainError};
 
@@ -45,6 +46,13 @@ struct EvaluationLine<'a> {
     eval: &'a Evaluation,
 }
 
+/// A line of `metrics.jsonl` for the gradient norms of a step.
+#[derive(Serialize)]
+struct GradientNormsLine {
+    step: usize,
+    gradient_norms: serde_json::Map<String, serde_json::Value>,
+}
+
 impl RunObserver<'_> {
     fn write(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
         let written = serde_json::to_writer(&mut self.metrics, line)
@@ -65,6 +73,12 @@ impl Observer for RunObserver<'_> {
             format!("loss {:.3}  lr {:.1e}  {speed} tok/s", record.loss, record.lr)
         });
         Ok(())
+    }
+
+    fn gradient_norms(&mut self, step: usize, norms: &[(Place, f64)]) -> Result<(), TrainError> {
+        let norms =
+            norms.iter().map(|(part, norm)| (part.to_string().replace(' ', "."), (*norm).into())).collect();
+        self.write(&GradientNormsLine { step, gradient_norms: norms })
     }
 
     fn evaluation(&mut self, record: &EvaluationRecord, evaluation: &Evaluation) -> Result<(), TrainError> {

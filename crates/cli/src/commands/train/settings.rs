@@ -154,6 +154,7 @@ pub fn settings(
             shuffle: !arguments.no_shuffle,
             group_by_length: arguments.group_by_length,
             checkpoint_layers: arguments.checkpoint_layers,
+            measurements: arguments.logging.measurements(),
             validation: arguments.validation.settings(),
             techniques,
         },
