@@ -252,18 +252,19 @@ pub fn run(arguments: &Train) -> Outcome {
         }
         _ => error.into(),
     };
-    let mut determined_by = settings.train.mathematics();
-    determined_by.extend([
-        ("dtype".into(), resolved.dtype.clone().into()),
-        ("max_length".into(), max_length.into()),
-        ("truncate".into(), tokenizer.truncation().to_string().into()),
-        ("initial_weights".into(), fingerprint(model.parameters())?.into()),
-        ("train_rows".into(), train_rows.sha256().into()),
-        ("validation_rows".into(), validation_rows.as_ref().map(Dataset::sha256).into()),
-    ]);
-    if validation.eval_every.is_some() && validation_rows.is_none() {
-        determined_by.insert("test_rows".into(), test_rows.as_ref().map(Dataset::sha256).into());
-    }
+    let rows_report = RowsReport {
+        train: train_rows.len(),
+        train_hash: train_rows.sha256(),
+        train_tokens: train_tokens.tokens(),
+        train_truncated: train_tokens.truncated(),
+        validation: validation_rows.as_ref().map(Dataset::len),
+        validation_hash: validation_rows.as_ref().map(Dataset::sha256),
+        validation_truncated: validation_tokens.as_ref().map(TokenizedDataset::truncated),
+        test: test_rows.as_ref().map(Dataset::len),
+        test_hash: test_rows.as_ref().map(Dataset::sha256),
+        test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
+    };
+    let determined_by = determined_by(&settings, &resolved, &model, &rows_report)?;
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     moved.map_err(|error| failed(error.into(), &model))?;
 
@@ -289,18 +290,7 @@ pub fn run(arguments: &Train) -> Outcome {
         state: State::Running,
         error: None,
         resume: Some(resume_command(&output)),
-        rows: RowsReport {
-            train: train_rows.len(),
-            train_hash: train_rows.sha256(),
-            train_tokens: train_tokens.tokens(),
-            train_truncated: train_tokens.truncated(),
-            validation: validation_rows.as_ref().map(Dataset::len),
-            validation_hash: validation_rows.as_ref().map(Dataset::sha256),
-            validation_truncated: validation_tokens.as_ref().map(TokenizedDataset::truncated),
-            test: test_rows.as_ref().map(Dataset::len),
-            test_hash: test_rows.as_ref().map(Dataset::sha256),
-            test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
-        },
+        rows: rows_report,
         data: splits,
         data_warnings,
         settings: settings.clone(),
@@ -350,6 +340,10 @@ pub fn run(arguments: &Train) -> Outcome {
         Err(error) => {
             let has_checkpoint = checkpoints.steps().is_ok_and(|steps| !steps.is_empty());
             let interrupted = matches!(error, TrainError::Interrupted { .. });
+            // What diverged would diverge again.
+            if has_checkpoint && !interrupted && !matches!(error, TrainError::NonFinite { .. }) {
+                note(format!("the run goes on from its last checkpoint with: {}", resume_command(&output)));
+            }
             let failure = match &error {
                 TrainError::Interrupted { step, total, checkpoint: Some(_) } => Failure::Run(format!(
                     "interrupted after step {step} of {total}, which is saved; go on with: {}",
@@ -479,6 +473,28 @@ fn what_next(output: &Path) {
     if page.is_file() {
         next("report:", quoted_path(&page));
     }
+}
+
+/// Everything on which a run's result depends. Files are told apart by their content, whatever they are called.
+fn determined_by(
+    settings: &Settings,
+    resolved: &Resolved,
+    model: &SequenceClassifier,
+    rows: &RowsReport,
+) -> Outcome<Map<String, Value>> {
+    let mut all = settings.train.mathematics();
+    // Without rows held back, evaluations during training are of the test rows.
+    let is_of_test = settings.train.validation.eval_every.is_some() && rows.validation.is_none();
+    all.extend([
+        ("dtype".into(), resolved.dtype.clone().into()),
+        ("max_length".into(), settings.max_length.into()),
+        ("truncate".into(), settings.truncate.clone().into()),
+        ("initial_weights".into(), fingerprint(model.parameters())?.into()),
+        ("train_rows".into(), rows.train_hash.clone().into()),
+        ("validation_rows".into(), rows.validation_hash.clone().into()),
+        ("test_rows".into(), rows.test_hash.clone().filter(|_| is_of_test).into()),
+    ]);
+    Ok(all)
 }
 
 fn show_sentences(model: &SequenceClassifier, tokenizer: &Tokenizer) -> Outcome {
