@@ -8,6 +8,7 @@ mod cuda;
 mod families;
 mod outputs;
 mod predict;
+mod pretrain;
 mod tables;
 mod tokenizers;
 

@@ -29,7 +29,7 @@ pub struct Masking {
     /// By token: whether it continues a word.
     continues: Vec<bool>,
     /// The tokens that are not special: what a random token is drawn from.
-    ordinary: Vec<u32>,
+    pub(super) ordinary: Vec<u32>,
 }
 
 /// A batch with hidden tokens.
