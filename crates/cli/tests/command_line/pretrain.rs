@@ -1,6 +1,6 @@
 //! `vitrine pretrain` and `vitrine fill-mask`: a short run from texts to a fine-tuned classifier, stopped and resumed runs, misuse.
 
-use super::common::{path, refuse, refused, snapshot, succeed, text, vitrine};
+use super::common::{path, refuse, snapshot, succeed, text, vitrine};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -256,12 +256,10 @@ fn misuse_of_pretrain() {
     let test = folder.path().join("imdb_test.txt");
     fs::copy(&data, &test).unwrap();
     refuse(1, &arguments(&test, &config, &output, &[]), &["test data", "another name"]);
-    refuse(
-        2,
-        &arguments(&data, &config, &output, &["--max-length", "65"]),
-        &["--max-length 65", "64 positions"],
-    );
-    refuse(2, &arguments(&data, &config, &output, &["--max-length", "2"]), &["--max-length 2"]);
+    for (length, words) in [("65", "64 positions"), ("2", "no room for text")] {
+        let named = ["pretrain", "--data", path(&data), "--config", path(&config), "--output", path(&output)];
+        refuse(2, &[&named[..], &["--max-length", length]].concat(), &["--max-length", words]);
+    }
     let few = ["pretrain", "--data", path(&data), "--output", path(&output), "--vocab-size", "20"];
     refuse(1, &few, &["20 tokens are too few"]);
     let nothing = folder.path().join("nothing.txt");
@@ -274,14 +272,9 @@ fn misuse_of_pretrain() {
         assert_eq!(output.status.code(), Some(2));
     }
     for (option, value) in
-        [("--mask-share", "0"), ("--mask-share", "1"), ("--held-out", "1"), ("--steps", "0")]
+        [("--mask-share", "0"), ("--mask-share", "1"), ("--eval-every", "0"), ("--steps", "0")]
     {
-        refused(
-            2,
-            &[option, value],
-            &[option],
-            &vitrine(&arguments(&data, &config, &output, &[option, value])),
-        );
+        refuse(2, &arguments(&data, &config, &output, &[option, value]), &[option]);
     }
     assert!(!output.exists(), "a refused run leaves nothing");
 }
