@@ -294,6 +294,12 @@ fn a_resumed_run_is_the_run() {
         let (mut whole, mut log) = (start(), Watch::default());
         let mut progress = PretrainProgress::default();
         pretrain(&mut whole, &mut settings.optimizer(), &data, &settings, &mut progress, &mut log).unwrap();
+        // Layers that are computed again in backward are the same layers.
+        let again = PretrainSettings { checkpoint_layers: true, ..settings.clone() };
+        let (mut model, mut watch) = (start(), Watch::default());
+        let mut from = PretrainProgress::default();
+        pretrain(&mut model, &mut again.optimizer(), &data, &again, &mut from, &mut watch).unwrap();
+        assert!(weights(&model) == weights(&whole), "{dtype}: checkpointing layers changes weights");
         for stop_after in [1, per_epoch, per_epoch + 2, settings.steps - 1] {
             let folder = tempfile::tempdir().unwrap();
             let mut checkpoints = Checkpoints::new(folder.path(), 2, serde_json::Map::new()).unwrap();
