@@ -3,7 +3,7 @@
 
 use crate::config::{MAX_LABELS, at};
 use crate::encoder::Encoder;
-use crate::folder::check_model_folder;
+use crate::folder::{check_model_folder, unfinished_run};
 use crate::heads::{ClassificationHead, MaskedLmHead};
 use crate::labels::numbered_labels;
 use crate::{
@@ -72,7 +72,10 @@ impl Checkpoint {
     /// # Errors
     /// `Folder` if the folder does not come to rest; as [`Checkpoint::open`]; those of `read`.
     pub fn read<T>(folder: &Path, read: impl Fn(Checkpoint) -> Result<T>) -> Result<(T, Option<String>)> {
-        files::read_whole(folder, || read(Checkpoint::open(folder)?))
+        let (value, note) = files::read_whole(folder, || read(Checkpoint::open(folder)?))?;
+        let run = unfinished_run(folder);
+        let older = run.map(|run| format!("{}: the model there is from before: {run}", folder.display()));
+        Ok((value, note.or(older)))
     }
 
     /// The sizes and settings.

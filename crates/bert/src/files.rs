@@ -143,6 +143,27 @@ impl StagedFiles {
         self.write(name, |file| file.write_all(text.as_bytes()))
     }
 
+    /// Takes a file that grew under its own name, be it in this folder, to the others, so that it stays when they replace what
+    /// is there.
+    ///
+    /// # Errors
+    /// `Io` naming the file.
+    pub fn adopt(&mut self, name: &str, from: &Path) -> Result<()> {
+        let staged = self.staging.join(name);
+        let adopted = match fs::hard_link(from, &staged) {
+            Ok(()) => Ok(()),
+            // Another file system, or one without such links; a copy may be there from an attempt before.
+            Err(_) => fs::copy(from, &staged).map(drop),
+        };
+        let finished = adopted.and_then(|()| {
+            let file = File::options().write(true).open(&staged)?;
+            // What was reserved behind its end and not needed goes back.
+            file.set_len(file.metadata()?.len())?;
+            file.sync_all()
+        });
+        finished.map_err(self.io(name))
+    }
+
     /// Makes sure that every file is on the disk, then gives each its name. The folder stays claimed.
     ///
     /// # Errors
@@ -188,6 +209,19 @@ impl Drop for StagedFiles {
         // There is none after `commit`, and an error that matters is on its way.
         let _ = fs::remove_dir_all(&self.staging);
     }
+}
+
+/// Takes room on the disk for what a file will grow to, and leaves its length as it is. Where the file system cannot do that,
+/// nothing is promised.
+///
+/// # Errors
+/// `Io` naming the file and its size, if the disk has no such room.
+pub fn reserve_growth(file: &File, path: &Path, bytes: u64) -> Result<()> {
+    reserve::keep_size(file, bytes).map_err(|error| {
+        let mib = bytes as f64 / f64::from(1 << 20);
+        let text = format!("{error}; there has to be room for its {mib:.1} MiB");
+        BertError::Io { path: path.to_owned(), source: io::Error::new(error.kind(), text) }
+    })
 }
 
 /// Writes one file beside its final name, then renames it.

@@ -1,6 +1,7 @@
 //! Model folders: whether a path is one, and what to pass instead where it is not.
 
 use crate::{BertError, CONFIG_FILE, Result};
+use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use vitrine_nn::WEIGHTS_FILE;
@@ -10,6 +11,11 @@ use vitrine_nn::weights::WEIGHTS_INDEX_FILE;
 /// What every message about a wrong path ends with.
 const A_MODEL: &str =
     "a model is a folder with config.json, model.safetensors and a tokenizer (tokenizer.json or vocab.txt)";
+
+/// The report of a run.
+const RUN_FILE: &str = "run.json";
+/// The most bytes of it that are read.
+const MAX_RUN: u64 = 16 << 20;
 
 /// Checks that a path is a folder with a model in it, before any of its files is read.
 ///
@@ -40,6 +46,28 @@ pub fn check_model_folder(folder: &Path) -> Result<()> {
         }
         Err(_) => refuse(about_folder(folder)),
     }
+}
+
+/// What stands in a folder's `run.json` if that is the report of a training run which has not finished: how far it is, and how
+/// it goes on.
+pub fn unfinished_run(folder: &Path) -> Option<String> {
+    let text = read_text(&folder.join(RUN_FILE), MAX_RUN).ok()?;
+    let report: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let state = report["state"].as_str().filter(|&state| state != "finished")?;
+    let is_at_work =
+        File::open(folder).is_ok_and(|folder| matches!(folder.try_lock(), Err(TryLockError::WouldBlock)));
+    if state == "running" && is_at_work {
+        return Some("a training run is at work in this folder; wait for its end".into());
+    }
+    let how = match state {
+        "running" => "was killed",
+        "interrupted" => "was interrupted",
+        _ => "failed",
+    };
+    let next = report["resume"]
+        .as_str()
+        .map_or(String::new(), |command| format!("; go on with: {}", command.replace(char::is_control, " ")));
+    Some(format!("a training run in this folder {how} before its end{next}"))
 }
 
 /// Why a file is no model, and what is.
@@ -93,6 +121,14 @@ fn about_folder(folder: &Path) -> String {
     let names = names(folder);
     if names.is_empty() {
         return format!("the folder is empty; {A_MODEL}");
+    }
+    if let Some(run) = unfinished_run(folder) {
+        return format!("no model yet: {run}");
+    }
+    if names.iter().any(|name| name == "state.json") && names.iter().any(|name| name == WEIGHTS_FILE) {
+        return "this is a checkpoint inside of a training run, for `vitrine train --resume`; the model appears in the \
+                run's folder at its end"
+            .into();
     }
     // ~/.cache/huggingface/hub/models--owner--name: snapshots/HASH holds the model, refs/main names the hash.
     let snapshots = models_in(&folder.join("snapshots"));

@@ -84,11 +84,9 @@ pub fn print(splits: &[SplitSummary]) {
 }
 
 /// What a reader should look at before believing a figure.
-pub fn warnings(train: Option<&Dataset>, test: Option<&Dataset>) -> Vec<String> {
+pub fn warnings(train: Option<&Dataset>, held_out: Option<(&str, &Dataset)>) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (split, rows) in
-        [("train", train), ("test", test)].into_iter().filter_map(|(s, rows)| Some((s, rows?)))
-    {
+    for (split, rows) in train.map(|rows| ("train", rows)).into_iter().chain(held_out) {
         let counts: Vec<(&String, usize)> = rows.label_names.iter().zip(rows.class_counts()).collect();
         let classes = |wanted: &dyn Fn(usize) -> bool, cell: &dyn Fn(&(&String, usize)) -> String| {
             few(counts.iter().filter(|(_, count)| wanted(*count)).map(cell).collect())
@@ -114,13 +112,13 @@ pub fn warnings(train: Option<&Dataset>, test: Option<&Dataset>) -> Vec<String> 
             ));
         }
     }
-    if let (Some(train), Some(test)) = (train, test) {
+    if let (Some(train), Some((split, test))) = (train, held_out) {
         let texts: HashSet<&str> = train.examples.iter().map(|example| example.text.trim()).collect();
         let shared = test.examples.iter().filter(|example| texts.contains(example.text.trim())).count();
         if shared > 0 {
             let of = thousands(test.len());
             warnings.push(format!(
-                "{} of the {of} test rows are training rows too: the figures will be too good",
+                "{} of the {of} {split} rows are training rows too: the figures will be too good",
                 thousands(shared)
             ));
         }
@@ -148,7 +146,7 @@ mod tests {
         let healthy = rows(&["a", "b"], &good);
         assert_eq!(warnings(Some(&healthy), None), Vec::<String>::new());
         let test = rows(&["a", "b"], &[("other", 0), (" text 3\n", 1)]);
-        let said = warnings(Some(&healthy), Some(&test)).join("; ");
+        let said = warnings(Some(&healthy), Some(("test", &test))).join("; ");
         assert!(said.contains("1 of the 2 test rows are training rows"), "{said}");
         assert!(said.contains("test: fewer than 10 rows of a class: `a` 1, `b` 1"), "{said}");
         let lopsided: Vec<(&str, u32)> = (0..100).map(|n| ("x", u32::from(n == 0))).collect();

@@ -1,15 +1,12 @@
 //! Pieces that `train` and `eval` share: sampling, limits, progress, and results for people.
 
 use crate::args::Samples;
-use crate::interrupt::Interrupts;
 use crate::output::{self, Align, Failure, Outcome, Style, line, paint, printable};
 use crate::progress::{Progress, duration};
-use std::io::Write;
-use std::path::PathBuf;
 use vitrine_bert::ModelConfig;
+use vitrine_train::Evaluation;
 use vitrine_train::data::Dataset;
 use vitrine_train::data::sampling::{Sample, stratified};
-use vitrine_train::{Evaluation, Observer, StepRecord, TrainError};
 
 /// Classes that a table on a terminal has room for.
 const SHOWN_CLASSES: usize = 12;
@@ -36,37 +33,6 @@ pub fn sampled(rows: &Dataset, samples: Samples, seed: u32) -> Dataset {
         Samples::Count(total) => Sample::Total(total),
     };
     rows.subset(&stratified(rows, sample, seed))
-}
-
-/// Shows training as it goes, and writes `metrics.jsonl`.
-pub struct RunObserver<'a, W> {
-    /// Where step records go, a JSON object a line.
-    pub metrics: W,
-    /// The file behind `metrics`, for messages.
-    pub metrics_path: PathBuf,
-    /// The bar of the training loop.
-    pub progress: Progress,
-    /// Whoever wants the run to end.
-    pub interrupts: &'a Interrupts,
-}
-
-impl<W: Write> Observer for RunObserver<'_, W> {
-    fn step(&mut self, record: &StepRecord, total: usize) -> Result<(), TrainError> {
-        let write = |metrics: &mut W| -> std::io::Result<()> {
-            serde_json::to_writer(&mut *metrics, record)?;
-            metrics.write_all(b"\n")
-        };
-        write(&mut self.metrics)
-            .map_err(|source| TrainError::Write { path: self.metrics_path.clone(), source })?;
-        self.progress.set(record.step, || {
-            let speed = record.tokens as f64 / record.seconds;
-            format!("loss {:.4}  lr {:.2e}  {speed:.0} tokens/s", record.loss, record.lr)
-        });
-        if self.interrupts.seen() && record.step < total {
-            return Err(TrainError::Interrupted { step: record.step, total });
-        }
-        Ok(())
-    }
 }
 
 /// Shows an evaluation of so many rows as it goes.

@@ -128,12 +128,20 @@ pub enum TrainError {
         name: String,
     },
     /// Somebody asked for an end.
-    #[error("interrupted after step {step} of {total}; nothing was saved")]
+    #[error("interrupted after step {step} of {total}; {}", kept(checkpoint.as_deref()))]
     Interrupted {
         /// Steps done.
         step: usize,
         /// Steps that there were to do.
         total: usize,
+        /// The checkpoint from which the run can go on.
+        checkpoint: Option<PathBuf>,
+    },
+    /// Settings that contradict each other.
+    #[error("{why}")]
+    Settings {
+        /// Which, and what is needed.
+        why: &'static str,
     },
     /// A checkpoint cannot be used.
     #[error("the checkpoint {}: {why}", path.display())]
@@ -498,6 +506,10 @@ pub enum TrainError {
         /// The name.
         name: String,
     },
+}
+
+fn kept(checkpoint: Option<&Path>) -> String {
+    checkpoint.map_or("nothing was saved".to_owned(), |path| format!("a checkpoint is in {}", path.display()))
 }
 
 /// A list of names for a message: quoted, each at most 40 characters, at most 12 of them.

@@ -15,6 +15,7 @@ pub mod schedule;
 mod step;
 mod tokenized;
 mod trainer;
+mod validation;
 
 pub use checkpoint::{Checkpoints, Found};
 pub use error::{Place, Position, Result, TrainError};
@@ -23,5 +24,7 @@ pub use predict::{Prediction, predict};
 pub use step::{Step, StepSettings, accumulating_step, step};
 pub use tokenized::TokenizedDataset;
 pub use trainer::{
-    Evaluation, EvaluationRecord, Observer, StepRecord, TrainSettings, TrainSummary, evaluate, train,
+    BestModel, Evaluation, EvaluationRecord, Observer, Rows, Saving, StepRecord, TrainSettings, TrainSummary,
+    evaluate, train,
 };
+pub use validation::{Best, BestBy, Every, SaveEvery, TrainState, ValidationSettings};

@@ -1,14 +1,17 @@
 //! The training loop and the evaluation loop.
 
+use crate::checkpoint::{Checkpoints, Found};
 use crate::data::batching::EvalBatch;
 use crate::metrics::{Accumulator, Metrics};
-use crate::optimizer::AdamW;
+use crate::optimizer::{AdamW, Optimizer};
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::step::{Step, StepSettings};
 use crate::tokenized::TokenizedDataset;
+use crate::validation::{BestBy, Every, SaveEvery, TrainState, ValidationSettings};
 use crate::{Result, TrainError};
 use serde::Serialize;
-use std::path::Path;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use vitrine_autograd::Tape;
 use vitrine_bert::{SequenceClassifier, TokenBatch};
@@ -44,7 +47,13 @@ pub struct TrainSettings {
     pub group_by_length: bool,
     /// Whether layers are computed again in backward instead of saving their activations.
     pub checkpoint_layers: bool,
+    /// Evaluation during training.
+    #[serde(flatten)]
+    pub validation: ValidationSettings,
 }
+
+/// Settings that change time and memory, and results at most by the order of sums.
+const NOT_MATHEMATICS: [&str; 3] = ["micro_batch_size", "eval_batch", "checkpoint_layers"];
 
 impl TrainSettings {
     /// Rows that are computed at once.
@@ -55,6 +64,16 @@ impl TrainSettings {
     /// Optimizer steps for this many rows: `ceil(rows / batch_size) * epochs`.
     pub fn total_steps(&self, rows: usize) -> usize {
         rows.div_ceil(self.batch_size) * self.epochs
+    }
+
+    /// The settings on which a run's result depends, by name: all but those that change time and memory alone.
+    ///
+    /// # Panics
+    /// If they are not an object in JSON: `internal:`.
+    pub fn mathematics(&self) -> Map<String, Value> {
+        let settings = serde_json::to_value(self).expect("internal: settings are JSON");
+        let Value::Object(settings) = settings else { panic!("internal: settings are an object") };
+        settings.into_iter().filter(|(name, _)| !NOT_MATHEMATICS.contains(&name.as_str())).collect()
     }
 
     /// The schedule of a run over this many rows.
@@ -179,102 +198,253 @@ impl Observer for Vec<&mut dyn Observer> {
 pub struct TrainSummary {
     /// Optimizer steps.
     pub steps: usize,
-    /// Wall-clock seconds, evaluation not counted.
+    /// Wall-clock seconds, of all processes that had a part in it: steps, checkpoints, and evaluations during training.
     pub seconds: f64,
+    /// Those of them that went into checkpoints.
+    pub checkpoint_seconds: f64,
     /// Tokens seen.
     pub tokens: usize,
-    /// Tokens per second.
+    /// Tokens per second of the steps.
     pub tokens_per_second: f64,
     /// Mean loss over all steps.
     pub mean_loss: f64,
     /// Loss of the last step.
     pub final_loss: f64,
+    /// Whether patience ended the run before its last step.
+    pub stopped_early: bool,
+    /// The step whose model is the result, and its metric, where the best model is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestModel>,
 }
 
-/// Fine-tunes a classifier in place.
+/// The best model of a run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct BestModel {
+    /// Optimizer steps before it.
+    pub step: usize,
+    /// The metric by which it is the best.
+    pub by: BestBy,
+    /// Its value.
+    pub value: f64,
+}
+
+/// Rows of a run.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// Those that are trained on.
+    pub train: &'a TokenizedDataset,
+    /// Those that the model is evaluated on during training.
+    pub validation: Option<&'a TokenizedDataset>,
+}
+
+/// Where and when a run writes checkpoints, and the one from which it goes on.
+pub struct Saving<'a> {
+    /// The run's checkpoints.
+    pub checkpoints: &'a mut Checkpoints,
+    /// When they are written.
+    pub every: SaveEvery,
+    /// From [`Checkpoints::newest`]; none starts from the beginning.
+    pub from: Option<Found<TrainState>>,
+}
+
+/// Fine-tunes a classifier in place, from the beginning or from a checkpoint.
 ///
 /// One [`step`](crate::step) a batch, with AdamW. Weights after the run are a function of
-/// the model, the rows and the settings alone: not of threads, nor of time.
+/// the model, the rows and the settings alone: not of threads, nor of time, nor of how often it was stopped and went on.
+/// Where the best model is kept, the model is that one at the end.
 ///
 /// # Errors
-/// `NonFinite` when a loss or gradient stops being a number, with the step; errors of the layers below.
+/// `NonFinite` when a loss or gradient stops being a number, with the step; `Interrupted` when an observer wants to stop;
+/// `Settings` that contradict each other; `Checkpoint`, `WriteCheckpoint`; errors of the layers below.
 pub fn train(
     model: &mut SequenceClassifier,
-    rows: &TokenizedDataset,
+    rows: Rows,
     settings: &TrainSettings,
+    mut saving: Option<Saving>,
     observer: &mut dyn Observer,
 ) -> Result<TrainSummary> {
-    let schedule = settings.schedule(rows.len());
-    let steps_per_epoch = rows.len().div_ceil(settings.batch_size);
-    let max_grad_norm = (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm);
+    let validation = settings.validation;
+    validation.check(rows.validation.is_some(), saving.is_some())?;
+    let (total, per_epoch) =
+        (settings.total_steps(rows.train.len()), rows.train.len().div_ceil(settings.batch_size));
     let mut optimizer = AdamW::new(settings.weight_decay);
-    let started = Instant::now();
-    let (mut step, mut tokens, mut loss_sum, mut final_loss) = (0, 0, 0.0, f64::NAN);
+    let mut state = TrainState::default();
+    if let Some(found) = saving.as_mut().and_then(|saving| saving.from.take()) {
+        found.restore(model.parameters_mut(), &mut optimizer)?;
+        state = found.state;
+    }
+    let mut saver = Saver { saving, last: Instant::now(), keeps_best: validation.keep_best.is_some() };
+    let (started, seconds_before) = (Instant::now(), state.seconds);
+    let mut order = Order::default();
 
-    for epoch in 0..settings.epochs {
-        let order = match (settings.shuffle, settings.group_by_length) {
-            (false, _) => rows.order(None, epoch as u32),
-            (true, false) => rows.order(Some(settings.seed), epoch as u32),
-            (true, true) => rows.grouped_order(settings.batch_size, settings.seed, epoch as u32),
-        };
-        for (in_epoch, indices) in order.chunks(settings.batch_size).enumerate() {
-            let step_started = Instant::now();
-            let micro_batches: Vec<&[usize]> = indices.chunks(settings.rows_at_once()).collect();
-            let sequences: Vec<usize> = micro_batches.iter().map(|rows| rows.len()).collect();
-            let batches: Vec<TokenBatch> = micro_batches
-                .iter()
-                .map(|indices| rows.batch(indices, model.config()))
-                .collect::<Result<_>>()?;
-            let lr = settings.lr * schedule.factor(step);
-
-            let options = StepSettings {
-                seed: settings.seed,
-                step,
-                lr,
-                max_grad_norm,
-                checkpoint_layers: settings.checkpoint_layers,
-                profiled: false,
-            };
-            let Step { loss, norm, .. } = crate::accumulating_step(
-                model,
-                &sequences,
-                |model, tape, index| model.loss(tape, &batches[index]),
-                &mut optimizer,
-                &options,
-            )?;
-            // Only now, with the whole step asked for, is a CUDA device waited for.
-            let (loss, grad_norm) = (loss.item()?, norm.norm()?);
-            if !(loss.is_finite() && grad_norm.is_finite()) {
-                return Err(TrainError::NonFinite { step: step + 1, loss, grad_norm });
+    let stopped_early = loop {
+        let step = state.step;
+        let is_due = |every: Every| step == total || every.is_due(step, per_epoch);
+        let to_evaluate = rows
+            .validation
+            .filter(|_| validation.eval_every.is_some_and(is_due) && state.evaluated != Some(step));
+        let impatient = validation.patience.is_some_and(|patience| state.without_better >= patience);
+        let over = to_evaluate.is_none() && (step == total || impatient);
+        state.seconds = seconds_before + started.elapsed().as_secs_f64();
+        if !over && observer.wants_to_stop() {
+            let checkpoint = saver.save(&mut state, model, &optimizer, observer)?;
+            return Err(TrainError::Interrupted { step, total, checkpoint });
+        }
+        if let Some(rows) = to_evaluate {
+            let evaluation = evaluate(model, rows, settings.eval_batch, &mut |_| {})?;
+            let is_best = state.evaluated(validation.best_by(), &evaluation.metrics);
+            let best = (validation.patience.is_some() || saver.keeps_best).then_some(is_best);
+            let record = EvaluationRecord { step, epoch: step as f64 / per_epoch as f64, best };
+            observer.evaluation(&record, &evaluation)?;
+            if is_best && saver.keeps_best {
+                // Without it there would be no best model at the end: a failure is not passed over.
+                saver.save(&mut state, model, &optimizer, observer)?;
             }
+            continue;
+        }
+        if saver.is_due(step, per_epoch)
+            && let Err(error) = saver.save(&mut state, model, &optimizer, observer)
+        {
+            observer.checkpoint_failed(step, error)?;
+        }
+        if over {
+            break step < total;
+        }
+        let indices = order.batch(rows.train, settings, step);
+        let record = one_step(model, rows.train, indices, settings, &mut optimizer, step)?;
+        state.step += 1;
+        state.tokens += record.tokens;
+        state.step_seconds += record.seconds;
+        state.loss_sum += record.loss;
+        state.final_loss = record.loss;
+        observer.step(&record, total)?;
+    };
 
-            step += 1;
-            let step_tokens = batches.iter().map(|batch| batch.offsets().total()).sum();
-            tokens += step_tokens;
-            loss_sum += loss;
-            final_loss = loss;
-            let record = StepRecord {
-                step,
-                epoch: epoch as f64 + (in_epoch + 1) as f64 / steps_per_epoch as f64,
-                loss,
-                lr,
-                grad_norm,
-                tokens: step_tokens,
-                seconds: step_started.elapsed().as_secs_f64(),
-            };
-            observer.step(&record, schedule.total)?;
+    let best = match (state.best, saver.saving, validation.keep_best) {
+        (Some(best), Some(saving), Some(by)) => {
+            let (found, _) = saving.checkpoints.at::<TrainState>(best.step)?;
+            found.restore_model(model.parameters_mut())?;
+            Some(BestModel { step: best.step, by, value: best.value })
+        }
+        _ => None,
+    };
+    Ok(TrainSummary {
+        steps: state.step,
+        seconds: state.seconds,
+        checkpoint_seconds: state.checkpoint_seconds,
+        tokens: state.tokens,
+        tokens_per_second: state.tokens as f64 / state.step_seconds,
+        mean_loss: state.loss_sum / state.step as f64,
+        final_loss: state.final_loss,
+        stopped_early,
+        best,
+    })
+}
+
+/// Writes a run's checkpoints, if it has any.
+struct Saver<'a> {
+    saving: Option<Saving<'a>>,
+    /// When the last one was written, or the run began.
+    last: Instant,
+    keeps_best: bool,
+}
+
+impl Saver<'_> {
+    /// Whether one is due after `step` steps.
+    fn is_due(&self, step: usize, per_epoch: usize) -> bool {
+        match self.saving.as_ref().map(|saving| saving.every) {
+            Some(SaveEvery::Progress(every)) => every.is_due(step, per_epoch),
+            Some(SaveEvery::Time(time)) => step > 0 && self.last.elapsed() >= time,
+            Some(SaveEvery::Never) | None => false,
         }
     }
 
+    /// Writes one, and says where it is; none before the first step. The next is due in a while, also if this one fails.
+    fn save(
+        &mut self,
+        state: &mut TrainState,
+        model: &SequenceClassifier,
+        optimizer: &dyn Optimizer,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PathBuf>> {
+        let Some(saving) = self.saving.as_mut().filter(|_| state.step > 0) else { return Ok(None) };
+        let started = Instant::now();
+        let best = state.best.filter(|_| self.keeps_best).map(|best| best.step);
+        let path = saving.checkpoints.save(state.step, model.parameters(), optimizer, state, best);
+        self.last = Instant::now();
+        state.checkpoint_seconds += started.elapsed().as_secs_f64();
+        let path = path?;
+        observer.checkpoint(state.step, &path)?;
+        Ok(Some(path))
+    }
+}
+
+/// The order of the rows of one epoch, made when its first batch is needed: a function of the seed and the epoch, so that it is
+/// the same after a checkpoint in its middle.
+#[derive(Default)]
+struct Order {
+    epoch: Option<usize>,
+    rows: Vec<usize>,
+}
+
+impl Order {
+    /// The rows of the step that follows `step` others.
+    fn batch(&mut self, rows: &TokenizedDataset, settings: &TrainSettings, step: usize) -> &[usize] {
+        let per_epoch = rows.len().div_ceil(settings.batch_size);
+        let (epoch, in_epoch) = (step / per_epoch, step % per_epoch);
+        if self.epoch != Some(epoch) {
+            self.epoch = Some(epoch);
+            self.rows = match (settings.shuffle, settings.group_by_length) {
+                (false, _) => rows.order(None, epoch as u32),
+                (true, false) => rows.order(Some(settings.seed), epoch as u32),
+                (true, true) => rows.grouped_order(settings.batch_size, settings.seed, epoch as u32),
+            };
+        }
+        let first = in_epoch * settings.batch_size;
+        &self.rows[first..rows.len().min(first + settings.batch_size)]
+    }
+}
+
+/// One optimizer step over these rows; `step` counts from 0.
+fn one_step(
+    model: &mut SequenceClassifier,
+    rows: &TokenizedDataset,
+    indices: &[usize],
+    settings: &TrainSettings,
+    optimizer: &mut dyn Optimizer,
+    step: usize,
+) -> Result<StepRecord> {
+    let started = Instant::now();
+    let micro_batches: Vec<&[usize]> = indices.chunks(settings.rows_at_once()).collect();
+    let sequences: Vec<usize> = micro_batches.iter().map(|rows| rows.len()).collect();
+    let batches: Vec<TokenBatch> =
+        micro_batches.iter().map(|indices| rows.batch(indices, model.config())).collect::<Result<_>>()?;
+    let lr = settings.lr * settings.schedule(rows.len()).factor(step);
+    let options = StepSettings {
+        seed: settings.seed,
+        step,
+        lr,
+        max_grad_norm: (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm),
+        checkpoint_layers: settings.checkpoint_layers,
+        profiled: false,
+    };
+    let Step { loss, norm, .. } = crate::accumulating_step(
+        model,
+        &sequences,
+        |model, tape, index| model.loss(tape, &batches[index]),
+        optimizer,
+        &options,
+    )?;
+    // Only now, with the whole step asked for, is a CUDA device waited for.
+    let (loss, grad_norm) = (loss.item()?, norm.norm()?);
+    let step = step + 1;
+    if !(loss.is_finite() && grad_norm.is_finite()) {
+        return Err(TrainError::NonFinite { step, loss, grad_norm });
+    }
+    let tokens = batches.iter().map(|batch| batch.offsets().total()).sum();
+    let epoch = step as f64 / rows.len().div_ceil(settings.batch_size) as f64;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(TrainSummary {
-        steps: step,
-        seconds,
-        tokens,
-        tokens_per_second: tokens as f64 / seconds,
-        mean_loss: loss_sum / step as f64,
-        final_loss,
-    })
+    Ok(StepRecord { step, epoch, loss, lr, grad_norm, tokens, seconds })
 }
 
 /// What an evaluation found and took.

@@ -2,10 +2,12 @@
 //! `commands/train`.
 
 mod bench;
+mod checkpointing;
 mod pretrain;
 mod train;
 
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
+pub use checkpointing::{Checkpointing, Validation};
 pub use pretrain::{FillMask, Pretrain};
 pub use train::{Recipe, Train};
 

@@ -1,6 +1,6 @@
 //! The options of `vitrine train`.
 
-use super::{Columns, Compute, Samples, count, not_negative, positive, ratio};
+use super::{Checkpointing, Columns, Compute, Samples, Validation, count, not_negative, positive, ratio};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use vitrine_train::schedule::ScheduleKind;
@@ -23,7 +23,7 @@ pub struct Train {
     /// corpus of short reviews.
     #[arg(long, value_name = "DIR|FILE")]
     pub data: Option<PathBuf>,
-    /// Data to evaluate on at the end, when --data has no test split.
+    /// Data to evaluate on at the end, when --data has no test split; see also --validation-split.
     #[arg(long, value_name = "DIR|FILE")]
     pub test_data: Option<PathBuf>,
     /// Folder for the model and the reports; default: a fresh one under runs/.
@@ -99,6 +99,10 @@ pub struct Train {
     /// Compute layers again in backward instead of keeping their activations: less memory, a third more time.
     #[arg(long, help_heading = "Training")]
     pub checkpoint_layers: bool,
+    #[command(flatten)]
+    pub validation: Validation,
+    #[command(flatten)]
+    pub checkpointing: Checkpointing,
     #[command(flatten)]
     pub compute: Compute,
 }

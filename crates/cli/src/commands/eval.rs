@@ -41,7 +41,7 @@ pub fn run(arguments: &Eval) -> Outcome {
     let rows_hash = rows.sha256();
     let tokenized = TokenizedDataset::new(&rows, &tokenizer, max_length)?;
     let (summary, warnings) =
-        (SplitSummary::new("test", &rows, &tokenized), data_summary::warnings(None, Some(&rows)));
+        (SplitSummary::new("test", &rows, &tokenized), data_summary::warnings(None, Some(("test", &rows))));
     note(resolved.line());
     data_summary::print(std::slice::from_ref(&summary));
     warnings.iter().for_each(warn);

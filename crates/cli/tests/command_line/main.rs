@@ -9,6 +9,7 @@ mod families;
 mod outputs;
 mod predict;
 mod pretrain;
+mod resume;
 mod tables;
 mod tokenizers;
 

@@ -20,8 +20,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-pub use settings::Difference;
-pub(crate) use settings::Table as SettingsTable;
+pub use settings::{Difference, SettingsTable, differences};
 pub use tensors::FileSum;
 
 use crate::{Optimizer, Result, TrainError};
@@ -100,7 +99,7 @@ impl Checkpoints {
         let checkpoints = Checkpoints {
             folder: output.join(CHECKPOINTS_FOLDER),
             keep: keep.max(1),
-            settings: settings::as_read(settings),
+            settings,
             current: None,
         };
         for name in checkpoints.names()?.into_iter().filter(|name| name.ends_with(".partial")) {
@@ -291,7 +290,7 @@ impl Checkpoints {
                 return Err(damaged(format!("{name} is damaged: its SHA-256 is not that in {STATE_FILE}")));
             }
         }
-        let differences = settings::differences(&file.settings, &self.settings);
+        let differences = differences(&file.settings, &self.settings);
         if !differences.is_empty() {
             return Err(TrainError::SettingsDiffer { path, differences });
         }

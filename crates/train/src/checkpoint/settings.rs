@@ -14,15 +14,11 @@ pub struct Difference {
     pub now: String,
 }
 
-/// Settings as they are after a way through a file: a number is compared as it is read there.
-pub(super) fn as_read(settings: Map<String, Value>) -> Map<String, Value> {
-    let read = serde_json::to_string(&settings).and_then(|text| serde_json::from_str(&text));
-    read.unwrap_or(settings)
-}
-
-/// What differs, in the order of the settings now.
-pub(super) fn differences(checkpoint: &Map<String, Value>, now: &Map<String, Value>) -> Vec<Difference> {
-    let (before, after) = (flat(checkpoint), flat(now));
+/// What differs between settings that were read from a file and those of now, in the order of the latter.
+pub fn differences(checkpoint: &Map<String, Value>, now: &Map<String, Value>) -> Vec<Difference> {
+    // Those of now go the same way through text: a reader of JSON may return the neighbour of a number.
+    let read = serde_json::to_string(now).and_then(|text| serde_json::from_str(&text));
+    let (before, after) = (flat(checkpoint), flat(&read.unwrap_or_else(|_| now.clone())));
     let value = |settings: &[(String, String)], name: &str| {
         settings.iter().find(|(there, _)| there == name).map_or("-".to_owned(), |(_, value)| value.clone())
     };
@@ -55,9 +51,9 @@ fn flat(settings: &Map<String, Value>) -> Vec<(String, String)> {
 }
 
 /// A table for people, a line each.
-pub(crate) struct Table<'a>(pub &'a [Difference]);
+pub struct SettingsTable<'a>(pub &'a [Difference]);
 
-impl fmt::Display for Table<'_> {
+impl fmt::Display for SettingsTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = ["setting", "checkpoint", "now"].map(str::to_owned);
         let short = |text: &str| match text.char_indices().nth(24) {

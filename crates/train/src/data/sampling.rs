@@ -43,6 +43,23 @@ pub fn stratified(dataset: &Dataset, sample: Sample, seed: u32) -> Vec<usize> {
     rows_of.iter().enumerate().flat_map(draw).collect()
 }
 
+/// Holds back about `share` of each class's rows, rounded, and never all of them: (the rows that stay, those held back), both in
+/// the source's order. A function of the labels and the seed; which rows of a class it takes is what [`pandas_sample`] draws.
+pub fn hold_back(dataset: &Dataset, share: f64, seed: u32) -> (Vec<usize>, Vec<usize>) {
+    let mut rows_of = vec![Vec::new(); dataset.label_names.len()];
+    for (row, example) in dataset.examples.iter().enumerate() {
+        rows_of[example.label as usize].push(row);
+    }
+    let mut is_held = vec![false; dataset.len()];
+    for rows in rows_of {
+        let count = ((share * rows.len() as f64).round() as usize).min(rows.len().saturating_sub(1));
+        for position in pandas_sample(rows.len(), count, seed) {
+            is_held[rows[position]] = true;
+        }
+    }
+    (0..dataset.len()).partition(|&row| !is_held[row])
+}
+
 /// The positions drawn by `DataFrame.sample(min(n, rows), random_state=seed)` from a frame of `rows` rows, in that order.
 pub fn pandas_sample(rows: usize, n: usize, seed: u32) -> Vec<usize> {
     let mut generator = MersenneTwister::new(seed);
@@ -194,6 +211,21 @@ mod tests {
         assert_eq!(stratified(&dataset(&[]), Sample::Total(7), 42), Vec::<usize>::new());
         // A class that does not occur takes no share.
         assert_eq!(stratified(&dataset(&[2, 2, 2, 0]), Sample::Total(2), 42).len(), 2);
+    }
+
+    #[test]
+    fn a_tenth_of_each_class_is_held_back() {
+        let data = dataset(&[0, 1, 1, 1].repeat(25));
+        let (kept, held) = hold_back(&data, 0.1, 42);
+        assert_eq!(data.subset(&held).class_counts(), [3, 8]);
+        assert_eq!(data.subset(&kept).class_counts(), [22, 67]);
+        assert!(kept.is_sorted() && held.is_sorted() && kept.iter().all(|row| !held.contains(row)));
+        assert_eq!(hold_back(&data, 0.1, 42), (kept, held.clone()));
+        assert_ne!(hold_back(&data, 0.1, 43).1, held);
+        assert!(hold_back(&data, 0.0, 42).1.is_empty());
+        // Something of each class is left to train on.
+        assert_eq!(data.subset(&hold_back(&data, 0.999, 42).0).class_counts(), [1, 1]);
+        assert_eq!(hold_back(&dataset(&[0, 1, 1]), 0.1, 42), (vec![0, 1, 2], vec![]));
     }
 
     proptest! {

@@ -18,7 +18,7 @@ pub use masking::{MaskedBatch, Masking};
 
 use crate::optimizer::AdamW;
 use crate::schedule::{Schedule, ScheduleKind};
-use crate::{Optimizer, Result, Step, StepRecord, StepSettings, TrainError, TrainSummary};
+use crate::{Optimizer, Result, Step, StepRecord, StepSettings, TrainError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
@@ -174,6 +174,23 @@ pub struct PretrainProgress {
     pub last_loss: f64,
 }
 
+/// What a pretraining run took, all of its processes together.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PretrainSummary {
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Wall-clock seconds of the steps.
+    pub seconds: f64,
+    /// Tokens seen, with `[CLS]` and `[SEP]`.
+    pub tokens: usize,
+    /// Tokens per second.
+    pub tokens_per_second: f64,
+    /// Mean loss over all steps.
+    pub mean_loss: f64,
+    /// Loss of the last step.
+    pub final_loss: f64,
+}
+
 /// Watches a pretraining run.
 pub trait PretrainObserver {
     /// A step has ended.
@@ -212,7 +229,7 @@ pub fn pretrain(
     settings: &PretrainSettings,
     progress: &mut PretrainProgress,
     observer: &mut dyn PretrainObserver,
-) -> Result<TrainSummary> {
+) -> Result<PretrainSummary> {
     let schedule = settings.schedule();
     let max_grad_norm = (settings.max_grad_norm > 0.0).then_some(settings.max_grad_norm);
     let mut before_epoch = 0;
@@ -270,7 +287,7 @@ pub fn pretrain(
             observer.after_step(progress, model.parameters(), optimizer)?;
         }
     }
-    Ok(TrainSummary {
+    Ok(PretrainSummary {
         steps: progress.step,
         seconds: progress.seconds,
         tokens: progress.tokens,

@@ -231,7 +231,7 @@ impl PretrainObserver for Watch<'_> {
             checkpoints.save(progress.step, parameters, optimizer, progress, None)?;
         }
         match self.stop_after == Some(progress.step) {
-            true => Err(TrainError::Interrupted { step: progress.step, total: 0 }),
+            true => Err(TrainError::Interrupted { step: progress.step, total: 0, checkpoint: None }),
             false => Ok(()),
         }
     }

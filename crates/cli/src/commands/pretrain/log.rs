@@ -123,14 +123,15 @@ impl PretrainObserver for Log<'_> {
     ) -> Result<()> {
         let is_last = progress.step == self.total;
         let stops = self.interrupts.seen() && !is_last;
+        let mut checkpoint = None;
         if stops || is_last || progress.step.is_multiple_of(self.save_every) {
             self.metrics
                 .sync_data()
                 .map_err(|source| TrainError::Write { path: self.path.clone(), source })?;
-            self.checkpoints.save(progress.step, parameters, optimizer, progress, None)?;
+            checkpoint = Some(self.checkpoints.save(progress.step, parameters, optimizer, progress, None)?);
         }
         match stops {
-            true => Err(TrainError::Interrupted { step: progress.step, total: self.total }),
+            true => Err(TrainError::Interrupted { step: progress.step, total: self.total, checkpoint }),
             false => Ok(()),
         }
     }

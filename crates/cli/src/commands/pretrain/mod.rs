@@ -15,9 +15,11 @@ use serde_json::Value;
 use start::{Start, fits_output, start};
 use std::time::Instant;
 use vitrine_bert::{BertError, MaskedLm, StagedFiles, write_atomically};
+use vitrine_train::TrainError;
 use vitrine_train::checkpoint::{Checkpoints, fingerprint};
-use vitrine_train::pretrain::{MaskedEvaluation, PretrainData, PretrainProgress, PretrainSettings, pretrain};
-use vitrine_train::{TrainError, TrainSummary};
+use vitrine_train::pretrain::{
+    MaskedEvaluation, PretrainData, PretrainProgress, PretrainSettings, PretrainSummary, pretrain,
+};
 
 /// What happened, as one JSON object.
 const REPORT_FILE: &str = "run.json";
@@ -33,12 +35,14 @@ const WARMING: usize = 2;
 struct RunReport<'a> {
     command: &'static str,
     state: &'static str,
+    /// The command that goes on.
+    resume: String,
     settings: &'a Settings,
     resolved: &'a Resolved,
     machine: Machine,
     data: &'a DataReport,
     notes: &'a [String],
-    train: Option<TrainSummary>,
+    train: Option<PretrainSummary>,
     eval: Option<MaskedEvaluation>,
     peak_rss_bytes: Option<u64>,
 }
@@ -142,6 +146,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
         Ok(serde_json::to_string_pretty(&RunReport {
             command: "pretrain",
             state,
+            resume: log::resuming_command(),
             settings: &settings,
             resolved: &resolved,
             machine: Machine::look(),
@@ -173,7 +178,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
             // What went wrong first is what matters.
             let _ = write_atomically(&report_path, text.as_bytes());
             return Err(match error {
-                TrainError::Interrupted { step, total } => Failure::Run(format!(
+                TrainError::Interrupted { step, total, .. } => Failure::Run(format!(
                     "interrupted after step {step} of {total}; go on with: {}",
                     log::resuming_command()
                 )),

@@ -1,6 +1,8 @@
 //! `vitrine train`: fine-tunes a classifier, saves it, measures it, and says what happened.
 
+mod observer;
 mod output;
+mod resume;
 mod settings;
 mod start;
 
@@ -11,22 +13,23 @@ use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
 use crate::output::{Failure, Outcome, json, line, note, printable, thousands, warn};
 use crate::progress::{Progress, duration};
-use crate::report::{self, RunObserver};
-use output::{claim_output, kept_elsewhere};
+use crate::report;
+use observer::RunObserver;
+use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere, resume_command};
+use resume::{is_finished, newest, other_machine};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use settings::{Defaults, Settings, settings};
-use start::{Start, rows, start};
+use start::{Rows, Start, rows, start};
 use std::io::LineWriter;
 use std::time::Instant;
 use vitrine_bert::{BertError, SequenceClassifier, StagedFiles, Tokenizer};
 use vitrine_tensor::Error;
-use vitrine_train::data::{Dataset, Splits};
-use vitrine_train::{Evaluation, TokenizedDataset, TrainError, TrainSummary, corpus, predict};
-
-/// What happened, as one JSON object.
-const REPORT_FILE: &str = "run.json";
-/// A JSON object a step.
-const METRICS_FILE: &str = "metrics.jsonl";
+use vitrine_train::checkpoint::fingerprint;
+use vitrine_train::data::Dataset;
+use vitrine_train::{
+    Checkpoints, Evaluation, SaveEvery, Saving, TokenizedDataset, TrainError, TrainSummary, corpus, predict,
+};
 
 /// Bytes of a step's line in it, at most.
 const METRICS_LINE: u64 = 256;
@@ -39,7 +42,16 @@ const REPORT_RESERVED: u64 = 64 << 10;
 #[derive(Serialize)]
 struct RunReport {
     command: &'static str,
+    state: State,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// The command that goes on with it, until it is finished.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resume: Option<String>,
     settings: Settings,
+    /// Everything on which the result depends: a run goes on only with the same.
+    determined_by: Map<String, Value>,
     resolved: Resolved,
     machine: Machine,
     rows: RowsReport,
@@ -47,10 +59,22 @@ struct RunReport {
     data_warnings: Vec<String>,
     schedule_warnings: Vec<String>,
     notes: Vec<String>,
-    train: TrainSummary,
+    train: Option<TrainSummary>,
     peak_rss_bytes: Option<u64>,
     seconds_total: f64,
+    /// Which rows `eval` is of: `test` or `validation`.
+    eval_split: Option<&'static str>,
     eval: Option<Evaluation>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Running,
+    Finished,
+    Interrupted,
+    Failed,
 }
 
 /// Which rows were used; the hash is SHA-256 over texts and labels in the order drawn.
@@ -60,6 +84,9 @@ struct RowsReport {
     train_hash: String,
     train_tokens: usize,
     train_truncated: usize,
+    validation: Option<usize>,
+    validation_hash: Option<String>,
+    validation_truncated: Option<usize>,
     test: Option<usize>,
     test_hash: Option<String>,
     test_truncated: Option<usize>,
@@ -103,9 +130,8 @@ pub fn run(arguments: &Train) -> Outcome {
     drop(claim_output(arguments)?);
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
-    let Splits { train: train_rows, test: test_rows, mut notes } = rows(arguments, &defaults)?;
-    let Start { mut model, tokenizer, train: train_rows, test: test_rows } =
-        start(arguments, train_rows, test_rows, seed, &mut notes)?;
+    let Start { mut model, tokenizer, rows } = start(arguments, rows(arguments, &defaults)?, seed)?;
+    let Rows { train: train_rows, validation: validation_rows, test: test_rows, mut notes } = rows;
     let positions = model.config().max_length();
     let recipe_length = defaults.max_length.map(|length| length.min(positions));
     let max_length = report::max_length(arguments.max_length.or(recipe_length), model.config())?;
@@ -114,13 +140,27 @@ pub fn run(arguments: &Train) -> Outcome {
     }
 
     let train_tokens = TokenizedDataset::new(&train_rows, &tokenizer, max_length)?;
-    let test_tokens =
-        test_rows.as_ref().map(|rows| TokenizedDataset::new(rows, &tokenizer, max_length)).transpose()?;
+    let tokenized = |rows: &Option<Dataset>| {
+        rows.as_ref().map(|rows| TokenizedDataset::new(rows, &tokenizer, max_length)).transpose()
+    };
+    let (validation_tokens, test_tokens) = (tokenized(&validation_rows)?, tokenized(&test_rows)?);
     let mut splits = vec![SplitSummary::new("train", &train_rows, &train_tokens)];
-    if let (Some(rows), Some(tokens)) = (&test_rows, &test_tokens) {
-        splits.push(SplitSummary::new("test", rows, tokens));
+    for (name, rows, tokens) in
+        [("validation", &validation_rows, &validation_tokens), ("test", &test_rows, &test_tokens)]
+    {
+        if let (Some(rows), Some(tokens)) = (rows, tokens) {
+            splits.push(SplitSummary::new(name, rows, tokens));
+        }
     }
-    let data_warnings = data_summary::warnings(Some(&train_rows), test_rows.as_ref());
+    // What the model is evaluated on at the end, and during training.
+    let at_the_end = [("test", &test_tokens), ("validation", &validation_tokens)]
+        .into_iter()
+        .find_map(|(name, tokens)| Some((name, tokens.as_ref()?)));
+    let during = validation_tokens.as_ref().or(test_tokens.as_ref());
+    let held_out = [("test", &test_rows), ("validation", &validation_rows)]
+        .into_iter()
+        .find_map(|(name, rows)| Some((name, rows.as_ref()?)));
+    let data_warnings = data_summary::warnings(Some(&train_rows), held_out);
     let settings = settings(arguments, &defaults, seed, max_length, train_tokens.len());
     let total_steps = settings.train.total_steps(train_tokens.len());
     let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
@@ -138,8 +178,21 @@ pub fn run(arguments: &Train) -> Outcome {
         settings.train.batch_size,
     ));
     schedule_warnings.iter().for_each(warn);
-    if test_tokens.is_none() {
-        warn("no labelled test split: nothing will be evaluated; name one with --test-data");
+    if at_the_end.is_none() {
+        warn(
+            "no rows to evaluate on: nothing will be; name some with --test-data, or hold some back with --validation-split",
+        );
+    }
+    let validation = settings.train.validation;
+    if validation.eval_every.is_some() && during.is_none() {
+        return Err(Failure::Usage(
+            "--eval-every, --patience and --keep-best need rows to evaluate on: use --validation-split or --test-data".into(),
+        ));
+    }
+    if validation.keep_best.is_some() && validation_tokens.is_none() {
+        warn(
+            "the best model is chosen by the test rows, so its figures on them are too good; --validation-split holds back others",
+        );
     }
 
     let rows_at_once = settings.train.rows_at_once().min(train_tokens.len());
@@ -159,67 +212,152 @@ pub fn run(arguments: &Train) -> Outcome {
         }
         _ => error.into(),
     };
+    let rows_report = RowsReport {
+        train: train_rows.len(),
+        train_hash: train_rows.sha256(),
+        train_tokens: train_tokens.tokens(),
+        train_truncated: train_tokens.truncated(),
+        validation: validation_rows.as_ref().map(Dataset::len),
+        validation_hash: validation_rows.as_ref().map(Dataset::sha256),
+        validation_truncated: validation_tokens.as_ref().map(TokenizedDataset::truncated),
+        test: test_rows.as_ref().map(Dataset::len),
+        test_hash: test_rows.as_ref().map(Dataset::sha256),
+        test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
+    };
+    let determined_by = determined_by(&settings, &resolved, &model, &rows_report)?;
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     moved.map_err(|error| failed(error.into(), &model))?;
 
     let interrupts = Interrupts::watch();
     let mut files = claim_output(arguments)?;
     let output = files.folder().to_owned();
+    if arguments.checkpointing.resume && is_finished(&output, &determined_by)? {
+        return Ok(());
+    }
+    let mut checkpoints = Checkpoints::new(&output, arguments.checkpointing.keep, determined_by.clone())?;
+    let from = if arguments.checkpointing.resume { newest(&mut checkpoints, total_steps)? } else { None };
+    if from.is_some() {
+        other_machine(&output, &resolved).iter().for_each(warn);
+    }
     // A full disk shows now, not when hours of training are to be saved.
-    files.reserve(METRICS_FILE, (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED))?;
     model.reserve_in(&mut files, &tokenizer)?;
     files.reserve(REPORT_FILE, REPORT_RESERVED)?;
-    let mut observer = RunObserver {
-        metrics: LineWriter::new(files.create(METRICS_FILE)?),
-        metrics_path: output.join(METRICS_FILE),
-        progress: Progress::new("train", total_steps),
-        interrupts: &interrupts,
-    };
-    let trained = vitrine_train::train(&mut model, &train_tokens, &settings.train, &mut observer);
-    drop(observer);
-    let train = trained.map_err(|error| failed(error, &model))?;
-    note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
 
     let mut report = RunReport {
         command: "train",
-        rows: RowsReport {
-            train: train_rows.len(),
-            train_hash: train_rows.sha256(),
-            train_tokens: train_tokens.tokens(),
-            train_truncated: train_tokens.truncated(),
-            test: test_rows.as_ref().map(Dataset::len),
-            test_hash: test_rows.as_ref().map(Dataset::sha256),
-            test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
-        },
+        state: State::Running,
+        error: None,
+        resume: Some(resume_command(&output)),
+        rows: rows_report,
         data: splits,
         data_warnings,
-        settings,
+        settings: settings.clone(),
+        determined_by,
         resolved,
         machine: Machine::look(),
         schedule_warnings,
         notes,
-        train,
+        train: None,
         peak_rss_bytes: machine::peak_rss_bytes(),
         seconds_total: started.elapsed().as_secs_f64(),
+        eval_split: None,
         eval: None,
     };
+    let room = (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED);
+    let step = from.as_ref().map(|found| found.step);
+    if step.is_none() {
+        checkpoints.clear()?;
+    }
+    let (live, metrics) = LiveFiles::begin(&files, step, room, &serde_json::to_string_pretty(&report)?)?;
+    let mut observer = RunObserver {
+        metrics: LineWriter::new(metrics),
+        metrics_path: output.join(METRICS_FILE),
+        progress: Progress::new("train", total_steps),
+        interrupts: &interrupts,
+        steps: 0,
+    };
+    let save_every = arguments.checkpointing.save_every();
+    let saving = Saving { checkpoints: &mut checkpoints, every: save_every, from };
+    let rows = vitrine_train::Rows { train: &train_tokens, validation: during };
+    let trained = vitrine_train::train(&mut model, rows, &report.settings.train, Some(saving), &mut observer);
+    let steps_seen = observer.steps;
+    drop(observer);
+    let train = match trained {
+        Ok(train) => train,
+        Err(error) => {
+            let has_checkpoint = checkpoints.steps().is_ok_and(|steps| !steps.is_empty());
+            let interrupted = matches!(error, TrainError::Interrupted { .. });
+            // What diverged would diverge again.
+            if has_checkpoint && !interrupted && !matches!(error, TrainError::NonFinite { .. }) {
+                note(format!("the run goes on from its last checkpoint with: {}", resume_command(&output)));
+            }
+            let failure = match &error {
+                TrainError::Interrupted { step, total, checkpoint: Some(_) } => Failure::Run(format!(
+                    "interrupted after step {step} of {total}, which is saved; go on with: {}",
+                    resume_command(&output)
+                )),
+                _ => failed(error, &model),
+            };
+            let replaces = output.join(vitrine_bert::CONFIG_FILE).exists();
+            if !has_checkpoint && (steps_seen == 0 || replaces) {
+                live.abandon();
+            } else {
+                report.state = if interrupted { State::Interrupted } else { State::Failed };
+                report.error = (!interrupted).then(|| failure.to_string());
+                report.resume = report.resume.filter(|_| has_checkpoint);
+                report.seconds_total = started.elapsed().as_secs_f64();
+                // The error that led here is told; there is no better one.
+                let _ = files.rewrite(REPORT_FILE, &serde_json::to_string_pretty(&report)?);
+            }
+            return Err(failure);
+        }
+    };
+    note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
+    if train.stopped_early {
+        note(format!("stopped after step {} of {total_steps}: no better evaluation came", train.steps));
+    }
+    if let Some(best) = train.best {
+        note(format!(
+            "the model of step {} is kept: its {} of {:.4} is the best",
+            best.step, best.by, best.value
+        ));
+    }
+
+    report.state = State::Finished;
+    report.resume = None;
+    report.train = Some(train);
+    report.peak_rss_bytes = machine::peak_rss_bytes();
+    report.seconds_total = started.elapsed().as_secs_f64();
     // Model, report and metrics of one run appear together, and replace those of another together.
     let text = serde_json::to_string_pretty(&report)?;
+    let metrics = output.join(METRICS_FILE);
     let save = |files: &mut StagedFiles| -> Result<(), BertError> {
         model.save_into(files, &tokenizer)?;
         files.write_text(REPORT_FILE, &text)?;
+        if metrics.exists() {
+            files.adopt(METRICS_FILE, &metrics)?;
+        }
         files.commit()
     };
     if let Err(error) = save(&mut files) {
-        drop(files);
-        return Err(Failure::Run(format!("{error}; {}", kept_elsewhere(&output, save))));
+        let failure = format!("{error}; {}", kept_elsewhere(&output, save));
+        report.state = State::Failed;
+        report.error = Some(failure.clone());
+        // Refused, as it should be, where another model is by now.
+        let _ = files.rewrite(REPORT_FILE, &serde_json::to_string_pretty(&report)?);
+        return Err(Failure::Run(failure));
+    }
+    live.finished();
+    if matches!(save_every, SaveEvery::Time(_)) {
+        // They were there for the case that the run does not come this far; nobody has asked for them.
+        checkpoints.clear()?;
     }
     if interrupts.seen() {
         return Err(Failure::Run(format!("interrupted: saved in {}, but not evaluated", output.display())));
     }
     drop(interrupts);
     let mut rewritten = Ok(());
-    if let Some(rows) = &test_tokens {
+    if let Some((name, rows)) = at_the_end {
         let mut progress = report::eval_progress(rows.len());
         let eval_batch = report.settings.train.eval_batch;
         let eval = vitrine_train::evaluate(&model, rows, eval_batch, &mut progress).map_err(|error| {
@@ -231,6 +369,7 @@ pub fn run(arguments: &Train) -> Outcome {
                 (rows, "saved, but not evaluated: `vitrine eval` with --batch-size"),
             )
         })?;
+        report.eval_split = Some(name);
         report.eval = Some(eval);
         report.peak_rss_bytes = machine::peak_rss_bytes();
         report.seconds_total = started.elapsed().as_secs_f64();
@@ -252,6 +391,27 @@ pub fn run(arguments: &Train) -> Outcome {
         .map_err(|error| Failure::Run(format!("{error}; the model is saved, without this evaluation")))?;
     note(format!("saved in {}", output.display()));
     Ok(())
+}
+
+/// Everything on which a run's result depends. Files are told apart by their content, whatever they are called.
+fn determined_by(
+    settings: &Settings,
+    resolved: &Resolved,
+    model: &SequenceClassifier,
+    rows: &RowsReport,
+) -> Outcome<Map<String, Value>> {
+    let mut all = settings.train.mathematics();
+    // Without rows held back, evaluations during training are of the test rows.
+    let is_of_test = settings.train.validation.eval_every.is_some() && rows.validation.is_none();
+    all.extend([
+        ("dtype".into(), resolved.dtype.clone().into()),
+        ("max_length".into(), settings.max_length.into()),
+        ("initial_weights".into(), fingerprint(model.parameters())?.into()),
+        ("train_rows".into(), rows.train_hash.clone().into()),
+        ("validation_rows".into(), rows.validation_hash.clone().into()),
+        ("test_rows".into(), rows.test_hash.clone().filter(|_| is_of_test).into()),
+    ]);
+    Ok(all)
 }
 
 fn show_sentences(model: &SequenceClassifier, tokenizer: &Tokenizer) -> Outcome {

@@ -18,6 +18,7 @@ pub struct Settings {
     pub train_samples: Option<usize>,
     pub test_samples: Option<usize>,
     pub sample_seed: u32,
+    pub validation_split: Option<f64>,
     pub max_length: usize,
     pub warmup_ratio: Option<f64>,
     #[serde(flatten)]
@@ -103,6 +104,7 @@ pub fn settings(
         train_samples: count(arguments.train_samples, defaults.train_samples),
         test_samples: count(arguments.test_samples, defaults.test_samples),
         sample_seed: arguments.sample_seed.unwrap_or(42),
+        validation_split: arguments.validation.validation_split,
         max_length,
         warmup_ratio,
         train: TrainSettings {
@@ -119,6 +121,7 @@ pub fn settings(
             shuffle: !arguments.no_shuffle,
             group_by_length: arguments.group_by_length,
             checkpoint_layers: arguments.checkpoint_layers,
+            validation: arguments.validation.settings(),
         },
     }
 }

@@ -5,11 +5,24 @@ use crate::args::{Samples, Train};
 use crate::output::{Failure, Outcome, thousands};
 use crate::report;
 use vitrine_bert::{Checkpoint, DataColumns, Head, Loaded, ModelConfig, SequenceClassifier, Tokenizer};
+use vitrine_train::data::sampling::hold_back;
 use vitrine_train::data::{self, Dataset, Splits, classes};
 use vitrine_train::{TrainError, corpus};
 
+/// Share of the rows that is held back to evaluate on where there are no test rows.
+const VALIDATION_SPLIT: f64 = 0.1;
+
+/// The rows of a run, and remarks on them.
+pub struct Rows {
+    pub train: Dataset,
+    /// Rows held back from those to train on.
+    pub validation: Option<Dataset>,
+    pub test: Option<Dataset>,
+    pub notes: Vec<String>,
+}
+
 /// The rows to train on and, where there are any, to evaluate on, drawn as the options say, and remarks on them.
-pub fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<Splits> {
+pub fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<Rows> {
     let options = arguments.columns.options(None);
     let Splits { train, mut test, mut notes } = match &arguments.data {
         Some(path) => data::load_splits(path, &options)?,
@@ -33,29 +46,36 @@ pub fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<Splits> {
     let count = |asked: Option<Samples>, default: Option<usize>| {
         asked.unwrap_or(default.map_or(Samples::All, Samples::Count))
     };
-    let train = report::sampled(&train, count(arguments.train_samples, defaults.train_samples), seed);
+    let samples = count(arguments.train_samples, defaults.train_samples);
+    let split = arguments.validation.validation_split;
+    let split = split.unwrap_or(if test.is_none() { VALIDATION_SPLIT } else { 0.0 });
+    // A share of the rows that are used; those to train on are drawn from the rest, as many as were asked for.
+    let used = match samples {
+        Samples::All => train.len(),
+        Samples::Count(wanted) => wanted.min(train.len()),
+    };
+    let (kept, held) = hold_back(&train, split * used as f64 / train.len() as f64, seed);
+    if held.is_empty() && split > 0.0 {
+        notes.push(format!("{} rows are too few to hold some back for evaluation", thousands(used)));
+    }
+    let validation = (!held.is_empty()).then(|| train.subset(&held));
+    let train = report::sampled(&train.subset(&kept), samples, seed);
     let test =
         test.map(|rows| report::sampled(&rows, count(arguments.test_samples, defaults.test_samples), seed));
-    Ok(Splits { train, test, notes })
+    Ok(Rows { train, validation, test, notes })
 }
 
 /// Where training starts: a model with a class for each of the rows' classes.
 pub struct Start {
     pub model: SequenceClassifier,
     pub tokenizer: Tokenizer,
-    pub train: Dataset,
-    pub test: Option<Dataset>,
+    pub rows: Rows,
 }
 
-/// The model and tokenizer to start from; `notes` says how they were made. A classifier that the checkpoint brings keeps its
+/// The model and tokenizer to start from, and remarks on how they were made among those on the rows. A classifier that the checkpoint brings keeps its
 /// classes in their order, and rows are given these by name; it is saved with the data's names.
-pub fn start(
-    arguments: &Train,
-    train: Dataset,
-    test: Option<Dataset>,
-    seed: u64,
-    notes: &mut Vec<String>,
-) -> Outcome<Start> {
+pub fn start(arguments: &Train, mut rows: Rows, seed: u64) -> Outcome<Start> {
+    let train = &rows.train;
     let columns = DataColumns { text: train.text_column.clone(), label: train.label_column.clone() };
     let Some(folder) = &arguments.model else {
         let tokenizer = Tokenizer::from_vocabulary(&corpus::vocabulary())?;
@@ -71,8 +91,8 @@ pub fn start(
         }
         .with_labels(&train.label_names);
         let model = SequenceClassifier::random(config, seed)?;
-        notes.push("no --model and --data: a small BERT from scratch on the embedded corpus".into());
-        return Ok(Start { model, tokenizer, train, test });
+        rows.notes.push("no --model and --data: a small BERT from scratch on the embedded corpus".into());
+        return Ok(Start { model, tokenizer, rows });
     };
     let known = match arguments.new_head {
         true => None,
@@ -81,9 +101,9 @@ pub fn start(
     let Some(known) = known else {
         let head = Head::New { names: &train.label_names, seed };
         let Loaded { mut model, tokenizer, notes: remarks } = SequenceClassifier::load_with(folder, head)?;
-        notes.extend(remarks);
         model.describe(&train.label_names, &columns)?;
-        return Ok(Start { model, tokenizer, train, test });
+        rows.notes.extend(remarks);
+        return Ok(Start { model, tokenizer, rows });
     };
     let names = saved_names(&train.label_names, &known);
     let fits = |rows: Dataset| {
@@ -94,16 +114,19 @@ pub fn start(
             error => error.into(),
         })
     };
+    let Rows { train, validation, test, mut notes } = rows;
     let (mut train, remark) = fits(train)?;
-    let mut test = test.map(fits).transpose()?.map(|(rows, _)| rows);
-    for rows in [Some(&mut train), test.as_mut()].into_iter().flatten() {
-        rows.label_names.clone_from(&names);
-    }
+    let named = |rows: Option<Dataset>| -> Outcome<Option<Dataset>> {
+        let Some(rows) = rows else { return Ok(None) };
+        Ok(Some(Dataset { label_names: names.clone(), ..fits(rows)?.0 }))
+    };
+    let (validation, test) = (named(validation)?, named(test)?);
+    train.label_names.clone_from(&names);
     let Loaded { mut model, tokenizer, notes: remarks } =
         SequenceClassifier::load_with(folder, Head::KeepOrNew { names: &names, seed })?;
     notes.extend(remarks.into_iter().chain(remark));
     model.describe(&names, &columns)?;
-    Ok(Start { model, tokenizer, train, test })
+    Ok(Start { model, tokenizer, rows: Rows { train, validation, test, notes } })
 }
 
 /// The names of a kept classifier's classes after training: the data's where the data have names, else the model's.
