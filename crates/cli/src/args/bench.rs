@@ -40,6 +40,8 @@ pub enum StepMode {
     Train,
     /// Forward only.
     Infer,
+    /// The same as train for a masked language model, which predicts 15 % of the tokens; without dropout.
+    Pretrain,
 }
 
 /// `vitrine bench step`.
@@ -59,7 +61,7 @@ pub struct BenchStep {
     /// default: --seq.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seq", "steps"])]
     pub lengths: Option<PathBuf>,
-    /// train or infer.
+    /// train, infer or pretrain.
     #[arg(long, value_enum, default_value = "train")]
     pub mode: StepMode,
     /// Steps to time; the median is reported.

@@ -69,7 +69,7 @@ pub enum Command {
     Data(Data),
     /// Pretrain a masked language model on texts without labels.
     Pretrain(Box<Pretrain>),
-    /// Guess the words behind [MASK] in a text.
+    /// Guess the words behind `[MASK]` in a text.
     FillMask(FillMask),
     /// Write a randomly initialised checkpoint: full-size training needs no download.
     Init(Init),

@@ -7,9 +7,11 @@ use crate::output::{self, Align, Failure, Outcome, bytes, line, table, warn};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
-use vitrine_autograd::{Profile, Tape};
-use vitrine_bert::{Checkpoint, ModelConfig, SequenceClassifier, TokenBatch, Weights};
+use vitrine_autograd::{Profile, Tape, Var};
+use vitrine_bert::{Checkpoint, MaskedLm, ModelConfig, SequenceClassifier, TokenBatch, Weights};
+use vitrine_nn::{Model, ParameterStore};
 use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::random::philox;
@@ -79,9 +81,19 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         Some(_) => format!("--batch {}", arguments.batch),
         None => format!("--batch {} --seq {}", arguments.batch, arguments.seq),
     })?;
-    let mut model = SequenceClassifier::random(config.clone(), SEED)?;
-    model.to_device(resolved.place)?;
-    model.compute_in(resolved.compute)?;
+    let mut model = match arguments.mode {
+        StepMode::Pretrain => {
+            let config =
+                ModelConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..config.clone() };
+            Benched::MaskedLm(MaskedLm::random(config, SEED)?)
+        }
+        StepMode::Train | StepMode::Infer => {
+            Benched::Classifier(SequenceClassifier::random(config.clone(), SEED)?)
+        }
+    };
+    let parameters = model.parameters_mut();
+    parameters.to_device(resolved.place)?;
+    parameters.compute_in(resolved.compute)?;
 
     let mut optimizer = AdamW::new(0.01);
     let mut times = Vec::new();
@@ -96,11 +108,27 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         }
         synchronize(&resolved)?;
         let started = Instant::now();
-        let parts = match arguments.mode {
-            StepMode::Train => {
-                training_step(&mut model, &mut optimizer, batch, step, arguments.checkpoint_layers)?
+        let checkpoint_layers = arguments.checkpoint_layers;
+        let parts = match (&mut model, arguments.mode) {
+            (Benched::Classifier(model), StepMode::Infer) => inference_step(model, batch)?,
+            (Benched::Classifier(model), _) => training_step(
+                model,
+                |model, tape| model.loss(tape, batch),
+                &mut optimizer,
+                step,
+                checkpoint_layers,
+            )?,
+            (Benched::MaskedLm(model), _) => {
+                let rows: Arc<[u32]> = predicted(batch.len()).collect();
+                let targets = rows.iter().map(|&row| batch.tokens().ids[row as usize]).collect();
+                training_step(
+                    model,
+                    |model, tape| model.loss(tape, batch, &rows, &targets),
+                    &mut optimizer,
+                    step,
+                    checkpoint_layers,
+                )?
             }
-            StepMode::Infer => inference_step(&model, batch)?,
         };
         synchronize(&resolved)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -130,13 +158,25 @@ pub fn run(arguments: &BenchStep) -> Outcome {
         let cost = config.cost(lengths);
         let flops = match arguments.mode {
             StepMode::Train => (cost.training_flops, cost.executed_training_flops),
+            StepMode::Pretrain => {
+                let tokens = lengths.iter().sum::<usize>();
+                let rows = predicted(tokens).count();
+                // The head's two products; and what the last layer spares after its attention.
+                let head = 6 * rows * config.hidden_size * (config.hidden_size + config.vocab_size);
+                let spared = 12 * (tokens - rows) * config.hidden_size * config.intermediate_size;
+                (cost.training_flops + head as u64, cost.training_flops + (head - spared.min(head)) as u64)
+            }
             StepMode::Infer => (cost.forward_flops, cost.executed_forward_flops),
         };
         nominal += flops.0 as f64 / count;
         executed += flops.1 as f64 / count;
         tokens += lengths.iter().sum::<usize>() as f64 / count;
     }
-    let mode = if arguments.mode == StepMode::Train { "train" } else { "infer" };
+    let mode = match arguments.mode {
+        StepMode::Train => "train",
+        StepMode::Infer => "infer",
+        StepMode::Pretrain => "pretrain",
+    };
     let mut breakdown: Vec<Row> = breakdowns
         .into_iter()
         .map(|(op, mut seconds)| {
@@ -228,8 +268,15 @@ fn needed_bytes(config: &ModelConfig, arguments: &BenchStep, shapes: &[Vec<usize
     let a_layer = kept / config.num_hidden_layers as u64;
     match arguments.mode {
         // Masters, gradients and two moments; layer by layer where activations are computed again.
-        StepMode::Train if arguments.checkpoint_layers => 4 * weight_bytes(config) + a_layer,
+        StepMode::Train | StepMode::Pretrain if arguments.checkpoint_layers => {
+            4 * weight_bytes(config) + a_layer
+        }
         StepMode::Train => 4 * weight_bytes(config) + kept,
+        // Logits, their gradient and a copy, of 3 of 20 tokens.
+        StepMode::Pretrain => {
+            let tokens = shapes.iter().map(|lengths| lengths.iter().sum::<usize>()).max().unwrap_or(0);
+            4 * weight_bytes(config) + kept + (12 * tokens / 20 * 3 * config.vocab_size) as u64
+        }
         StepMode::Infer => weight_bytes(config) + a_layer,
     }
 }
@@ -281,11 +328,31 @@ fn random_batch(config: &ModelConfig, lengths: &[usize]) -> Outcome<TokenBatch> 
     Ok(TokenBatch::new(sequences.iter().map(Vec::as_slice), Some(&labels), config)?)
 }
 
+/// The rows of so many tokens that are predicted: 3 of 20.
+fn predicted(tokens: usize) -> impl Iterator<Item = u32> {
+    (0..tokens as u32).filter(|row| matches!(row % 20, 3 | 9 | 16))
+}
+
+/// What is benched.
+enum Benched {
+    Classifier(SequenceClassifier),
+    MaskedLm(MaskedLm),
+}
+
+impl Benched {
+    fn parameters_mut(&mut self) -> &mut ParameterStore {
+        match self {
+            Benched::Classifier(model) => model.parameters_mut(),
+            Benched::MaskedLm(model) => model.parameters_mut(),
+        }
+    }
+}
+
 /// Forward, backward, clipping, AdamW; returns (operation, seconds).
-fn training_step(
-    model: &mut SequenceClassifier,
+fn training_step<M: Model>(
+    model: &mut M,
+    loss: impl for<'t> Fn(&M, &'t Tape) -> vitrine_bert::Result<Var<'t>>,
     optimizer: &mut AdamW,
-    batch: &TokenBatch,
     step: usize,
     checkpoint_layers: bool,
 ) -> Outcome<Vec<(String, f64)>> {
@@ -299,7 +366,7 @@ fn training_step(
         checkpoint_layers,
         profiled: on_cpu,
     };
-    let taken = vitrine_train::step(model, |model, tape| model.loss(tape, batch), optimizer, &settings)?;
+    let taken = vitrine_train::step(model, loss, optimizer, &settings)?;
     let mut parts = named("forward", &taken.forward);
     parts.extend(named("backward", &taken.backward));
     if on_cpu {

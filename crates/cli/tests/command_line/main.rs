@@ -10,6 +10,7 @@ mod data;
 mod families;
 mod outputs;
 mod predict;
+mod pretrain;
 mod resume;
 mod sweep;
 mod tables;

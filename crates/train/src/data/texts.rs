@@ -75,7 +75,7 @@ pub fn read_pretraining_texts(path: &Path, options: &LoadOptions) -> Result<(Vec
                 found
             };
             if !found.is_empty() {
-                read.push(format!("`{}` ({} texts)", inside.display(), found.len()));
+                read.push(format!("`{split}` ({} texts)", found.len()));
                 texts.extend(found);
             }
         }
@@ -84,7 +84,7 @@ pub fn read_pretraining_texts(path: &Path, options: &LoadOptions) -> Result<(Vec
         let hint = "; for pretraining also `unsupervised`, `unlabelled`".into();
         return Err(TrainError::NoSplit { path: path.to_owned(), split: "train".into(), hint });
     }
-    notes.push(format!("{}: read {}; test data stay unread", path.display(), read.join(" and ")));
+    notes.push(format!("{}: splits {}; test data stay unread", path.display(), read.join(" and ")));
     texts.retain(|text| !text.trim().is_empty());
     Ok((texts, notes))
 }

@@ -49,7 +49,7 @@ pub fn adopt(
             match theirs.get(&part.key) {
                 None => found.why = Some("the other model has none"),
                 Some(value) if value.dims().get(1..) != dims.get(1..) => {
-                    found.why = Some("it has another width there")
+                    found.why = Some("it has another width there");
                 }
                 // Both are tables over a vocabulary.
                 Some(value) if part.rows == size && value.dims()[0] == their_size => {
@@ -70,7 +70,7 @@ pub fn adopt(
                     found.why = (found.taken < part.rows).then_some("new positions");
                 }
                 Some(value) if value.dims()[0] != part.rows => {
-                    found.why = Some("it has another number of rows there")
+                    found.why = Some("it has another number of rows there");
                 }
                 Some(value) => {
                     let value = value.to_dtype(DType::F32)?.to_vec::<f32>()?;

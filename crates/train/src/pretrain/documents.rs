@@ -18,7 +18,7 @@ pub struct Documents {
     ids: Vec<u32>,
     /// Where each document ends in `ids`.
     ends: Vec<usize>,
-    held_out: Vec<bool>,
+    pub(super) held_out: Vec<bool>,
     /// SHA-256 over the ids and the ends.
     sha256: String,
 }

@@ -29,7 +29,7 @@ pub struct Masking {
     /// By token: whether it continues a word.
     continues: Vec<bool>,
     /// The tokens that are not special: what a random token is drawn from.
-    ordinary: Vec<u32>,
+    pub(super) ordinary: Vec<u32>,
 }
 
 /// A batch with hidden tokens.
@@ -103,9 +103,9 @@ impl Masking {
                 .take_while(|&&id| self.continues_word(id) && !self.special[id as usize]);
             for place in start..=start + rest.count() {
                 let [_, kind, other, _] = draw(place);
-                hidden[1 + place] = match u64::from(kind) * 10 >> 32 {
+                hidden[1 + place] = match (u64::from(kind) * 10) >> 32 {
                     0..8 => self.mask,
-                    8 => self.ordinary[(u64::from(other) * self.ordinary.len() as u64 >> 32) as usize],
+                    8 => self.ordinary[((u64::from(other) * self.ordinary.len() as u64) >> 32) as usize],
                     _ => ids[place],
                 };
                 places.push(1 + place as u32);

@@ -20,6 +20,7 @@ use crate::optimizer::AdamW;
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::{Optimizer, Result, Step, StepRecord, StepSettings, TrainError};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Instant;
 use vitrine_bert::MaskedLm;
 use vitrine_nn::ParameterStore;
@@ -73,8 +74,9 @@ impl PretrainSettings {
 }
 
 /// The documents of a run as pieces of at most so many tokens, and how they are masked.
+#[derive(Clone)]
 pub struct PretrainData {
-    documents: Documents,
+    documents: Arc<Documents>,
     masking: Masking,
     train: Vec<Piece>,
     held_out: Vec<Piece>,
@@ -101,7 +103,13 @@ impl PretrainData {
         if train.is_empty() {
             return Err(TrainError::Empty { data: "the documents to train on".into() });
         }
-        Ok(PretrainData { documents, masking, train, held_out, dropped })
+        Ok(PretrainData { documents: Arc::new(documents), masking, train, held_out, dropped })
+    }
+
+    /// The same to train on, and nothing held out: no time goes into evaluations.
+    #[must_use]
+    pub fn without_held_out(&self) -> Self {
+        PretrainData { held_out: Vec::new(), ..self.clone() }
     }
 
     /// The documents.
@@ -166,14 +174,14 @@ pub struct PretrainProgress {
     pub last_loss: f64,
 }
 
-/// What a pretraining run took.
+/// What a pretraining run took, all of its processes together.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct PretrainSummary {
     /// Optimizer steps.
     pub steps: usize,
-    /// Wall-clock seconds of steps, evaluation and saving not counted.
+    /// Wall-clock seconds of the steps.
     pub seconds: f64,
-    /// Tokens seen.
+    /// Tokens seen, with `[CLS]` and `[SEP]`.
     pub tokens: usize,
     /// Tokens per second.
     pub tokens_per_second: f64,

@@ -144,8 +144,7 @@ pub struct Timer(Vec<f64>);
 impl Timer {
     /// The median seconds of the steps after the first `skipped`.
     pub fn median_after(mut self, skipped: usize) -> f64 {
-        let measured = self.0.split_off(skipped.min(self.0.len().saturating_sub(1)));
-        let mut measured = measured;
+        let mut measured = self.0.split_off(skipped.min(self.0.len().saturating_sub(1)));
         measured.sort_by(f64::total_cmp);
         measured.get(measured.len() / 2).copied().unwrap_or(f64::NAN)
     }

@@ -35,6 +35,8 @@ const WARMING: usize = 2;
 struct RunReport<'a> {
     command: &'static str,
     state: &'static str,
+    /// The command that goes on.
+    resume: String,
     settings: &'a Settings,
     resolved: &'a Resolved,
     machine: Machine,
@@ -108,7 +110,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
     super::check_memory(resolved.place, needed, || format!("--batch-tokens {}", arguments.batch_tokens))?;
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
-    let settings = settings(arguments, &data, &mut model, &resolved)?;
+    let settings = settings(arguments, &data, &model, &resolved)?;
     let train = &settings.train;
     train.schedule().check(train.lr).iter().for_each(crate::output::warn);
 
@@ -144,6 +146,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
         Ok(serde_json::to_string_pretty(&RunReport {
             command: "pretrain",
             state,
+            resume: log::resuming_command(),
             settings: &settings,
             resolved: &resolved,
             machine: Machine::look(),
@@ -251,7 +254,7 @@ fn say(report: &DataReport, arguments: &Pretrain, model: &MaskedLm) {
 fn settings(
     arguments: &Pretrain,
     data: &PretrainData,
-    model: &mut MaskedLm,
+    model: &MaskedLm,
     resolved: &Resolved,
 ) -> Outcome<Settings> {
     let name = |path: &std::path::PathBuf| path.display().to_string();
@@ -300,27 +303,20 @@ fn settings(
     Ok(settings)
 }
 
-/// The seconds that a step takes. The model is as it was afterwards.
+/// The seconds that a step of such a model takes, measured on another one.
 fn seconds_a_step(
     settings: &PretrainSettings,
     data: &PretrainData,
-    model: &mut MaskedLm,
+    model: &MaskedLm,
     resolved: &Resolved,
 ) -> Outcome<f64> {
-    let before = model.parameters().to_dtype(vitrine_tensor::DType::F32)?;
-    let settings = PretrainSettings { steps: WARMING + MEASURED, eval_every: usize::MAX, ..settings.clone() };
-    let mut timer = log::Timer::default();
-    pretrain(
-        model,
-        &mut settings.optimizer(),
-        data,
-        &settings,
-        &mut PretrainProgress::default(),
-        &mut timer,
-    )?;
-    *model.parameters_mut() = before;
+    let mut model = MaskedLm::random(model.config().clone(), settings.seed)?;
     model.to_device(resolved.place)?;
     model.compute_in(resolved.compute)?;
+    let settings = PretrainSettings { steps: WARMING + MEASURED, eval_every: usize::MAX, ..settings.clone() };
+    let (mut timer, mut progress) = (log::Timer::default(), PretrainProgress::default());
+    let data = data.without_held_out();
+    pretrain(&mut model, &mut settings.optimizer(), &data, &settings, &mut progress, &mut timer)?;
     Ok(timer.median_after(WARMING))
 }
 

@@ -47,6 +47,8 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
         (None, Some(source)) => source.config().clone(),
         (None, None) => ModelConfig::bert_mini(),
     };
+    // Before minutes go into a vocabulary.
+    report::max_length(Some(arguments.max_length), &config)?;
     let options = LoadOptions { text_column: arguments.text_column.clone(), ..LoadOptions::default() };
     let (mut texts, mut notes) = (Vec::new(), Vec::new());
     for path in &arguments.data {
@@ -71,8 +73,9 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
             ));
             if made < size {
                 notes.push(format!(
-                    "{} tokens were asked for; the texts have no more that occur twice",
-                    thousands(size)
+                    "{} tokens were asked for and {} made: nothing else occurs twice in the texts",
+                    thousands(size),
+                    thousands(made)
                 ));
             }
             tokenizer
@@ -83,7 +86,6 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
     let own = source.as_ref().filter(|_| arguments.tokenizer.is_none() && arguments.vocab_size.is_none());
     config.vocab_size = own.map_or(0, |source| source.config().vocab_size).max(tokenizer.vocabulary_size());
     config.position_padding = config.position_padding.and(tokenizer.id("[PAD]").or(tokenizer.id("<pad>")));
-    report::max_length(Some(arguments.max_length), &config)?;
     let dropout = (config.hidden_dropout_prob, config.attention_probs_dropout_prob);
     (config.hidden_dropout_prob, config.attention_probs_dropout_prob) =
         (arguments.dropout, arguments.dropout);
