@@ -10,6 +10,8 @@ mod unix {
     /// The signal that came; 0 for none.
     static SEEN: AtomicI32 = AtomicI32::new(0);
 
+    const STOPPING: &[u8] = b"\nstopping as soon as that is safe; once more ends at once\n";
+
     extern "C" fn remember(signal: libc::c_int) {
         let is_second = SEEN.swap(signal, Ordering::Relaxed) != 0;
         // SAFETY: `signal` is async-signal-safe. A second Ctrl-C then ends the process at once.
@@ -17,6 +19,9 @@ mod unix {
         if is_second {
             // SAFETY: so is `raise`. A second signal that is another one than the first ends the process as well.
             unsafe { libc::raise(signal) };
+        } else {
+            // SAFETY: so is `write`; the bytes live for ever. A step may take long, and nobody should think that nothing came.
+            unsafe { libc::write(libc::STDERR_FILENO, STOPPING.as_ptr().cast(), STOPPING.len()) };
         }
     }
 

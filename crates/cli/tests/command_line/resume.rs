@@ -195,6 +195,7 @@ fn an_interrupted_run_says_how_it_goes_on_and_does() {
     let ended = child.wait_with_output().expect("the run ends");
     let stderr = text(&ended.stderr);
     assert_eq!(ended.status.signal(), Some(15), "{stderr}");
+    assert!(stderr.contains("once more ends at once"), "{stderr}");
     let report = json(&output.join("run.json"));
     assert_eq!(report["state"], "interrupted");
     let command = report["resume"].as_str().expect("a command");
