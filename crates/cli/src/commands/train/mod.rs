@@ -17,7 +17,7 @@ use crate::progress::{Progress, duration};
 use crate::report;
 use observer::RunObserver;
 use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere, resume_command};
-use resume::{is_finished, newest};
+use resume::{is_finished, newest, other_machine};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use settings::{Defaults, Settings, settings};
@@ -227,17 +227,19 @@ pub fn run(arguments: &Train) -> Outcome {
         }
         _ => error.into(),
     };
-    let mut determined_by = settings.train.mathematics();
-    determined_by.extend([
-        ("dtype".into(), resolved.dtype.clone().into()),
-        ("max_length".into(), max_length.into()),
-        ("initial_weights".into(), fingerprint(model.parameters())?.into()),
-        ("train_rows".into(), train_rows.sha256().into()),
-        ("validation_rows".into(), validation_rows.as_ref().map(Dataset::sha256).into()),
-    ]);
-    if validation.eval_every.is_some() && validation_rows.is_none() {
-        determined_by.insert("test_rows".into(), test_rows.as_ref().map(Dataset::sha256).into());
-    }
+    let rows_report = RowsReport {
+        train: train_rows.len(),
+        train_hash: train_rows.sha256(),
+        train_tokens: train_tokens.tokens(),
+        train_truncated: train_tokens.truncated(),
+        validation: validation_rows.as_ref().map(Dataset::len),
+        validation_hash: validation_rows.as_ref().map(Dataset::sha256),
+        validation_truncated: validation_tokens.as_ref().map(TokenizedDataset::truncated),
+        test: test_rows.as_ref().map(Dataset::len),
+        test_hash: test_rows.as_ref().map(Dataset::sha256),
+        test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
+    };
+    let determined_by = determined_by(&settings, &resolved, &model, &rows_report)?;
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     moved.map_err(|error| failed(error.into(), &model))?;
 
@@ -249,6 +251,9 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     let mut checkpoints = Checkpoints::new(&output, arguments.checkpointing.keep, determined_by.clone())?;
     let from = if arguments.checkpointing.resume { newest(&mut checkpoints, total_steps)? } else { None };
+    if from.is_some() {
+        other_machine(&output, &resolved).iter().for_each(warn);
+    }
     // A full disk shows now, not when hours of training are to be saved.
     model.reserve_in(&mut files, &tokenizer)?;
     files.reserve(REPORT_FILE, REPORT_RESERVED)?;
@@ -258,18 +263,7 @@ pub fn run(arguments: &Train) -> Outcome {
         state: State::Running,
         error: None,
         resume: Some(resume_command(&output)),
-        rows: RowsReport {
-            train: train_rows.len(),
-            train_hash: train_rows.sha256(),
-            train_tokens: train_tokens.tokens(),
-            train_truncated: train_tokens.truncated(),
-            validation: validation_rows.as_ref().map(Dataset::len),
-            validation_hash: validation_rows.as_ref().map(Dataset::sha256),
-            validation_truncated: validation_tokens.as_ref().map(TokenizedDataset::truncated),
-            test: test_rows.as_ref().map(Dataset::len),
-            test_hash: test_rows.as_ref().map(Dataset::sha256),
-            test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
-        },
+        rows: rows_report,
         data: splits,
         data_warnings,
         settings: settings.clone(),
@@ -314,6 +308,10 @@ pub fn run(arguments: &Train) -> Outcome {
         Err(error) => {
             let has_checkpoint = checkpoints.steps().is_ok_and(|steps| !steps.is_empty());
             let interrupted = matches!(error, TrainError::Interrupted { .. });
+            // What diverged would diverge again.
+            if has_checkpoint && !interrupted && !matches!(error, TrainError::NonFinite { .. }) {
+                note(format!("the run goes on from its last checkpoint with: {}", resume_command(&output)));
+            }
             let failure = match &error {
                 TrainError::Interrupted { step, total, checkpoint: Some(_) } => Failure::Run(format!(
                     "interrupted after step {step} of {total}, which is saved; go on with: {}",
@@ -378,7 +376,7 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     live.finished();
     techniques::save_adapter(adapter.as_ref(), &output)?;
-    if matches!(save_every, SaveEvery::Time(_)) && train.best.is_none() {
+    if matches!(save_every, SaveEvery::Time(_)) {
         // They were there for the case that the run does not come this far; nobody has asked for them.
         checkpoints.clear()?;
     }
@@ -421,6 +419,27 @@ pub fn run(arguments: &Train) -> Outcome {
         .map_err(|error| Failure::Run(format!("{error}; the model is saved, without this evaluation")))?;
     note(format!("saved in {}", output.display()));
     Ok(())
+}
+
+/// Everything on which a run's result depends. Files are told apart by their content, whatever they are called.
+fn determined_by(
+    settings: &Settings,
+    resolved: &Resolved,
+    model: &SequenceClassifier,
+    rows: &RowsReport,
+) -> Outcome<Map<String, Value>> {
+    let mut all = settings.train.mathematics();
+    // Without rows held back, evaluations during training are of the test rows.
+    let is_of_test = settings.train.validation.eval_every.is_some() && rows.validation.is_none();
+    all.extend([
+        ("dtype".into(), resolved.dtype.clone().into()),
+        ("max_length".into(), settings.max_length.into()),
+        ("initial_weights".into(), fingerprint(model.parameters())?.into()),
+        ("train_rows".into(), rows.train_hash.clone().into()),
+        ("validation_rows".into(), rows.validation_hash.clone().into()),
+        ("test_rows".into(), rows.test_hash.clone().filter(|_| is_of_test).into()),
+    ]);
+    Ok(all)
 }
 
 fn show_sentences(model: &SequenceClassifier, tokenizer: &Tokenizer) -> Outcome {

@@ -66,7 +66,7 @@ fn holds_something(folder: &Path) -> bool {
 }
 
 /// The `run.json` in a folder, if it can be read.
-fn report(folder: &Path) -> Option<Value> {
+pub fn report(folder: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(folder.join(REPORT_FILE)).ok()?).ok()
 }
 
@@ -90,19 +90,23 @@ impl LiveFiles {
     /// # Errors
     /// Those of the disk; then nothing of a run that would start here is left.
     pub fn begin(files: &StagedFiles, step: Option<usize>, room: u64, report: &str) -> Outcome<(Self, File)> {
-        let path = files.folder().join(METRICS_FILE);
+        let folder = files.folder();
+        let path = folder.join(METRICS_FILE);
         let io = |source| BertError::Io { path: path.clone(), source };
-        let (live, metrics) = match step {
-            Some(step) => {
-                let (live, metrics, lacks) = LiveFiles::go_on(files.folder(), step).map_err(io)?;
-                lacks.iter().for_each(warn);
-                (live, metrics)
-            }
-            None => LiveFiles::start(files.folder()).map_err(io)?,
+        if step.is_none() {
+            set_aside(folder).map_err(io)?;
+        }
+        let begin = || -> Result<File, BertError> {
+            // First what says that this is a run: it may be killed at any moment.
+            files.rewrite(REPORT_FILE, report)?;
+            let (metrics, lacks) = open_metrics(&path, step.unwrap_or(0)).map_err(io)?;
+            lacks.iter().for_each(warn);
+            reserve_growth(&metrics, &path, room)?;
+            Ok(metrics)
         };
-        let begun = reserve_growth(&metrics, &path, room).and_then(|()| files.rewrite(REPORT_FILE, report));
+        let (begun, live) = (begin(), LiveFiles { folder: folder.to_owned() });
         match begun {
-            Ok(()) => Ok((live, metrics)),
+            Ok(metrics) => Ok((live, metrics)),
             Err(error) => {
                 if step.is_none() {
                     live.abandon();
@@ -110,50 +114,6 @@ impl LiveFiles {
                 Err(error.into())
             }
         }
-    }
-
-    /// Starts a run: its `metrics.jsonl`, open and empty; the report and the metrics of a model that it will replace are set aside, those of a run that did not
-    /// finish go.
-    fn start(folder: &Path) -> io::Result<(Self, File)> {
-        let previous = folder.join(PREVIOUS_FOLDER);
-        let is_of_a_model = finished_report(folder).is_some();
-        if is_of_a_model {
-            remove_folder(&previous)?;
-            fs::create_dir(&previous)?;
-        }
-        let start = || {
-            for name in [METRICS_FILE, REPORT_FILE] {
-                let path = folder.join(name);
-                let gone = if is_of_a_model {
-                    fs::rename(&path, previous.join(name))
-                } else {
-                    fs::remove_file(&path)
-                };
-                unless_missing(gone)?;
-            }
-            File::create(folder.join(METRICS_FILE))
-        };
-        match start() {
-            Ok(metrics) => Ok((LiveFiles { folder: folder.to_owned() }, metrics)),
-            Err(error) => {
-                put_back(folder);
-                Err(error)
-            }
-        }
-    }
-
-    /// Goes on with a run that has taken `step` steps: lines of later ones are cut off. Its `metrics.jsonl` is open at its end. Also a remark, if lines are missing.
-    fn go_on(folder: &Path, step: usize) -> io::Result<(Self, File, Option<String>)> {
-        let path = folder.join(METRICS_FILE);
-        let mut metrics =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-        let (end, steps) = lines_until(&metrics, step)?;
-        metrics.set_len(end)?;
-        metrics.seek(SeekFrom::Start(end))?;
-        let lacks = (steps < step).then(|| {
-            format!("{}: lines of {} earlier steps are missing, and stay so", path.display(), step - steps)
-        });
-        Ok((LiveFiles { folder: folder.to_owned() }, metrics, lacks))
     }
 
     /// The run has failed before there was anything to go on with: everything is as it was.
@@ -170,6 +130,42 @@ impl LiveFiles {
         // What cannot be removed is in nobody's way.
         let _ = remove_folder(&self.folder.join(PREVIOUS_FOLDER));
     }
+}
+
+/// Makes room for a run that starts: the report and the metrics of a model that it will replace are set aside, those of a run
+/// that did not finish go.
+fn set_aside(folder: &Path) -> io::Result<()> {
+    let previous = folder.join(PREVIOUS_FOLDER);
+    let is_of_a_model = finished_report(folder).is_some();
+    if is_of_a_model {
+        remove_folder(&previous)?;
+        fs::create_dir(&previous)?;
+    }
+    let gone = [METRICS_FILE, REPORT_FILE].into_iter().try_for_each(|name| {
+        let path = folder.join(name);
+        unless_missing(if is_of_a_model {
+            fs::rename(&path, previous.join(name))
+        } else {
+            fs::remove_file(&path)
+        })
+    });
+    if gone.is_err() {
+        put_back(folder);
+    }
+    gone
+}
+
+/// `metrics.jsonl` of a run that has taken `step` steps, open at its end: lines of later ones are cut off. Also a remark, if
+/// lines are missing.
+fn open_metrics(path: &Path, step: usize) -> io::Result<(File, Option<String>)> {
+    let mut metrics = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let (end, steps) = lines_until(&metrics, step)?;
+    metrics.set_len(end)?;
+    metrics.seek(SeekFrom::Start(end))?;
+    let lacks = (steps < step).then(|| {
+        format!("{}: lines of {} earlier steps are missing, and stay so", path.display(), step - steps)
+    });
+    Ok((metrics, lacks))
 }
 
 /// Gives the report and the metrics that were set aside their place again.
@@ -290,20 +286,22 @@ mod tests {
     fn lines_of_later_steps_are_cut_off() {
         let folder = std::env::temp_dir().join(format!("vitrine-lines-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(METRICS_FILE);
         let lines = [
             "{\"step\":1,\"loss\":1}\n",
             "{\"step\":2,\"loss\":1}\n",
             "{\"step\":2,\"eval\":{}}\n",
             "{\"step\":3,\"lo",
         ];
-        fs::write(folder.join(METRICS_FILE), lines.concat()).unwrap();
+        fs::write(&path, lines.concat()).unwrap();
         let left = |step| {
-            let (_, _, lacks) = LiveFiles::go_on(&folder, step).unwrap();
-            (fs::read_to_string(folder.join(METRICS_FILE)).unwrap(), lacks.is_some())
+            let (_, lacks) = open_metrics(&path, step).unwrap();
+            (fs::read_to_string(&path).unwrap(), lacks.is_some())
         };
         assert_eq!(left(5), (lines[..3].concat(), true));
         assert_eq!(left(2), (lines[..3].concat(), false));
         assert_eq!(left(1), (lines[0].to_owned(), false));
+        assert_eq!(left(0), (String::new(), false));
         fs::remove_dir_all(folder).unwrap();
     }
 }

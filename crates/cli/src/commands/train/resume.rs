@@ -1,6 +1,7 @@
 //! Where a run goes on: from which checkpoint, or from none.
 
-use super::output::finished_report;
+use super::output::{finished_report, report};
+use crate::commands::Resolved;
 use crate::output::{Failure, Outcome, note, warn};
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -48,4 +49,19 @@ pub fn newest(checkpoints: &mut Checkpoints, total_steps: usize) -> Outcome<Opti
         None => note("no checkpoint to go on from: starting from the beginning"),
     }
     Ok(found)
+}
+
+/// What a run that goes on may lose: bits are those of an uninterrupted run only where the arithmetic is.
+pub fn other_machine(output: &Path, resolved: &Resolved) -> Option<String> {
+    let before = report(output)?["resolved"].take();
+    let differs: Vec<String> = [("device", &resolved.device), ("isa", &resolved.isa)]
+        .into_iter()
+        .filter_map(|(name, now)| {
+            let before = before.get(name)?.as_str().filter(|before| before != now)?;
+            Some(format!("{before} before, {now} now"))
+        })
+        .collect();
+    let what = differs.join("; ");
+    (!differs.is_empty())
+        .then(|| format!("{what}: sums are rounded otherwise, so the last bits will differ from one run"))
 }
