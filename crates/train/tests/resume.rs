@@ -77,7 +77,7 @@ fn settings(
 }
 
 /// Settings with state of their own: averages that are evaluated, adapters, momentum.
-fn with_techniques(settings: TrainSettings) -> TrainSettings {
+fn with_techniques(settings: &TrainSettings) -> TrainSettings {
     let targets = ["query", "output.dense"].map(str::to_owned).to_vec();
     let techniques = Techniques {
         optimizer: OptimizerKind::Sgd { momentum: 0.9 },
@@ -87,7 +87,7 @@ fn with_techniques(settings: TrainSettings) -> TrainSettings {
         lora: Some(Lora { rank: 4, alpha: 8.0, targets }),
         ..Techniques::default()
     };
-    TrainSettings { lr: 0.1, techniques, ..settings }
+    TrainSettings { lr: 0.1, techniques, ..settings.clone() }
 }
 
 /// Keeps what a run reports, and stops it after so many steps.
@@ -184,7 +184,7 @@ fn a_run_that_is_stopped_goes_on_as_if_it_had_not_been() {
         (DType::BF16, settings(false, Some(1), evaluated(Every::Steps(5), Some(BestBy::Loss)))),
         (
             DType::F32,
-            with_techniques(settings(false, Some(3), evaluated(Every::Steps(2), Some(BestBy::Loss)))),
+            with_techniques(&settings(false, Some(3), evaluated(Every::Steps(2), Some(BestBy::Loss)))),
         ),
     ];
     for (dtype, settings) in &cases {
