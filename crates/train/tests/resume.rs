@@ -8,7 +8,7 @@ use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::sampling::{Sample, stratified};
 use vitrine_train::measurements::Measurements;
 use vitrine_train::schedule::ScheduleKind;
-use vitrine_train::techniques::Techniques;
+use vitrine_train::techniques::{ClassificationLoss, Lora, OptimizerKind, Techniques};
 use vitrine_train::{
     BestBy, Checkpoints, Evaluation, EvaluationRecord, Every, Observer, Rows, SaveEvery, Saving, StepRecord,
     TokenizedDataset, TrainError, TrainSettings, TrainState, TrainSummary, ValidationSettings, corpus, train,
@@ -44,8 +44,9 @@ impl Task {
         Task { train, validation, config, device, dtype }
     }
 
-    fn model(&self) -> SequenceClassifier {
+    fn model(&self, techniques: &Techniques) -> SequenceClassifier {
         let mut model = SequenceClassifier::random(self.config.clone(), 3).unwrap();
+        techniques.prepare(&mut model, 3).unwrap();
         model.to_device(self.device).unwrap();
         model.compute_in(self.dtype).unwrap();
         model
@@ -71,10 +72,24 @@ fn settings(
         shuffle: true,
         group_by_length,
         checkpoint_layers: false,
-        techniques: Techniques::default(),
         measurements: Measurements::default(),
         validation,
+        techniques: Techniques::default(),
     }
+}
+
+/// Settings with state of their own: averages that are evaluated, adapters, momentum.
+fn with_techniques(settings: &TrainSettings) -> TrainSettings {
+    let targets = ["query", "output.dense"].map(str::to_owned).to_vec();
+    let techniques = Techniques {
+        optimizer: OptimizerKind::Sgd { momentum: 0.9 },
+        loss: ClassificationLoss { label_smoothing: 0.1, class_weights: Some(vec![0.5, 2.0]) },
+        layer_decay: Some(0.8),
+        ema: Some(0.7),
+        lora: Some(Lora { rank: 4, alpha: 8.0, targets }),
+        ..Techniques::default()
+    };
+    TrainSettings { lr: 0.1, techniques, ..settings.clone() }
 }
 
 /// Keeps what a run reports, and stops it after so many steps.
@@ -122,7 +137,7 @@ fn run(task: &Task, settings: &TrainSettings, steps: usize) -> (Outcome, usize) 
     let folder = TempDir::new().unwrap();
     let mut records = Vec::new();
     for starts in 1.. {
-        let mut model = task.model();
+        let mut model = task.model(&settings.techniques);
         let mut checkpoints = Checkpoints::new(folder.path(), 1, settings.mathematics()).unwrap();
         let (from, notes) = checkpoints.newest::<TrainState>().unwrap();
         assert!(notes.is_empty() && from.is_some() == (starts > 1), "{notes:?}");
@@ -169,6 +184,10 @@ fn a_run_that_is_stopped_goes_on_as_if_it_had_not_been() {
         (DType::F32, settings(false, None, ValidationSettings::default())),
         (DType::BF16, settings(true, Some(3), evaluated(Every::Epoch, None))),
         (DType::BF16, settings(false, Some(1), evaluated(Every::Steps(5), Some(BestBy::Loss)))),
+        (
+            DType::F32,
+            with_techniques(&settings(false, Some(3), evaluated(Every::Steps(2), Some(BestBy::Loss)))),
+        ),
     ];
     for (dtype, settings) in &cases {
         goes_on(&Task::new(Device::Cpu, *dtype), settings, &[1, 4]);

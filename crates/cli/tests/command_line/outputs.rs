@@ -299,11 +299,13 @@ fn a_failed_run_leaves_everything_as_it_was() {
         refuse(1, &[&arguments[..], &rows[..]].concat(), &["step", "learning rate"]);
     };
     fails(&model);
+    // The step that broke is beside the model, for `vitrine replay`.
+    fs::remove_dir_all(model.join("replay")).expect("the step that broke");
     assert!(snapshot(&model) == before, "the old model, its report or its metrics changed");
     // Where there is nothing to lose, what shows how it failed stays.
     let fresh = folder.path().join("fresh/nested");
     fails(&fresh);
-    assert_eq!(names(&fresh), set(["metrics.jsonl", "run.json"]));
+    assert_eq!(names(&fresh), set(["metrics.jsonl", "replay", "run.json"]));
     let report = fs::read_to_string(fresh.join("run.json")).expect("a report");
     assert!(report.contains(r#""state": "failed""#) && report.contains("learning rate"), "{report}");
     refuse(1, &["predict", "--model", path(&fresh), "a film"], &["no model yet", "failed"]);
