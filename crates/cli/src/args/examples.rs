@@ -76,3 +76,21 @@ pub const MAN: &str = "Examples:
   vitrine man | man -l -
   vitrine man train | man -l -
   vitrine man --output ~/.local/share/man/man1";
+
+pub const PRETRAIN: &str = "Examples:
+  vitrine pretrain --data reviews.parquet --vocab-size 8000 --config mini --epochs 6 --output models/small
+  vitrine pretrain --data texts.txt --init-from models/small --minutes 30 --output models/adapted
+
+A run that was stopped goes on with --resume.";
+
+pub const FILL_MASK: &str = "Examples:
+  vitrine fill-mask --model models/small 'the movie was absolutely [MASK]'
+  vitrine fill-mask --model models/small --top-k 10 --json 'a [MASK] film'";
+
+pub const REPLAY: &str = "Examples:
+  vitrine replay runs/imdb
+  vitrine replay runs/imdb --dtype f32";
+
+pub const REPORT: &str = "Examples:
+  vitrine report runs/imdb
+  vitrine report runs/first runs/second --output comparison.html";

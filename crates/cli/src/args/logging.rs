@@ -10,7 +10,8 @@ pub struct Logging {
     #[arg(long, help_heading = "Logs")]
     pub log_gradient_norms: bool,
     /// Time every operation of step N (the first is 1): a Chrome trace in --output, which ui.perfetto.dev opens, and bars in
-    /// report.html. The first steps are slower than later ones.
+    /// report.html. The first steps are slower than later ones;
+    /// default: none.
     #[arg(long, value_name = "N", value_parser = super::count, help_heading = "Logs")]
     pub profile_step: Option<usize>,
 }

@@ -288,6 +288,7 @@ pub struct Eval {
 
 /// `vitrine report`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = examples::REPORT)]
 pub struct Report {
     /// Folders of runs: the --output of `vitrine train`, finished or not.
     #[arg(value_name = "RUN", required = true)]
@@ -372,6 +373,7 @@ pub struct Doctor {
 mod tests;
 /// `vitrine replay`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = examples::REPLAY)]
 pub struct Replay {
     /// The output folder of the run, its replay folder, or the step.json in it.
     #[arg(value_name = "FILE|DIR")]

@@ -116,7 +116,7 @@ pub struct ScheduleOptions {
     /// Learning rate at the end of a polynomial schedule; default: 1e-7.
     #[arg(long, value_parser = not_negative, value_name = "LR", help_heading = "Training")]
     pub lr_end: Option<f64>,
-    /// Steps of the decay at the end of a wsd schedule.
+    /// Steps of the decay at the end of a wsd schedule; default: as --decay-ratio says.
     #[arg(long, value_name = "STEPS", conflicts_with = "decay_ratio", help_heading = "Training")]
     pub decay_steps: Option<usize>,
     /// The same as a share of all steps; default: 0.1.
@@ -156,14 +156,14 @@ pub struct TechniqueOptions {
     #[arg(long, value_parser = positive, value_name = "EPS", help_heading = "Optimisation")]
     pub adam_epsilon: Option<f64>,
     /// Lower the learning rate from layer to layer: of L layers, the head has the factor 1, layer i (from 0) D^(L-i), the
-    /// embeddings D^(L+1).
+    /// embeddings D^(L+1); default: 1.
     #[arg(long, value_parser = decay, value_name = "D", help_heading = "Optimisation")]
     pub layer_decay: Option<f64>,
     /// Parts that are not trained: embeddings, layers (from 0) and ranges of them, or encoder for all of these; such as
-    /// embeddings,0-5.
+    /// embeddings,0-5; default: none.
     #[arg(long, value_name = "PARTS", help_heading = "Optimisation")]
     pub freeze: Option<Freeze>,
-    /// Start the top N layers and the pooler from random weights.
+    /// Start the top N layers and the pooler from random weights; default: 0.
     #[arg(
         long,
         default_value_t = 0,
@@ -176,14 +176,15 @@ pub struct TechniqueOptions {
     #[arg(long, value_parser = below_one, value_name = "SHARE", help_heading = "Optimisation")]
     pub label_smoothing: Option<f64>,
     /// What rows of each class weigh in the loss: balanced (rows / (classes x rows of the class)), or a number for each class
-    /// in the order of the classes, such as 0.3,0.7.
+    /// in the order of the classes, such as 0.3,0.7; default: every row weighs the same.
     #[arg(long, value_parser = class_weights, value_name = "balanced|W,..", help_heading = "Optimisation")]
     pub class_weights: Option<ClassWeights>,
-    /// Keep an exponential moving average of the weights with this decay, such as 0.999; it is what is evaluated and saved.
+    /// Keep an exponential moving average of the weights with this decay, such as 0.999; it is what is evaluated and saved;
+    /// default: none.
     #[arg(long, value_parser = below_one, value_name = "DECAY", help_heading = "Optimisation")]
     pub ema: Option<f64>,
     /// Train low-rank adapters (LoRA) of this rank and the head, and nothing else; they are merged into the saved model, and
-    /// saved alone in adapter/, as peft reads it.
+    /// saved alone in adapter/, as peft reads it; default: none.
     #[arg(long, value_parser = super::count, value_name = "R", help_heading = "Optimisation")]
     pub lora_rank: Option<usize>,
     /// What adapters add is multiplied by ALPHA / R; default: 16.

@@ -1,6 +1,6 @@
 //! The options of `vitrine pretrain` and `vitrine fill-mask`.
 
-use super::{Compute, count, not_negative, positive, ratio};
+use super::{Compute, count, examples, not_negative, positive, ratio};
 use clap::Args;
 use std::path::PathBuf;
 use vitrine_train::schedule::ScheduleKind;
@@ -23,7 +23,7 @@ fn share_or_none(text: &str) -> Result<f64, String> {
 
 /// `vitrine pretrain`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::PRETRAIN)]
 pub struct Pretrain {
     /// Texts, labelled or not: a file (.parquet, .csv, .tsv, .jsonl, or a text a line) or a folder, whose `train` and `unsupervised`
     /// splits are read; may be given several times. Test data are refused.
@@ -41,7 +41,7 @@ pub struct Pretrain {
     /// Sizes: mini (4 layers, width 256), bert-base, or a config.json; default: mini, or those of --init-from.
     #[arg(long, value_name = "NAME|FILE")]
     pub config: Option<String>,
-    /// Start from this model: its layers and the rows of its vocabulary, as far as they fit.
+    /// Start from this model: its layers and the rows of its vocabulary, as far as they fit; default: none.
     #[arg(long, value_name = "DIR")]
     pub init_from: Option<PathBuf>,
     /// Print run.json on standard output at the end.
@@ -51,7 +51,7 @@ pub struct Pretrain {
     /// Make a WordPiece vocabulary of so many tokens from the texts; default: 8000, or that of --init-from.
     #[arg(long, value_parser = count, value_name = "N", conflicts_with = "tokenizer", help_heading = "Data")]
     pub vocab_size: Option<usize>,
-    /// Take this tokenizer: a folder, a tokenizer.json or a vocab.txt.
+    /// Take this tokenizer: a folder, a tokenizer.json or a vocab.txt; default: one made from the texts.
     #[arg(long, value_name = "DIR|FILE", help_heading = "Data")]
     pub tokenizer: Option<PathBuf>,
     /// Column (or JSON field) with the text; default: text, review, sentence or content.
@@ -67,10 +67,11 @@ pub struct Pretrain {
     /// Passes over the texts; default: 1.
     #[arg(long, value_parser = count, value_name = "N", conflicts_with_all = ["steps", "minutes"], help_heading = "Training")]
     pub epochs: Option<usize>,
-    /// Optimizer steps, instead of epochs.
+    /// Optimizer steps, instead of epochs; default: as --epochs says.
     #[arg(long, value_parser = count, value_name = "N", conflicts_with = "minutes", help_heading = "Training")]
     pub steps: Option<usize>,
-    /// As many steps as take about so long, by the speed of a few steps that are measured first.
+    /// As many steps as take about so long, by the speed of a few steps that are measured first; default: as
+    /// --epochs says.
     #[arg(long, value_parser = positive, value_name = "M", help_heading = "Training")]
     pub minutes: Option<f64>,
     /// Most tokens in a step.
@@ -85,7 +86,7 @@ pub struct Pretrain {
     /// How the learning rate moves after its warmup: linear (to 0), cosine (half a cosine, to 0) or constant.
     #[arg(long, default_value_t, value_name = "NAME", help_heading = "Training")]
     pub schedule: ScheduleKind,
-    /// Steps over which the learning rate rises from 0.
+    /// Steps over which the learning rate rises from 0; default: as --warmup-ratio says.
     #[arg(long, value_name = "STEPS", conflicts_with = "warmup_ratio", help_heading = "Training")]
     pub warmup_steps: Option<usize>,
     /// The same as a share of all steps.
@@ -118,7 +119,7 @@ pub struct Pretrain {
 
 /// `vitrine fill-mask`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_negative_numbers = true)]
+#[command(allow_negative_numbers = true, after_help = examples::FILL_MASK)]
 pub struct FillMask {
     /// Folder of a masked language model.
     #[arg(long, value_name = "DIR")]
