@@ -87,7 +87,11 @@ fn the_schedule_is_an_option() {
     let (name, lr, steps) = last_lr(&["--schedule", "cosine"]);
     let half_cosine = 0.0005 * (1.0 + (std::f64::consts::PI * (steps - 3.0) / (steps - 2.0)).cos());
     assert!(name == "cosine" && (lr - half_cosine).abs() < 1e-9, "{name} {lr}");
-    refuse(2, &["train", "--schedule", "square"], &["--schedule", "linear, cosine, constant, polynomial, wsd"]);
+    refuse(
+        2,
+        &["train", "--schedule", "square"],
+        &["--schedule", "linear, cosine, constant, polynomial, wsd"],
+    );
 }
 
 #[test]
