@@ -157,7 +157,13 @@ impl StagedFiles {
             // Another file system, or one without such links; a copy may be there from an attempt before.
             Err(_) => fs::copy(from, &staged).map(drop),
         };
-        adopted.and_then(|()| File::open(&staged)?.sync_all()).map_err(self.io(name))
+        let finished = adopted.and_then(|()| {
+            let file = File::options().write(true).open(&staged)?;
+            // What was reserved behind its end and not needed goes back.
+            file.set_len(file.metadata()?.len())?;
+            file.sync_all()
+        });
+        finished.map_err(self.io(name))
     }
 
     /// Makes sure that every file is on the disk, then gives each its name. The folder stays claimed.

@@ -1,5 +1,5 @@
-//! Ctrl-C, `kill` and a closed terminal while files are half-written: the work ends at its next step, its files are removed, and then the
-//! process ends as it would have at once.
+//! Ctrl-C, `kill` and a closed terminal while files are half-written: the work ends at its next step, with a checkpoint where there are any,
+//! and then the process ends as it would have at once.
 
 #[cfg(unix)]
 mod unix {
@@ -11,9 +11,13 @@ mod unix {
     static SEEN: AtomicI32 = AtomicI32::new(0);
 
     extern "C" fn remember(signal: libc::c_int) {
-        SEEN.store(signal, Ordering::Relaxed);
+        let is_second = SEEN.swap(signal, Ordering::Relaxed) != 0;
         // SAFETY: `signal` is async-signal-safe. A second Ctrl-C then ends the process at once.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
+        if is_second {
+            // SAFETY: so is `raise`. A second signal that is another one than the first ends the process as well.
+            unsafe { libc::raise(signal) };
+        }
     }
 
     /// While this value lives, a first signal is only remembered.

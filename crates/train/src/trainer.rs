@@ -228,11 +228,13 @@ impl Observer for Vec<&mut dyn Observer> {
 pub struct TrainSummary {
     /// Optimizer steps.
     pub steps: usize,
-    /// Wall-clock seconds; with evaluations during training, without the one at the end.
+    /// Wall-clock seconds, of all processes that had a part in it: steps, checkpoints, and evaluations during training.
     pub seconds: f64,
+    /// Those of them that went into checkpoints.
+    pub checkpoint_seconds: f64,
     /// Tokens seen.
     pub tokens: usize,
-    /// Tokens per second.
+    /// Tokens per second of the steps.
     pub tokens_per_second: f64,
     /// Mean loss over all steps.
     pub mean_loss: f64,
@@ -315,7 +317,7 @@ pub fn train(
         let over = to_evaluate.is_none() && (step == total || impatient);
         state.seconds = seconds_before + started.elapsed().as_secs_f64();
         if !over && observer.wants_to_stop() {
-            let checkpoint = saver.save(&state, model, &optimizer, observer)?;
+            let checkpoint = saver.save(&mut state, model, &optimizer, observer)?;
             return Err(TrainError::Interrupted { step, total, checkpoint });
         }
         if let Some(rows) = to_evaluate {
@@ -326,12 +328,12 @@ pub fn train(
             observer.evaluation(&record, &evaluation)?;
             if is_best && saver.keeps_best {
                 // Without it there would be no best model at the end: a failure is not passed over.
-                saver.save(&state, model, &optimizer, observer)?;
+                saver.save(&mut state, model, &optimizer, observer)?;
             }
             continue;
         }
         if saver.is_due(step, per_epoch)
-            && let Err(error) = saver.save(&state, model, &optimizer, observer)
+            && let Err(error) = saver.save(&mut state, model, &optimizer, observer)
         {
             observer.checkpoint_failed(step, error)?;
         }
@@ -342,6 +344,7 @@ pub fn train(
         let record = one_step(model, rows.train, indices, settings, &mut optimizer, step, observer)?;
         state.step += 1;
         state.tokens += record.tokens;
+        state.step_seconds += record.seconds;
         state.loss_sum += record.loss;
         state.final_loss = record.loss;
         observer.step(&record, total)?;
@@ -358,8 +361,9 @@ pub fn train(
     Ok(TrainSummary {
         steps: state.step,
         seconds: state.seconds,
+        checkpoint_seconds: state.checkpoint_seconds,
         tokens: state.tokens,
-        tokens_per_second: state.tokens as f64 / state.seconds,
+        tokens_per_second: state.tokens as f64 / state.step_seconds,
         mean_loss: state.loss_sum / state.step as f64,
         final_loss: state.final_loss,
         stopped_early,
@@ -388,15 +392,18 @@ impl Saver<'_> {
     /// Writes one, and says where it is; none before the first step. The next is due in a while, also if this one fails.
     fn save(
         &mut self,
-        state: &TrainState,
+        state: &mut TrainState,
         model: &SequenceClassifier,
         optimizer: &dyn Optimizer,
         observer: &mut dyn Observer,
     ) -> Result<Option<PathBuf>> {
         let Some(saving) = self.saving.as_mut().filter(|_| state.step > 0) else { return Ok(None) };
-        self.last = Instant::now();
+        let started = Instant::now();
         let best = state.best.filter(|_| self.keeps_best).map(|best| best.step);
-        let path = saving.checkpoints.save(state.step, model.parameters(), optimizer, state, best)?;
+        let path = saving.checkpoints.save(state.step, model.parameters(), optimizer, state, best);
+        self.last = Instant::now();
+        state.checkpoint_seconds += started.elapsed().as_secs_f64();
+        let path = path?;
         observer.checkpoint(state.step, &path)?;
         Ok(Some(path))
     }

@@ -181,6 +181,10 @@ pub struct TrainState {
     pub final_loss: f64,
     /// Wall-clock seconds of the loop, of all processes that had a part in it.
     pub seconds: f64,
+    /// Those of them that went into steps.
+    pub step_seconds: f64,
+    /// Those of them that went into checkpoints.
+    pub checkpoint_seconds: f64,
     /// After which step the model was evaluated last.
     pub evaluated: Option<usize>,
     /// The best evaluation.
@@ -197,6 +201,8 @@ impl Default for TrainState {
             loss_sum: 0.0,
             final_loss: f64::NAN,
             seconds: 0.0,
+            step_seconds: 0.0,
+            checkpoint_seconds: 0.0,
             evaluated: None,
             best: None,
             without_better: 0,

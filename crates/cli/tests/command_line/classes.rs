@@ -61,7 +61,18 @@ impl Room {
     /// Trains on a file until it is learnt.
     fn train(&self, model: &Path, data: &str, output: &str, more: &[&str]) -> PathBuf {
         let output = self.at(output);
-        let learn = ["--epochs", "12", "--lr", "5e-3", "--batch-size", "8", "--dtype", "f32"];
+        let learn = [
+            "--epochs",
+            "12",
+            "--lr",
+            "5e-3",
+            "--batch-size",
+            "8",
+            "--dtype",
+            "f32",
+            "--validation-split",
+            "0",
+        ];
         let arguments = ["train", "--model", path(model), "--data", data, "--output", path(&output)];
         succeed(&[&arguments[..], &learn, more].concat());
         output

@@ -8,6 +8,8 @@ mod cuda;
 mod families;
 mod outputs;
 mod predict;
+mod reports;
+mod resume;
 mod tables;
 mod tokenizers;
 

@@ -76,19 +76,24 @@ fn names(folder: &Path) -> BTreeSet<String> {
     entries.map(|name| name.into_string().expect("UTF-8")).collect()
 }
 
-/// Waits for the folder in which a run has its files until they are complete, and for a step in its log.
+/// Waits for a step in a run's log.
 fn wait_for_a_step(output: &Path) {
     let started = Instant::now();
-    let logged = || {
-        let staged = fs::read_dir(output).into_iter().flatten().flatten();
-        staged.filter(|entry| entry.file_name().to_string_lossy().ends_with(".partial")).any(|entry| {
-            fs::read(entry.path().join("metrics.jsonl")).is_ok_and(|log| log.first() == Some(&b'{'))
-        })
-    };
-    while !logged() {
+    while !fs::read(output.join("metrics.jsonl")).is_ok_and(|log| log.first() == Some(&b'{')) {
         assert!(started.elapsed() < Duration::from_secs(60), "no step in a minute");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// What a run's report says of its state.
+fn state(output: &Path) -> String {
+    let report = fs::read_to_string(output.join("run.json")).expect("a report");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    report["state"].as_str().expect("a state").to_owned()
+}
+
+fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
 }
 
 #[cfg(unix)]
@@ -145,7 +150,12 @@ impl Replacing {
     fn check(&mut self) {
         let (output, whole) = (&self.output, [&self.old, &self.new]);
         if output.join("config.json").exists() {
-            let report = fs::read_to_string(output.join("run.json")).expect("a report comes with its model");
+            // That of a run which is not finished says so, and the model's own is beside it.
+            let report =
+                ["run.json", ".vitrine-previous/run.json"].map(|name| fs::read_to_string(output.join(name)));
+            let report =
+                report.into_iter().flatten().find(|report| report.contains(r#""state": "finished""#));
+            let report = report.expect("a report comes with its model");
             let is_new = report.contains(path(&self.tiny.b));
             assert!(files(output) == files(whole[usize::from(is_new)]), "a mixture: {:?}", names(output));
         } else {
@@ -230,7 +240,8 @@ fn a_run_killed_at_each_rename_leaves_the_old_model_or_the_new_one() {
         "{kills} kills, one at each rename: {} left the old model, {} the new one; {} had no config.json until it was read",
         replacing.found[0], replacing.found[1], replacing.between
     );
-    assert!(kills >= 16 && replacing.found[0] == 1, "{kills} renames");
+    // Two that set the old report and metrics aside, the new report's, and the one from which on the new model is there.
+    assert!(kills >= 16 && replacing.found[0] == 4, "{kills} renames, {:?}", replacing.found);
 }
 
 #[cfg(unix)]
@@ -274,7 +285,7 @@ fn a_folder_in_use_is_refused_at_once_also_to_overwrite() {
     }
     signal(&first, "-TERM");
     assert!(!first.wait_with_output().expect("the run ends").status.success());
-    assert!(!output.exists(), "something half-written was left");
+    assert_eq!(state(&output), "interrupted");
 }
 
 #[test]
@@ -289,8 +300,14 @@ fn a_failed_run_leaves_everything_as_it_was() {
     };
     fails(&model);
     assert!(snapshot(&model) == before, "the old model, its report or its metrics changed");
-    fails(&folder.path().join("fresh/nested"));
-    assert!(!folder.path().join("fresh").exists(), "a folder without a model was left");
+    // Where there is nothing to lose, what shows how it failed stays.
+    let fresh = folder.path().join("fresh/nested");
+    fails(&fresh);
+    assert_eq!(names(&fresh), set(["metrics.jsonl", "run.json"]));
+    let report = fs::read_to_string(fresh.join("run.json")).expect("a report");
+    assert!(report.contains(r#""state": "failed""#) && report.contains("learning rate"), "{report}");
+    refuse(1, &["predict", "--model", path(&fresh), "a film"], &["no model yet", "failed"]);
+    refuse(2, &["train", "--output", path(&fresh)], &["failed", "--overwrite"]);
 }
 
 #[test]
@@ -301,12 +318,11 @@ fn a_refused_run_leaves_nothing_behind() {
     let data = tiny.at("same.csv");
     fs::write(&data, "text,label\na,1\nb,1\n").expect("a file is written");
     let model = ["--model", path(&tiny.a)];
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 5] = [
         &["--data", path(&data)],
         &["--data", "missing.csv"],
         &["--data", path(&tiny.data), "--max-length", "100000"],
         &["--data", path(&tiny.data), "--label-column", "stars"],
-        &["--data", path(&tiny.data), "--lr", "1e30", "--warmup-steps", "0"],
         &["--data", path(&tiny.data), "--test-data", "missing.csv"],
     ];
     for case in cases {
@@ -442,26 +458,28 @@ fn what_a_killed_run_left_is_in_nobodys_way() {
     };
     let output = tiny.at("out");
     killed(&output, &["--output", path(&output)], tiny.folder.path());
-    assert_eq!(names(&output).len(), 1, "a run that is killed cannot tidy up: {:?}", names(&output));
+    assert_eq!(names(&output).len(), 3, "a run that is killed cannot tidy up: {:?}", names(&output));
     // What versions before this one left.
     fs::write(output.join(".metrics.jsonl.4711.partial"), "{}").expect("a file is written");
-    trained(tiny.train(&tiny.a, &output, 1, &[]));
+    refused(2, &[], &["was killed", "--resume", "--overwrite"], &run(tiny.train(&tiny.a, &output, 1, &[])));
+    trained(tiny.train(&tiny.a, &output, 1, &["--overwrite"]));
     assert!(names(&output).iter().all(|name| !name.starts_with('.')), "{:?}", names(&output));
 
-    // Without --output the folder of the killed run is taken.
+    // Without --output the folder of the killed run stays as it is.
     let first = tiny.at("runs/train-001");
     killed(&first, &[], tiny.folder.path());
     let mut command = Command::new(env!("CARGO_BIN_EXE_vitrine"));
     command.args(["train", "--model", path(&tiny.a), "--data", path(&tiny.data)]);
     command.current_dir(tiny.folder.path());
     trained(command);
-    assert_eq!(names(&tiny.at("runs")), BTreeSet::from(["train-001".to_owned()]));
-    succeed(&["predict", "--model", path(&first), "a film"]);
+    assert_eq!(names(&tiny.at("runs")), set(["train-001", "train-002"]));
+    succeed(&["predict", "--model", path(&tiny.at("runs/train-002")), "a film"]);
+    refuse(1, &["predict", "--model", path(&first), "a film"], &["was killed", "--resume"]);
 }
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_cleans_up_and_ends_by_the_signal() {
+fn an_interrupted_run_is_saved_and_ends_by_the_signal() {
     use std::os::unix::process::ExitStatusExt;
     let tiny = tiny();
     // Not SIGINT: shells have what they start in the background ignore it, and so would this run.
@@ -473,11 +491,10 @@ fn an_interrupted_run_cleans_up_and_ends_by_the_signal() {
         let ended = run.wait_with_output().expect("the run ends");
         let stderr = text(&ended.stderr);
         assert_eq!(ended.status.signal(), Some(number), "{stderr}");
-        assert!(
-            stderr.contains("interrupted after step") && stderr.contains("nothing was saved"),
-            "{stderr}"
-        );
-        assert!(!tiny.at("new").exists(), "something half-written was left");
+        assert!(stderr.contains("interrupted after step") && stderr.contains("--resume"), "{stderr}");
+        assert_eq!(names(&output), set(["checkpoints", "metrics.jsonl", "run.json"]));
+        assert_eq!(names(&output.join("checkpoints")).len(), 1);
+        fs::remove_dir_all(tiny.at("new")).expect("it is removed");
     }
 }
 
@@ -498,7 +515,7 @@ fn a_run_that_is_to_ignore_a_closed_terminal_does() {
     assert!(run.try_wait().expect("a status").is_none(), "it has ended");
     signal(&run, "-TERM");
     assert!(!run.wait().expect("it ends").success());
-    assert!(!output.exists());
+    assert_eq!(state(&output), "interrupted");
 }
 
 /// A limit on the size of files stands in for a full disk: writing fails in the same places.
@@ -564,7 +581,7 @@ fn a_disk_that_is_full_or_fills_up_while_training() {
 
     // Somebody takes the rest of the disk after the first step.
     let script = "\"$@\" & run=$!
-        until grep -q '^{' $DISK/out/.vitrine-new.*.partial/metrics.jsonl 2>/dev/null; do sleep 0.01; done
+        until grep -q '^{' $DISK/out/metrics.jsonl 2>/dev/null; do sleep 0.01; done
         cat /dev/zero > $DISK/rest 2>/dev/null
         [ $(df --output=avail $DISK | tail -n 1) = 0 ] || exit 78
         wait $run; code=$?; cp -r $DISK/out $DISK/../saved; exit $code";
@@ -573,7 +590,8 @@ fn a_disk_that_is_full_or_fills_up_while_training() {
     assert!(output.status.success(), "the room was reserved: {}", text(&output.stderr));
     let report = fs::read_to_string(tiny.at("saved/run.json")).expect("a report");
     assert!(report.contains("\"accuracy\""), "it is evaluated: {report}");
-    trained(tiny.train(&tiny.b, &tiny.at("reference"), 100, &[]));
+    let reference = tiny.train(&tiny.b, &tiny.at("reference"), 100, &["--test-data", path(&tiny.data)]);
+    trained(reference);
     assert!(files(&tiny.at("saved")) == files(&tiny.at("reference")));
 }
 
@@ -598,7 +616,7 @@ fn a_trained_model_that_cannot_be_saved_in_its_place_is_kept() {
     };
     // Somebody puts another model there.
     disturbed(&|output| fs::write(output.join("config.json"), "{}").expect("a file is written"));
-    assert_eq!(names(&tiny.at("out")), BTreeSet::from(["config.json".to_owned()]));
+    assert_eq!(names(&tiny.at("out")), set(["config.json", "metrics.jsonl", "run.json"]));
     fs::remove_dir_all(tiny.at("out")).expect("it is there");
     // Somebody removes the folder, or moves it away, or makes another.
     disturbed(&|output| fs::remove_dir_all(output).expect("it is there"));
@@ -612,7 +630,8 @@ fn a_trained_model_that_cannot_be_saved_in_its_place_is_kept() {
     assert_eq!(names(&tiny.at("out")), BTreeSet::new());
     // A folder takes the name of a file.
     disturbed(&|output| fs::create_dir(output.join("vocab.txt")).expect("a folder is made"));
-    assert_eq!(names(&tiny.at("out")), BTreeSet::from(["vocab.txt".to_owned()]));
+    assert_eq!(names(&tiny.at("out")), set(["metrics.jsonl", "run.json", "vocab.txt"]));
+    assert_eq!(state(&tiny.at("out")), "failed");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod logs;
 mod observer;
 mod output;
 mod publish;
+mod resume;
 mod settings;
 mod start;
 
@@ -17,23 +18,21 @@ use crate::progress::{Progress, duration};
 use crate::report;
 use logs::{TensorBoard, Tracer};
 use observer::RunObserver;
-use output::{
-    LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, finished_report, kept_elsewhere, resume_command,
-};
+use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere, resume_command};
+use resume::{is_finished, newest, other_machine};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use settings::{Defaults, Settings, settings};
 use start::{Rows, Start, rows, start};
 use std::io::LineWriter;
-use std::path::Path;
 use std::time::Instant;
-use vitrine_bert::{BertError, SequenceClassifier, StagedFiles, Tokenizer, reserve_growth};
+use vitrine_bert::{BertError, SequenceClassifier, StagedFiles, Tokenizer};
 use vitrine_tensor::Error;
-use vitrine_train::checkpoint::{SettingsTable, differences, fingerprint};
+use vitrine_train::checkpoint::fingerprint;
 use vitrine_train::data::Dataset;
 use vitrine_train::{
-    Checkpoints, Evaluation, Found, Observer, SaveEvery, Saving, TokenizedDataset, TrainError, TrainState,
-    TrainSummary, corpus, predict,
+    Checkpoints, Evaluation, Observer, SaveEvery, Saving, TokenizedDataset, TrainError, TrainSummary, corpus,
+    predict,
 };
 
 /// Bytes of a step's line in it, at most.
@@ -220,17 +219,19 @@ pub fn run(arguments: &Train) -> Outcome {
         }
         _ => error.into(),
     };
-    let mut determined_by = settings.train.mathematics();
-    determined_by.extend([
-        ("dtype".into(), resolved.dtype.clone().into()),
-        ("max_length".into(), max_length.into()),
-        ("initial_weights".into(), fingerprint(model.parameters())?.into()),
-        ("train_rows".into(), train_rows.sha256().into()),
-        ("validation_rows".into(), validation_rows.as_ref().map(Dataset::sha256).into()),
-    ]);
-    if validation.eval_every.is_some() && validation_rows.is_none() {
-        determined_by.insert("test_rows".into(), test_rows.as_ref().map(Dataset::sha256).into());
-    }
+    let rows_report = RowsReport {
+        train: train_rows.len(),
+        train_hash: train_rows.sha256(),
+        train_tokens: train_tokens.tokens(),
+        train_truncated: train_tokens.truncated(),
+        validation: validation_rows.as_ref().map(Dataset::len),
+        validation_hash: validation_rows.as_ref().map(Dataset::sha256),
+        validation_truncated: validation_tokens.as_ref().map(TokenizedDataset::truncated),
+        test: test_rows.as_ref().map(Dataset::len),
+        test_hash: test_rows.as_ref().map(Dataset::sha256),
+        test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
+    };
+    let determined_by = determined_by(&settings, &resolved, &model, &rows_report)?;
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     moved.map_err(|error| failed(error.into(), &model))?;
 
@@ -242,6 +243,9 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     let mut checkpoints = Checkpoints::new(&output, arguments.checkpointing.keep, determined_by.clone())?;
     let from = if arguments.checkpointing.resume { newest(&mut checkpoints, total_steps)? } else { None };
+    if from.is_some() {
+        other_machine(&output, &resolved).iter().for_each(warn);
+    }
     // A full disk shows now, not when hours of training are to be saved.
     model.reserve_in(&mut files, &tokenizer)?;
     files.reserve(REPORT_FILE, REPORT_RESERVED)?;
@@ -251,18 +255,7 @@ pub fn run(arguments: &Train) -> Outcome {
         state: State::Running,
         error: None,
         resume: Some(resume_command(&output)),
-        rows: RowsReport {
-            train: train_rows.len(),
-            train_hash: train_rows.sha256(),
-            train_tokens: train_tokens.tokens(),
-            train_truncated: train_tokens.truncated(),
-            validation: validation_rows.as_ref().map(Dataset::len),
-            validation_hash: validation_rows.as_ref().map(Dataset::sha256),
-            validation_truncated: validation_tokens.as_ref().map(TokenizedDataset::truncated),
-            test: test_rows.as_ref().map(Dataset::len),
-            test_hash: test_rows.as_ref().map(Dataset::sha256),
-            test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
-        },
+        rows: rows_report,
         data: splits,
         data_warnings,
         settings: settings.clone(),
@@ -277,39 +270,23 @@ pub fn run(arguments: &Train) -> Outcome {
         eval_split: None,
         eval: None,
     };
-    let after = from.as_ref().map(|found| found.step);
-    let (live, mut observer) = {
-        let metrics_path = output.join(METRICS_FILE);
-        let io = |source| BertError::Io { path: metrics_path.clone(), source };
-        let (live, metrics) = match &from {
-            Some(found) => {
-                let (live, metrics, lacks) = LiveFiles::go_on(&output, found.step).map_err(io)?;
-                lacks.iter().for_each(warn);
-                (live, metrics)
-            }
-            None => {
-                checkpoints.clear()?;
-                LiveFiles::start(&output).map_err(io)?
-            }
-        };
-        let room = (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED);
-        let begun = reserve_growth(&metrics, &metrics_path, room)
-            .map_err(Failure::from)
-            .and_then(|()| Ok(files.rewrite(REPORT_FILE, &serde_json::to_string_pretty(&report)?)?));
-        if let Err(error) = begun {
-            if from.is_none() {
-                live.abandon();
-            }
-            return Err(error);
-        }
-        let progress = Progress::new("train", total_steps);
-        let metrics = LineWriter::new(metrics);
-        (live, RunObserver { metrics, metrics_path, progress, interrupts: &interrupts, steps: 0 })
+    let room = (total_steps as u64).saturating_mul(METRICS_LINE).min(METRICS_RESERVED);
+    let step = from.as_ref().map(|found| found.step);
+    if step.is_none() {
+        checkpoints.clear()?;
+    }
+    let (live, metrics) = LiveFiles::begin(&files, step, room, &serde_json::to_string_pretty(&report)?)?;
+    let mut observer = RunObserver {
+        metrics: LineWriter::new(metrics),
+        metrics_path: output.join(METRICS_FILE),
+        progress: Progress::new("train", total_steps),
+        interrupts: &interrupts,
+        steps: 0,
     };
     let save_every = arguments.checkpointing.save_every();
     let saving = Saving { checkpoints: &mut checkpoints, every: save_every, from };
     let rows = vitrine_train::Rows { train: &train_tokens, validation: during };
-    let mut tensorboard = TensorBoard::start(&output, after);
+    let mut tensorboard = TensorBoard::start(&output, step);
     tensorboard.settings(&report.settings);
     let mut tracer = Tracer { folder: output.clone() };
     let mut observers: Vec<&mut dyn Observer> = vec![&mut observer, &mut tensorboard, &mut tracer];
@@ -322,6 +299,10 @@ pub fn run(arguments: &Train) -> Outcome {
         Err(error) => {
             let has_checkpoint = checkpoints.steps().is_ok_and(|steps| !steps.is_empty());
             let interrupted = matches!(error, TrainError::Interrupted { .. });
+            // What diverged would diverge again.
+            if has_checkpoint && !interrupted && !matches!(error, TrainError::NonFinite { .. }) {
+                note(format!("the run goes on from its last checkpoint with: {}", resume_command(&output)));
+            }
             let failure = match &error {
                 TrainError::Interrupted { step, total, checkpoint: Some(_) } => Failure::Run(format!(
                     "interrupted after step {step} of {total}, which is saved; go on with: {}",
@@ -381,7 +362,7 @@ pub fn run(arguments: &Train) -> Outcome {
     }
     live.finished();
     tensorboard.finished();
-    if matches!(save_every, SaveEvery::Time(_)) && train.best.is_none() {
+    if matches!(save_every, SaveEvery::Time(_)) {
         // They were there for the case that the run does not come this far; nobody has asked for them.
         checkpoints.clear()?;
     }
@@ -434,47 +415,25 @@ pub fn run(arguments: &Train) -> Outcome {
     Ok(())
 }
 
-/// Whether the run in a folder is finished, which is then said. One that was another run is refused: its result is not what this
-/// command would make.
-fn is_finished(output: &Path, determined_by: &Map<String, Value>) -> Outcome<bool> {
-    let Some(report) = finished_report(output) else { return Ok(false) };
-    let differences = match report.get("determined_by") {
-        Some(Value::Object(before)) => differences(before, determined_by),
-        _ => Vec::new(),
-    };
-    if !differences.is_empty() {
-        return Err(Failure::Usage(format!(
-            "the run in {} is finished, and it was made with other settings:\n{}\nchoose another --output, or start over with \
-             --overwrite",
-            output.display(),
-            SettingsTable(&differences)
-        )));
-    }
-    note(format!("the run in {} is finished: there is nothing to go on with", output.display()));
-    if report.get("eval").is_none_or(Value::is_null) {
-        note(format!("it is not evaluated; use `vitrine eval --model {}`", output.display()));
-    }
-    Ok(true)
-}
-
-/// The checkpoint from which a run goes on, which is said, and so is why there is none.
-fn newest(checkpoints: &mut Checkpoints, total_steps: usize) -> Outcome<Option<Found<TrainState>>> {
-    let (found, damaged) = checkpoints.newest::<TrainState>().map_err(|error| match error {
-        TrainError::SettingsDiffer { .. } => Failure::Usage(error.to_string()),
-        error => error.into(),
-    })?;
-    damaged.iter().for_each(warn);
-    match &found {
-        Some(found) => {
-            note(format!(
-                "going on after step {} of {total_steps}, from {}",
-                found.step,
-                found.path.display()
-            ));
-        }
-        None => note("no checkpoint to go on from: starting from the beginning"),
-    }
-    Ok(found)
+/// Everything on which a run's result depends. Files are told apart by their content, whatever they are called.
+fn determined_by(
+    settings: &Settings,
+    resolved: &Resolved,
+    model: &SequenceClassifier,
+    rows: &RowsReport,
+) -> Outcome<Map<String, Value>> {
+    let mut all = settings.train.mathematics();
+    // Without rows held back, evaluations during training are of the test rows.
+    let is_of_test = settings.train.validation.eval_every.is_some() && rows.validation.is_none();
+    all.extend([
+        ("dtype".into(), resolved.dtype.clone().into()),
+        ("max_length".into(), settings.max_length.into()),
+        ("initial_weights".into(), fingerprint(model.parameters())?.into()),
+        ("train_rows".into(), rows.train_hash.clone().into()),
+        ("validation_rows".into(), rows.validation_hash.clone().into()),
+        ("test_rows".into(), rows.test_hash.clone().filter(|_| is_of_test).into()),
+    ]);
+    Ok(all)
 }
 
 fn show_sentences(model: &SequenceClassifier, tokenizer: &Tokenizer) -> Outcome {

@@ -2,12 +2,12 @@
 //! cannot be saved there.
 
 use crate::args::Train;
-use crate::output::{Failure, Outcome};
+use crate::output::{Failure, Outcome, warn};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use vitrine_bert::{BertError, FolderProblem, StagedFiles, unfinished_run};
+use vitrine_bert::{BertError, FolderProblem, StagedFiles, reserve_growth, unfinished_run};
 use vitrine_train::checkpoint::CHECKPOINTS_FOLDER;
 
 /// What happened, as one JSON object.
@@ -66,7 +66,7 @@ fn holds_something(folder: &Path) -> bool {
 }
 
 /// The `run.json` in a folder, if it can be read.
-fn report(folder: &Path) -> Option<Value> {
+pub fn report(folder: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(folder.join(REPORT_FILE)).ok()?).ok()
 }
 
@@ -84,48 +84,45 @@ pub struct LiveFiles {
 }
 
 impl LiveFiles {
-    /// Starts a run: its `metrics.jsonl`, open and empty; the report and the metrics of a model that it will replace are set aside, those of a run that did not
-    /// finish go.
-    pub fn start(folder: &Path) -> io::Result<(Self, File)> {
-        let previous = folder.join(PREVIOUS_FOLDER);
-        let is_of_a_model = finished_report(folder).is_some();
-        if is_of_a_model {
-            remove_folder(&previous)?;
-            fs::create_dir(&previous)?;
-        }
-        for name in [METRICS_FILE, REPORT_FILE] {
-            let path = folder.join(name);
-            let gone =
-                if is_of_a_model { fs::rename(&path, previous.join(name)) } else { fs::remove_file(&path) };
-            gone.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
-        }
-        let metrics = File::create(folder.join(METRICS_FILE))?;
-        Ok((LiveFiles { folder: folder.to_owned() }, metrics))
-    }
-
-    /// Goes on with a run that has taken `step` steps: lines of later ones are cut off. Its `metrics.jsonl` is open at its end. Also a remark, if lines are missing.
-    pub fn go_on(folder: &Path, step: usize) -> io::Result<(Self, File, Option<String>)> {
+    /// The files of a run that goes on after `step` steps, or starts: `metrics.jsonl`, open at its end and with `room` bytes of
+    /// the disk to grow into, and `run.json`.
+    ///
+    /// # Errors
+    /// Those of the disk; then nothing of a run that would start here is left.
+    pub fn begin(files: &StagedFiles, step: Option<usize>, room: u64, report: &str) -> Outcome<(Self, File)> {
+        let folder = files.folder();
         let path = folder.join(METRICS_FILE);
-        let mut metrics =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-        let (end, steps) = lines_until(&metrics, step)?;
-        metrics.set_len(end)?;
-        metrics.seek(SeekFrom::Start(end))?;
-        let lacks = (steps < step).then(|| {
-            format!("{}: lines of {} earlier steps are missing, and stay so", path.display(), step - steps)
-        });
-        Ok((LiveFiles { folder: folder.to_owned() }, metrics, lacks))
+        let io = |source| BertError::Io { path: path.clone(), source };
+        if step.is_none() {
+            set_aside(folder).map_err(io)?;
+        }
+        let begin = || -> Result<File, BertError> {
+            // First what says that this is a run: it may be killed at any moment.
+            files.rewrite(REPORT_FILE, report)?;
+            let (metrics, lacks) = open_metrics(&path, step.unwrap_or(0)).map_err(io)?;
+            lacks.iter().for_each(warn);
+            reserve_growth(&metrics, &path, room)?;
+            Ok(metrics)
+        };
+        let (begun, live) = (begin(), LiveFiles { folder: folder.to_owned() });
+        match begun {
+            Ok(metrics) => Ok((live, metrics)),
+            Err(error) => {
+                if step.is_none() {
+                    live.abandon();
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// The run has failed before there was anything to go on with: everything is as it was.
     pub fn abandon(self) {
-        let previous = self.folder.join(PREVIOUS_FOLDER);
         for name in [METRICS_FILE, REPORT_FILE] {
             // The error that led here is told; there is no better one.
             let _ = fs::remove_file(self.folder.join(name));
-            let _ = fs::rename(previous.join(name), self.folder.join(name));
         }
-        let _ = fs::remove_dir(previous);
+        put_back(&self.folder);
     }
 
     /// The run's model is in its place: what stood there before is gone for good.
@@ -135,9 +132,57 @@ impl LiveFiles {
     }
 }
 
+/// Makes room for a run that starts: the report and the metrics of a model that it will replace are set aside, those of a run
+/// that did not finish go.
+fn set_aside(folder: &Path) -> io::Result<()> {
+    let previous = folder.join(PREVIOUS_FOLDER);
+    let is_of_a_model = finished_report(folder).is_some();
+    if is_of_a_model {
+        remove_folder(&previous)?;
+        fs::create_dir(&previous)?;
+    }
+    let gone = [METRICS_FILE, REPORT_FILE].into_iter().try_for_each(|name| {
+        let path = folder.join(name);
+        unless_missing(if is_of_a_model {
+            fs::rename(&path, previous.join(name))
+        } else {
+            fs::remove_file(&path)
+        })
+    });
+    if gone.is_err() {
+        put_back(folder);
+    }
+    gone
+}
+
+/// `metrics.jsonl` of a run that has taken `step` steps, open at its end: lines of later ones are cut off. Also a remark, if
+/// lines are missing.
+fn open_metrics(path: &Path, step: usize) -> io::Result<(File, Option<String>)> {
+    let mut metrics = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let (end, steps) = lines_until(&metrics, step)?;
+    metrics.set_len(end)?;
+    metrics.seek(SeekFrom::Start(end))?;
+    let lacks = (steps < step).then(|| {
+        format!("{}: lines of {} earlier steps are missing, and stay so", path.display(), step - steps)
+    });
+    Ok((metrics, lacks))
+}
+
+/// Gives the report and the metrics that were set aside their place again.
+fn put_back(folder: &Path) {
+    let previous = folder.join(PREVIOUS_FOLDER);
+    for name in [METRICS_FILE, REPORT_FILE] {
+        let _ = fs::rename(previous.join(name), folder.join(name));
+    }
+    let _ = fs::remove_dir(previous);
+}
+
 fn remove_folder(folder: &Path) -> io::Result<()> {
-    fs::remove_dir_all(folder)
-        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    unless_missing(fs::remove_dir_all(folder))
+}
+
+fn unless_missing(gone: io::Result<()>) -> io::Result<()> {
+    gone.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Where in `metrics.jsonl` the lines end that a run had written after `step` steps, and how many of them are of steps.
@@ -241,20 +286,22 @@ mod tests {
     fn lines_of_later_steps_are_cut_off() {
         let folder = std::env::temp_dir().join(format!("vitrine-lines-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(METRICS_FILE);
         let lines = [
             "{\"step\":1,\"loss\":1}\n",
             "{\"step\":2,\"loss\":1}\n",
             "{\"step\":2,\"eval\":{}}\n",
             "{\"step\":3,\"lo",
         ];
-        fs::write(folder.join(METRICS_FILE), lines.concat()).unwrap();
+        fs::write(&path, lines.concat()).unwrap();
         let left = |step| {
-            let (_, _, lacks) = LiveFiles::go_on(&folder, step).unwrap();
-            (fs::read_to_string(folder.join(METRICS_FILE)).unwrap(), lacks.is_some())
+            let (_, lacks) = open_metrics(&path, step).unwrap();
+            (fs::read_to_string(&path).unwrap(), lacks.is_some())
         };
         assert_eq!(left(5), (lines[..3].concat(), true));
         assert_eq!(left(2), (lines[..3].concat(), false));
         assert_eq!(left(1), (lines[0].to_owned(), false));
+        assert_eq!(left(0), (String::new(), false));
         fs::remove_dir_all(folder).unwrap();
     }
 }
