@@ -328,7 +328,7 @@ mod tests {
             (2e-5, "2e-5"),
             (1234.0, "1234"),
             (25_000.0, "25k"),
-            (3.14159, "3.142"),
+            (2.34567, "2.346"),
         ];
         for (value, text) in cases {
             assert_eq!(number(value), text);
