@@ -155,11 +155,11 @@ pub fn plot(
             data-left=(LEFT) data-right=(WIDTH - RIGHT) data-top=(TOP) data-bottom=(height - BOTTOM) {
             (frame.axes(true))
             @if diagonal {
-                line class="diagonal" x1=(frame.px(x.from)) y1=(frame.py(y.from)) x2=(frame.px(x.to)) y2=(frame.py(y.to));
+                line class="diagonal" x1=(frame.px(x.from)) y1=(frame.py(y.from)) x2=(frame.px(x.to)) y2=(frame.py(y.to)) {}
             }
             @for s in series {
                 g class=(format!("series c{}", s.color % COLORS)) data-name=(s.name) {
-                    polyline class=(if s.mark == Mark::Faint { "faint" } else { "line" }) points=(frame.points(&s.points));
+                    polyline class=(if s.mark == Mark::Faint { "faint" } else { "line" }) points=(frame.points(&s.points)) {}
                     @for (i, &(px, py)) in s.points.iter().enumerate() {
                         @match &s.mark {
                             Mark::Faint => {},
@@ -168,9 +168,9 @@ pub fn plot(
                             },
                             Mark::Points(intervals) => {
                                 @if let Some(Some((low, high))) = intervals.get(i) {
-                                    line class="interval" x1=(cut(frame.px(px))) x2=(cut(frame.px(px))) y1=(cut(frame.py(*low))) y2=(cut(frame.py(*high)));
+                                    line class="interval" x1=(cut(frame.px(px))) x2=(cut(frame.px(px))) y1=(cut(frame.py(*low))) y2=(cut(frame.py(*high))) {}
                                 }
-                                circle class="point" cx=(cut(frame.px(px))) cy=(cut(frame.py(py))) r="4" { title { (tip(s, i)) } }
+                                circle class="point" cx=(cut(frame.px(px))) cy=(cut(frame.py(py))) r=(if s.points.len() > 20 { "2.5" } else { "4" }) { title { (tip(s, i)) } }
                             },
                             Mark::Weighted(weights) => {
                                 circle class="point" cx=(cut(frame.px(px))) cy=(cut(frame.py(py)))
@@ -212,10 +212,10 @@ pub fn histogram(id: &str, title: &str, (x, y): (&Axis, &Axis), bars: &[Bar]) ->
                 @let top = frame.py(bar.value);
                 g data-value=(bar.value) {
                     title { (bar.tip) }
-                    rect class="bar" x=(cut(left + 0.5)) width=(cut((right - left - 1.0).max(0.5))) y=(cut(top)) height=(cut(frame.py(y.from) - top));
+                    rect class="bar" x=(cut(left + 0.5)) width=(cut((right - left - 1.0).max(0.5))) y=(cut(top)) height=(cut(frame.py(y.from) - top)) {}
                     @if bar.marked > 0.0 {
                         rect class="bar marked" x=(cut(left + 0.5)) width=(cut((right - left - 1.0).max(0.5))) y=(cut(top))
-                            height=(cut(frame.py(bar.value - bar.marked) - top));
+                            height=(cut(frame.py(bar.value - bar.marked) - top)) {}
                     }
                 }
             }
@@ -251,16 +251,16 @@ impl Frame<'_> {
         html! {
             g class="axes" aria-hidden="true" {
                 @for (tick, text) in &self.y.ticks {
-                    line class="grid" x1=(LEFT) x2=(right) y1=(cut(self.py(*tick))) y2=(cut(self.py(*tick)));
+                    line class="grid" x1=(LEFT) x2=(right) y1=(cut(self.py(*tick))) y2=(cut(self.py(*tick))) {}
                     text x=(LEFT - 6.0) y=(cut(self.py(*tick) + 4.0)) text-anchor="end" { (text) }
                 }
                 @for (tick, text) in &self.x.ticks {
                     @if vertical_lines {
-                        line class="tick" x1=(cut(self.px(*tick))) x2=(cut(self.px(*tick))) y1=(bottom) y2=(bottom + 4.0);
+                        line class="tick" x1=(cut(self.px(*tick))) x2=(cut(self.px(*tick))) y1=(bottom) y2=(bottom + 4.0) {}
                     }
                     text x=(cut(self.px(*tick))) y=(bottom + 16.0) text-anchor="middle" { (text) }
                 }
-                line class="base" x1=(LEFT) x2=(right) y1=(bottom) y2=(bottom);
+                line class="base" x1=(LEFT) x2=(right) y1=(bottom) y2=(bottom) {}
                 text class="label" x=((LEFT + right) / 2.0) y=(self.height - 5.0) text-anchor="middle" { (self.x.label) }
             }
         }
@@ -328,7 +328,7 @@ mod tests {
             (2e-5, "2e-5"),
             (1234.0, "1234"),
             (25_000.0, "25k"),
-            (3.14159, "3.142"),
+            (2.34567, "2.346"),
         ];
         for (value, text) in cases {
             assert_eq!(number(value), text);

@@ -3,17 +3,21 @@
 use crate::Run;
 use crate::run::Evaluation;
 
-/// A share as a percentage with one digit; with two near both ends, where one digit says little.
+/// A share as a percentage, with a space that does not break, and with one digit; with two near both ends, where one digit says little.
 pub fn percent(share: f64) -> String {
     let value = 100.0 * share;
     let digits = if (0.0..1.0).contains(&value) || (99.0..100.0).contains(&value) { 2 } else { 1 };
-    if share == 0.0 || share == 1.0 { format!("{value:.0} %") } else { format!("{value:.digits$} %") }
+    if share == 0.0 || share == 1.0 {
+        format!("{value:.0}\u{a0}%")
+    } else {
+        format!("{value:.digits$}\u{a0}%")
+    }
 }
 
 /// An interval of shares: "91.8 to 92.4 %".
 pub fn percent_interval((low, high): (f64, f64)) -> String {
     let (low, high) = (percent(low), percent(high));
-    format!("{} to {high}", low.trim_end_matches(" %"))
+    format!("{} to {high}", low.trim_end_matches("\u{a0}%"))
 }
 
 /// Seconds as a person says them.
@@ -82,13 +86,13 @@ pub fn headline(run: &Run) -> String {
     }
 }
 
-/// "is right in 92.1 % of 25,000 rows (95 % interval ..)".
+/// "classifies 92.1 % of 25,000 rows correctly (95 % interval ..)".
 fn how_good(evaluation: &Evaluation) -> String {
     let interval = evaluation
         .accuracy_interval
-        .map(|interval| format!(" (95 % interval {})", percent_interval(interval)));
+        .map(|interval| format!(" (95\u{a0}% interval {})", percent_interval(interval)));
     let (accuracy, rows) = (percent(evaluation.accuracy), thousands(evaluation.examples));
-    format!("is right in {accuracy} of {rows} evaluated rows{}", interval.unwrap_or_default())
+    format!("classifies {accuracy} of {rows} evaluated rows correctly{}", interval.unwrap_or_default())
 }
 
 /// The same for several runs: the best of them, and whether the intervals tell it from the next.
@@ -125,11 +129,11 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!(percent(0.9213), "92.1 %");
-        assert_eq!(percent(0.99912), "99.91 %");
-        assert_eq!(percent(1.0), "100 %");
-        assert_eq!(percent(0.0), "0 %");
-        assert_eq!(percent_interval((0.918, 0.924)), "91.8 to 92.4 %");
+        assert_eq!(percent(0.9213), "92.1\u{a0}%");
+        assert_eq!(percent(0.99912), "99.91\u{a0}%");
+        assert_eq!(percent(1.0), "100\u{a0}%");
+        assert_eq!(percent(0.0), "0\u{a0}%");
+        assert_eq!(percent_interval((0.918, 0.924)), "91.8 to 92.4\u{a0}%");
         assert_eq!(duration(3.21), "3.2 s");
         assert_eq!(duration(89.0), "89 s");
         assert_eq!(duration(2460.0), "41 min");

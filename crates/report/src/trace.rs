@@ -73,21 +73,21 @@ pub fn write(mut file: impl Write, process: &str, spans: &[Span]) -> io::Result<
         tid,
         args: Name { name: value },
     };
-    write!(file, "[\n")?;
+    writeln!(file, "[")?;
     serde_json::to_writer(&mut file, &named("process_name", 0, process))?;
     for (index, track) in tracks.iter().enumerate() {
-        write!(file, ",\n")?;
+        writeln!(file, ",")?;
         serde_json::to_writer(&mut file, &named("thread_name", index + 1, track))?;
     }
     for span in spans {
-        write!(file, ",\n")?;
+        writeln!(file, ",")?;
         let tid = tracks.iter().position(|track| *track == span.track).unwrap_or(0) + 1;
         let args = SpanArguments { scope: &span.scope, shape: &span.shape };
         let (ts, dur) = (span.start, span.duration);
         let event = Event { name: &span.name, cat: span.track, ph: "X", ts, dur, pid: 1, tid, args };
         serde_json::to_writer(&mut file, &event)?;
     }
-    write!(file, "\n]\n")
+    writeln!(file, "\n]")
 }
 
 /// The time of one operation in a step.

@@ -1,6 +1,7 @@
 //! What `tensorboard` itself reads from an event file. Skipped, visibly, where no Python with the package is found: set
 //! `VITRINE_PYTHON` to one.
 
+use std::io::Write;
 use std::process::Command;
 use vitrine_report::tensorboard::EventWriter;
 
@@ -20,7 +21,11 @@ fn tensorboard_reads_the_file() {
     let python = std::env::var("VITRINE_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = Command::new(&python).args(["-c", "import tensorboard"]).output();
     if !has.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: {python} has no package tensorboard; set VITRINE_PYTHON to a Python that has it");
+        // The test runner holds back what `eprintln` writes.
+        let said = format!(
+            "SKIPPED: {python} has no package tensorboard; set VITRINE_PYTHON to a Python that has it"
+        );
+        let _ = writeln!(std::io::stderr(), "{said}");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ mod families;
 mod outputs;
 mod predict;
 mod pretrain;
+mod reports;
 mod resume;
 mod sweep;
 mod tables;

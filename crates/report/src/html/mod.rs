@@ -84,7 +84,7 @@ fn legend(runs: &[Run]) -> Markup {
         ul class="legend" {
             @for (i, run) in runs.iter().enumerate() {
                 li class=(format!("c{}", i % COLORS)) {
-                    svg class="plot" viewBox="0 0 28 10" aria-hidden="true" style="display:inline" { line class="line" x1="1" x2="27" y1="5" y2="5"; }
+                    svg class="plot" viewBox="0 0 28 10" aria-hidden="true" style="display:inline" { line class="line" x1="1" x2="27" y1="5" y2="5" {} }
                     (run.name())
                 }
             }

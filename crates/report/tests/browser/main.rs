@@ -39,9 +39,15 @@ fn a_browser_reads_the_numbers_of_the_run() {
     assert_eq!(page.value("calibration", 0, 1), Some((0.93, 0.9)));
     assert!(page.text("#lengths-0").contains("tokens"));
     assert_eq!(page.bars("lengths-0"), [100.0, 400.0, 300.0, 200.0]);
-    assert!(page.text("h1").contains("is right in 88.0 % of 500 evaluated rows"), "{}", page.text("h1"));
+    assert!(
+        page.text("h1").contains("classifies 88.0 % of 500 evaluated rows correctly (95 % interval"),
+        "{}",
+        page.text("h1")
+    );
     assert_eq!(page.text("table.ops tbody tr th"), "linear");
     assert_eq!(page.console, Vec::<String>::new());
+    assert_eq!(page.hidden(), 0, "texts and shapes are drawn");
+    assert_eq!(page.visible_points(), 12, "3 evaluations twice, 3 bins, 3 lengths");
     // Reviews hold HTML; it is shown, not obeyed.
     assert!(
         page.text("blockquote").contains("<script>document.title = 'owned'</script><br /><img src=x onerror")
@@ -66,6 +72,7 @@ fn a_phone_has_no_sideways_scroll_and_night_is_dark() {
         assert_eq!(page.width(), 390, "the window is as wide as a phone");
         assert!(page.scroll_width() <= 390, "{} px in a window of 390", page.scroll_width());
         assert_eq!(page.console, Vec::<String>::new());
+        assert_eq!(page.hidden(), 0);
         let [paper, ink] = page.brightness();
         let (low, high) = if dark { (paper, ink) } else { (ink, paper) };
         assert!(low < 0.2 && high > 0.85, "paper {paper}, ink {ink}, dark {dark}");

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,7 +14,11 @@ pub fn chromium() -> Option<String> {
         Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
     });
     if found.is_none() {
-        eprintln!("SKIPPED: no chromium; install the Debian package or set VITRINE_CHROMIUM");
+        // The test runner holds back what `eprintln` writes.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no chromium; install the Debian package or set VITRINE_CHROMIUM"
+        );
     }
     found
 }
@@ -38,6 +43,10 @@ for (const selector of SELECTORS) {
   seen.count[selector] = found.length;
 }
 seen.counts = all("table.matrix td").map(td => +td.dataset.count);
+// What cannot be seen: text without a size, and what stands inside of a shape, which draws nothing.
+seen.hidden = all("svg text").filter(e => e.textContent && !e.getBoundingClientRect().width).length
+  + all("svg line > *, svg polyline > *, svg rect > *, svg circle > :not(title)").length;
+seen.shapes = all("svg circle.point").filter(e => e.getBoundingClientRect().width > 3).length;
 seen.width = window.innerWidth;
 seen.scrollWidth = document.documentElement.scrollWidth;
 const bright = color => { const [r, g, b] = color.match(/[\d.]+/g).map(Number); return (r + g + b) / 765; };
@@ -130,6 +139,16 @@ impl Page {
     pub fn count(&self, selector: &str) -> u64 {
         assert!(SELECTORS.contains(&selector), "{selector} is not looked for");
         self.seen["count"][selector].as_u64().unwrap()
+    }
+
+    /// Texts and shapes in plots that cannot be seen.
+    pub fn hidden(&self) -> u64 {
+        self.seen["hidden"].as_u64().unwrap()
+    }
+
+    /// Points that can be seen.
+    pub fn visible_points(&self) -> u64 {
+        self.seen["shapes"].as_u64().unwrap()
     }
 
     /// The cells of the confusion matrix.
