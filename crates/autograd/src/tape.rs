@@ -255,12 +255,7 @@ impl Tape {
         let started = Instant::now();
         let (profiled, checks) = (self.profiled, self.checks);
         let inner = Tape { profiled, checks, ..Tape::new(false, self.randomness) };
-        {
-            let mut state = inner.state.borrow_mut();
-            state.taken = Some(Vec::new());
-            // Only a profile and a check read the scopes of what is not recorded.
-            state.scopes.extend(self.state.borrow().scopes.last().cloned());
-        }
+        inner.state.borrow_mut().taken = Some(Vec::new());
         let y = function.run(&inner, &inner.constant(x.value.clone()))?.into_value();
         let State { profile, taken, flops, .. } = inner.state.into_inner();
         let taken = taken.unwrap_or_default();

@@ -276,7 +276,7 @@ pub struct Eval {
     /// Rows in a batch; default: as many as have 4,096 tokens together.
     #[arg(long, value_parser = count, value_name = "N")]
     pub batch_size: Option<usize>,
-    /// Write what the model says of every row, a JSON object a line.
+    /// Write what the model says of every row, a JSON object a line; default: nothing is written.
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
     /// Print one JSON object.

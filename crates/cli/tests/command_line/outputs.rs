@@ -70,10 +70,16 @@ fn copied(from: &Path, to: &Path) {
     }
 }
 
-/// Names in a folder.
+/// Names in a folder; an event file's, which has the time in it, is "events".
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
-    entries.map(|name| name.into_string().expect("UTF-8")).collect()
+    let name = |name: std::ffi::OsString| name.into_string().expect("UTF-8");
+    let without_time = |name: String| if is_events(&name) { "events".to_owned() } else { name };
+    entries.map(name).map(without_time).collect()
+}
+
+fn is_events(name: &str) -> bool {
+    name.starts_with("events.out.tfevents.")
 }
 
 /// Waits for a step in a run's log.
@@ -109,7 +115,8 @@ fn skip(why: &str) {
 /// The files of a model folder, as a program that knows only names sees them, without what differs between two equal runs:
 /// reports hold times.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let of_the_run = ["run.json", "run.toml", "metrics.jsonl"];
+    let of_the_run =
+        ["run.json", "run.toml", "metrics.jsonl", "events", "predictions.jsonl", "report.html", "README.md"];
     let is_of_the_model = |name: &String| !name.starts_with('.') && !of_the_run.contains(&name.as_str());
     let names = names(folder).into_iter().filter(is_of_the_model);
     names.map(|name| (name.clone(), fs::read(folder.join(name)).expect("a file"))).collect()
@@ -305,7 +312,7 @@ fn a_failed_run_leaves_everything_as_it_was() {
     // Where there is nothing to lose, what shows how it failed stays.
     let fresh = folder.path().join("fresh/nested");
     fails(&fresh);
-    assert_eq!(names(&fresh), set(["metrics.jsonl", "replay", "run.json"]));
+    assert_eq!(names(&fresh), set(["events", "metrics.jsonl", "replay", "run.json"]));
     let report = fs::read_to_string(fresh.join("run.json")).expect("a report");
     assert!(report.contains(r#""state": "failed""#) && report.contains("learning rate"), "{report}");
     refuse(1, &["predict", "--model", path(&fresh), "a film"], &["no model yet", "failed"]);
@@ -460,7 +467,7 @@ fn what_a_killed_run_left_is_in_nobodys_way() {
     };
     let output = tiny.at("out");
     killed(&output, &["--output", path(&output)], tiny.folder.path());
-    assert_eq!(names(&output).len(), 3, "a run that is killed cannot tidy up: {:?}", names(&output));
+    assert_eq!(names(&output).len(), 4, "a run that is killed cannot tidy up: {:?}", names(&output));
     // What versions before this one left.
     fs::write(output.join(".metrics.jsonl.4711.partial"), "{}").expect("a file is written");
     refused(2, &[], &["was killed", "--resume", "--overwrite"], &run(tiny.train(&tiny.a, &output, 1, &[])));
@@ -494,7 +501,7 @@ fn an_interrupted_run_is_saved_and_ends_by_the_signal() {
         let stderr = text(&ended.stderr);
         assert_eq!(ended.status.signal(), Some(number), "{stderr}");
         assert!(stderr.contains("interrupted after step") && stderr.contains("--resume"), "{stderr}");
-        assert_eq!(names(&output), set(["checkpoints", "metrics.jsonl", "run.json"]));
+        assert_eq!(names(&output), set(["checkpoints", "events", "metrics.jsonl", "run.json"]));
         assert_eq!(names(&output.join("checkpoints")).len(), 1);
         fs::remove_dir_all(tiny.at("new")).expect("it is removed");
     }
@@ -618,7 +625,7 @@ fn a_trained_model_that_cannot_be_saved_in_its_place_is_kept() {
     };
     // Somebody puts another model there.
     disturbed(&|output| fs::write(output.join("config.json"), "{}").expect("a file is written"));
-    assert_eq!(names(&tiny.at("out")), set(["config.json", "metrics.jsonl", "run.json"]));
+    assert_eq!(names(&tiny.at("out")), set(["config.json", "events", "metrics.jsonl", "run.json"]));
     fs::remove_dir_all(tiny.at("out")).expect("it is there");
     // Somebody removes the folder, or moves it away, or makes another.
     disturbed(&|output| fs::remove_dir_all(output).expect("it is there"));
@@ -632,7 +639,7 @@ fn a_trained_model_that_cannot_be_saved_in_its_place_is_kept() {
     assert_eq!(names(&tiny.at("out")), BTreeSet::new());
     // A folder takes the name of a file.
     disturbed(&|output| fs::create_dir(output.join("vocab.txt")).expect("a folder is made"));
-    assert_eq!(names(&tiny.at("out")), set(["metrics.jsonl", "run.json", "vocab.txt"]));
+    assert_eq!(names(&tiny.at("out")), set(["events", "metrics.jsonl", "run.json", "vocab.txt"]));
     assert_eq!(state(&tiny.at("out")), "failed");
 }
 
