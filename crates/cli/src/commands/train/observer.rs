@@ -93,7 +93,7 @@ impl Observer for RunObserver<'_> {
                 metrics.loss,
                 metrics.examples,
                 if record.best == Some(true) { "  (the best so far)" } else { "" }
-            ))
+            ));
         });
         Ok(())
     }
