@@ -118,6 +118,11 @@ impl ReplayedStep {
             (true, false) => (path, path.join(STEP)),
             (false, _) => (parent, path.to_owned()),
         };
+        if path.is_dir() && !file.exists() {
+            let why =
+                "no step is saved there; `vitrine train` saves one where a loss or gradient is not finite";
+            return Err(TrainError::Replay { path: path.to_owned(), why: why.to_owned() });
+        }
         let SavedStep { dtype, settings, techniques, micro_batches, finding } =
             serde_json::from_str(&read_text(&file, MOST)?).map_err(|error| {
                 let why =
