@@ -92,9 +92,12 @@ pub fn tokenized(
 }
 
 /// Shows an evaluation of so many rows as it goes.
-pub fn eval_progress(rows: usize) -> impl FnMut(usize) {
+pub fn eval_progress(rows: usize) -> impl FnMut(usize) -> vitrine_train::Result<()> {
     let mut progress = Progress::new("eval", rows);
-    move |done| progress.set(done, || format!("{:.0} %", 100.0 * done as f64 / rows as f64))
+    move |done| {
+        progress.set(done, || format!("{:.0} %", 100.0 * done as f64 / rows as f64));
+        Ok(())
+    }
 }
 
 /// Prints what an evaluation found.

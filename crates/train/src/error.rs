@@ -1,4 +1,4 @@
-//! The one error type of the crate, and [`Place`]: where in a data file something is.
+//! The one error type of the crate, and [`Location`]: where in a data file something is.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, TrainError>;
 
 /// Where in the input something is: shown as `file`, `file:line` or `file, row n`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file; the rows of a table share it.
     pub path: Arc<Path>,
     /// The position inside it.
@@ -29,29 +29,29 @@ pub enum Position {
     Row(u64),
 }
 
-impl Place {
+impl Location {
     /// The file as a whole.
-    pub fn file(path: &Path) -> Place {
-        Place { path: path.into(), position: Position::File }
+    pub fn file(path: &Path) -> Location {
+        Location { path: path.into(), position: Position::File }
     }
 
     /// A line of a text file, counted from one.
-    pub fn line(path: &Path, line: u64) -> Place {
-        Place { path: path.into(), position: Position::Line(line) }
+    pub fn line(path: &Path, line: u64) -> Location {
+        Location { path: path.into(), position: Position::Line(line) }
     }
 
     /// A row of a parquet file, counted from one.
-    pub fn row(path: &Path, row: u64) -> Place {
-        Place { path: path.into(), position: Position::Row(row) }
+    pub fn row(path: &Path, row: u64) -> Location {
+        Location { path: path.into(), position: Position::Row(row) }
     }
 
     /// Another position in the same file.
-    pub(crate) fn at(&self, position: Position) -> Place {
-        Place { path: Arc::clone(&self.path), position }
+    pub(crate) fn at(&self, position: Position) -> Location {
+        Location { path: Arc::clone(&self.path), position }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.position {
@@ -270,7 +270,7 @@ pub enum TrainError {
     )]
     TableOfTexts {
         /// The first line.
-        place: Place,
+        place: Location,
         /// The line, shortened.
         header: String,
     },
@@ -296,7 +296,7 @@ pub enum TrainError {
     #[error("{place}: no label here, but other rows have one; give it a label or remove the row")]
     MissingLabel {
         /// The line or row.
-        place: Place,
+        place: Location,
     },
     /// The classes of two sides do not fit.
     #[error(
@@ -341,7 +341,7 @@ pub enum TrainError {
     )]
     NotUtf8 {
         /// The file, the line of a text file, or the row of a parquet file.
-        place: Place,
+        place: Location,
         /// Offset of the first bad byte in the file, or in the row's text.
         offset: usize,
     },
@@ -353,7 +353,7 @@ pub enum TrainError {
     )]
     MissingColumn {
         /// The file, or the line that lacks it.
-        place: Place,
+        place: Location,
         /// What the column is for: `text` or `label`.
         role: &'static str,
         /// The names that were looked for.
@@ -370,7 +370,7 @@ pub enum TrainError {
     )]
     DuplicateColumn {
         /// The file, or its header line.
-        place: Place,
+        place: Location,
         /// What the column is for: `text` or `label`.
         role: &'static str,
         /// The name.
@@ -382,7 +382,7 @@ pub enum TrainError {
     #[error("{place}: column `{column}` must hold {expected}, found {got}")]
     ColumnType {
         /// The file, line or row.
-        place: Place,
+        place: Location,
         /// The column.
         column: String,
         /// What it must hold.
@@ -394,7 +394,7 @@ pub enum TrainError {
     #[error("{place}: {got} fields where the header has {expected}; {advice}")]
     FieldCount {
         /// The line on which the record starts.
-        place: Place,
+        place: Location,
         /// Fields in the header.
         expected: u64,
         /// Fields in the record.
@@ -406,7 +406,7 @@ pub enum TrainError {
     #[error("{place}: {problem}")]
     Quoting {
         /// The line of the quote.
-        place: Place,
+        place: Location,
         /// What is wrong, and what to do.
         problem: String,
     },
@@ -414,7 +414,7 @@ pub enum TrainError {
     #[error("{place}: not a JSON object ({source}); expected one object per line")]
     Json {
         /// The line or row.
-        place: Place,
+        place: Location,
         /// What the parser says.
         source: serde_json::Error,
     },
@@ -425,7 +425,7 @@ pub enum TrainError {
     )]
     JsonLayout {
         /// The line or row.
-        place: Place,
+        place: Location,
         /// What is there.
         found: String,
     },
@@ -445,7 +445,7 @@ pub enum TrainError {
     )]
     TooLarge {
         /// The file.
-        place: Place,
+        place: Location,
         /// What is too large.
         what: &'static str,
         /// The limit, in MiB.
@@ -467,7 +467,7 @@ pub enum TrainError {
     #[error("{place}: not a readable parquet file ({source}); fetch it again")]
     Parquet {
         /// The file.
-        place: Place,
+        place: Location,
         /// What the reader says.
         source: parquet::errors::ParquetError,
     },
@@ -475,7 +475,7 @@ pub enum TrainError {
     #[error("{place}: {texts} texts but {labels} labels; fetch the file again")]
     UnequalColumns {
         /// The file.
-        place: Place,
+        place: Location,
         /// Rows of the text column.
         texts: usize,
         /// Rows of the label column.
@@ -485,7 +485,7 @@ pub enum TrainError {
     #[error("{place}: label `{label}` is not {expected}")]
     Label {
         /// The line or row.
-        place: Place,
+        place: Location,
         /// The label as it stands there, shortened.
         label: String,
         /// What would be accepted.

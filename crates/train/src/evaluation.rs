@@ -52,15 +52,16 @@ impl Evaluation {
 /// Measures a classifier on labelled rows, without dropout.
 ///
 /// Batches are cut from the rows in order of length, longest first, so that no batch mixes a short review with a long
-/// one; nothing is padded, so this changes speed and memory only. `progress` learns how many rows are done.
+/// one; nothing is padded, so this changes speed and memory only. `progress` learns how many rows are done,
+/// and ends the evaluation by an error.
 ///
 /// # Errors
-/// Errors of the layers below; logits that are not numbers.
+/// Errors of the layers below; logits that are not numbers; that of `progress`.
 pub fn evaluate(
     model: &SequenceClassifier,
     rows: &TokenizedDataset,
     batch: EvalBatch,
-    progress: &mut dyn FnMut(usize),
+    progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Evaluation> {
     let started = Instant::now();
     let names = model.config().label_names();
@@ -76,7 +77,7 @@ pub fn evaluate(
         predictions.set(&indices, &logits)?;
         done += indices.len();
         tokens += batch.offsets().total();
-        progress(done);
+        progress(done)?;
     }
     let seconds = started.elapsed().as_secs_f64();
     let metrics = metrics.finish()?;

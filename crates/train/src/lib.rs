@@ -26,7 +26,7 @@ mod trainer;
 mod validation;
 
 pub use checkpoint::{Checkpoints, Found};
-pub use error::{Place, Position, Result, TrainError};
+pub use error::{Location, Position, Result, TrainError};
 pub use evaluation::{Evaluation, evaluate};
 pub use non_finite::Finding;
 pub use optimizer::Optimizer;

@@ -193,7 +193,8 @@ pub trait Observer {
         let _ = failed;
     }
 
-    /// Whether the run should stop: asked after each step, it then writes a checkpoint and ends with `Interrupted`.
+    /// Whether the run should stop. The run looks after each step and each batch of an evaluation; it then writes a checkpoint and
+    /// ends with `Interrupted`.
     fn wants_to_stop(&self) -> bool {
         false
     }
@@ -344,8 +345,18 @@ pub fn train(
         }
         if let Some(rows) = to_evaluate {
             optimizer.swap_averages(model.parameters_mut())?;
-            let evaluation = evaluate(model, rows, settings.eval_batch, &mut |_| {})?;
+            let mut go_on = |_| match observer.wants_to_stop() {
+                true => Err(TrainError::Interrupted { step, total, checkpoint: None }),
+                false => Ok(()),
+            };
+            let evaluated = evaluate(model, rows, settings.eval_batch, &mut go_on);
             optimizer.swap_averages(model.parameters_mut())?;
+            if matches!(evaluated, Err(TrainError::Interrupted { .. })) {
+                // The run goes on with this evaluation from its beginning.
+                let checkpoint = saver.save(&mut state, model, optimizer.as_ref(), observer)?;
+                return Err(TrainError::Interrupted { step, total, checkpoint });
+            }
+            let evaluation = evaluated?;
             let is_best = state.evaluated(validation.best_by(), &evaluation.metrics);
             let best = (validation.patience.is_some() || saver.keeps_best).then_some(is_best);
             let record = EvaluationRecord { step, epoch: step as f64 / per_epoch as f64, best };

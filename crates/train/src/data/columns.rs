@@ -1,6 +1,6 @@
 //! Finding the text and the label column by name.
 
-use crate::{Place, Result, TrainError};
+use crate::{Location, Result, TrainError};
 
 use super::table::Wanted;
 
@@ -20,7 +20,11 @@ pub(super) const LABEL: Role =
 /// # Errors
 /// `MissingColumn` for the text column, `DuplicateColumn` for either. A label column may be missing: whoever needs labels
 /// says so.
-pub(super) fn find(columns: &[String], wanted: Wanted<'_>, place: &Place) -> Result<(usize, Option<usize>)> {
+pub(super) fn find(
+    columns: &[String],
+    wanted: Wanted<'_>,
+    place: &Location,
+) -> Result<(usize, Option<usize>)> {
     let text = find_one(columns, wanted.text, wanted.remembered.0, TEXT, place)?
         .ok_or_else(|| missing(columns, wanted.text, TEXT, place))?;
     let label = if wanted.labels { find_label(columns, wanted, place)? } else { None };
@@ -28,7 +32,7 @@ pub(super) fn find(columns: &[String], wanted: Wanted<'_>, place: &Place) -> Res
 }
 
 /// The position of the label column, whether labels are wanted or not.
-pub(super) fn find_label(columns: &[String], wanted: Wanted<'_>, place: &Place) -> Result<Option<usize>> {
+pub(super) fn find_label(columns: &[String], wanted: Wanted<'_>, place: &Location) -> Result<Option<usize>> {
     find_one(columns, wanted.label, wanted.remembered.1, LABEL, place)
 }
 
@@ -40,7 +44,7 @@ fn find_one(
     requested: Option<&str>,
     remembered: Option<&str>,
     role: Role,
-    place: &Place,
+    place: &Location,
 ) -> Result<Option<usize>> {
     // The looser comparison counts only where the stricter one finds nothing.
     let find = |same: [&dyn Fn(&str) -> bool; 2]| -> Result<Option<usize>> {
@@ -78,7 +82,12 @@ fn find_one(
 }
 
 /// The error of a file that lacks a column.
-pub(super) fn missing(columns: &[String], requested: Option<&str>, role: Role, place: &Place) -> TrainError {
+pub(super) fn missing(
+    columns: &[String],
+    requested: Option<&str>,
+    role: Role,
+    place: &Location,
+) -> TrainError {
     TrainError::MissingColumn {
         place: place.clone(),
         role: role.name,

@@ -8,7 +8,7 @@ use std::{
 
 use vitrine_bert::refuse_lfs_pointer;
 
-use crate::{Place, Result, TrainError};
+use crate::{Location, Result, TrainError};
 
 /// How files of other kinds begin, what they are, and what to do with them.
 const OTHERS: [(&[u8], &str, &str); 14] = [
@@ -86,7 +86,7 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..offset].iter().filter(|&&byte| byte == b'\n').count() as u64;
-        TrainError::NotUtf8 { place: Place::line(path, line), offset }
+        TrainError::NotUtf8 { place: Location::line(path, line), offset }
     })?;
     if text.starts_with('\u{feff}') {
         text.drain(..'\u{feff}'.len_utf8());
@@ -95,7 +95,7 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
 }
 
 /// Bytes as text, or an error that names the first byte that is not.
-pub(super) fn utf8(bytes: Vec<u8>, place: impl FnOnce() -> Place) -> Result<String> {
+pub(super) fn utf8(bytes: Vec<u8>, place: impl FnOnce() -> Location) -> Result<String> {
     String::from_utf8(bytes)
         .map_err(|error| TrainError::NotUtf8 { place: place(), offset: error.utf8_error().valid_up_to() })
 }

@@ -10,7 +10,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use crate::{Place, Position, Result, TrainError};
+use crate::{Location, Position, Result, TrainError};
 
 use super::{
     columns,
@@ -57,7 +57,7 @@ pub(super) fn read(path: &Path, delimiter: u8, wanted: Wanted<'_>) -> Result<Raw
                 let problem = "line breaks inside of quotes, or lines that begin and end with a quote by chance; \
                                write the file as CSV or JSON Lines";
                 return Err(TrainError::Quoting {
-                    place: Place::line(path, line),
+                    place: Location::line(path, line),
                     problem: problem.to_owned(),
                 });
             }
@@ -73,7 +73,7 @@ pub(super) fn read(path: &Path, delimiter: u8, wanted: Wanted<'_>) -> Result<Raw
             dialect = plain;
         }
     }
-    let place = Place::file(path);
+    let place = Location::file(path);
     let (text_column, label_column) = (header.text, header.label.filter(|_| wanted.labels));
     scan(path, &text, &header, dialect, &mut |record| {
         table.rows.push(RawRow {
@@ -146,7 +146,7 @@ impl Header {
                 }
             };
             let columns: Vec<String> = record.fields.iter().map(|field| field.clone().into_owned()).collect();
-            let place = Place::line(path, record.line);
+            let place = Location::line(path, record.line);
             let found = columns::find(&columns, wanted, &place)
                 .and_then(|(text, _)| Ok((text, columns::find_label(&columns, wanted, &place)?)));
             match found {
@@ -194,7 +194,7 @@ fn scan(
     dialect: Dialect,
     row: &mut dyn FnMut(&Record<'_>),
 ) -> Result<Option<u64>> {
-    let place = Place::file(path);
+    let place = Location::file(path);
     let columns = header.columns.len();
     let mut records = Records::new(text, header.end.0, header.end.1, dialect);
     records.spaces_are_blank = columns > 1;
@@ -330,5 +330,5 @@ fn explain(path: &Path, (line, fault): (u64, Fault)) -> TrainError {
             "a carriage return inside of a field without quotes; quote the field, or remove it".to_owned()
         }
     };
-    TrainError::Quoting { place: Place::line(path, line), problem }
+    TrainError::Quoting { place: Location::line(path, line), problem }
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Place, Result, TrainError};
+use crate::{Location, Result, TrainError};
 
 use super::{
     classes::sentiment,
@@ -50,8 +50,12 @@ pub(super) fn read(folder: &Path) -> Result<RawTable> {
         let name = class.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for path in texts(&class)? {
             let bytes = fs::read(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
-            let text = utf8(bytes, || Place::file(&path))?;
-            table.rows.push(RawRow { text, label: RawLabel::Text(name.clone()), place: Place::file(&path) });
+            let text = utf8(bytes, || Location::file(&path))?;
+            table.rows.push(RawRow {
+                text,
+                label: RawLabel::Text(name.clone()),
+                place: Location::file(&path),
+            });
         }
         names.push(name);
     }
@@ -68,7 +72,7 @@ pub(super) fn read_texts(folder: &Path) -> Result<Vec<String>> {
     if unlabelled.is_dir() {
         for path in texts(&unlabelled)? {
             let bytes = fs::read(&path).map_err(|source| TrainError::Read { path: path.clone(), source })?;
-            found.push(utf8(bytes, || Place::file(&path))?);
+            found.push(utf8(bytes, || Location::file(&path))?);
         }
     }
     Ok(found)

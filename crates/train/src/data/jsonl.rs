@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::{Place, Position, Result, TrainError};
+use crate::{Location, Position, Result, TrainError};
 
 use super::{
     columns,
@@ -22,7 +22,7 @@ use super::{
 /// Reads a JSON or JSON Lines file.
 pub(super) fn read(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
     let text = read_text(path)?;
-    let mut rows = Rows { table: RawTable::new(path), place: Place::file(path), wanted };
+    let mut rows = Rows { table: RawTable::new(path), place: Location::file(path), wanted };
     if text.trim_start().starts_with('[') {
         rows.array(&text)?;
     } else if spans_lines(&text) {
@@ -45,7 +45,7 @@ fn spans_lines(text: &str) -> bool {
 struct Rows<'a> {
     table: RawTable,
     /// The file.
-    place: Place,
+    place: Location,
     wanted: Wanted<'a>,
 }
 
@@ -98,7 +98,7 @@ impl Rows<'_> {
         }
     }
 
-    fn push(&mut self, Object(mut object): Object, place: Place) -> Result<()> {
+    fn push(&mut self, Object(mut object): Object, place: Location) -> Result<()> {
         let names = || object.keys().cloned().collect::<Vec<_>>();
         if self.table.columns.is_empty() {
             self.choose(&object, &place)?;
@@ -143,7 +143,7 @@ impl Rows<'_> {
     }
 
     /// Decides by the first object which keys are read.
-    fn choose(&mut self, object: &Map<String, Value>, place: &Place) -> Result<()> {
+    fn choose(&mut self, object: &Map<String, Value>, place: &Location) -> Result<()> {
         let names: Vec<String> = object.keys().cloned().collect();
         let nested = |value: &Value| matches!(value, Value::Array(_) | Value::Object(_));
         let found = columns::find(&names, self.wanted, place);
@@ -226,7 +226,7 @@ fn whole(value: &Value) -> Option<i64> {
 }
 
 /// The parser's error, or what is there that many programs write and JSON does not have.
-fn explain(text: &str, place: Place, error: serde_json::Error) -> TrainError {
+fn explain(text: &str, place: Location, error: serde_json::Error) -> TrainError {
     let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
     // The column is that of the character before which the parser stopped, or of the one at which it did.
     let at = |column: usize| line.get(column.saturating_sub(1)..).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::{Place, Result, TrainError, error::shortened};
+use crate::{Location, Result, TrainError, error::shortened};
 
 use super::{
     Dataset, Example,
@@ -146,7 +146,7 @@ fn rename(table: &mut RawTable, renames: &BTreeMap<String, String>, unused: &mut
 }
 
 /// The labels of a file that occur, each with the first row that has it.
-fn distinct(tables: &[RawTable]) -> BTreeMap<String, &Place> {
+fn distinct(tables: &[RawTable]) -> BTreeMap<String, &Location> {
     let mut labels = BTreeMap::new();
     for row in tables.iter().flat_map(|table| &table.rows) {
         labels.entry(spelled(&row.label)).or_insert(&row.place);
@@ -259,7 +259,7 @@ fn sentiments<'a>(labels: impl Iterator<Item = &'a String> + Clone) -> Classes {
 }
 
 /// Where a place is in its file, for the first of several.
-fn position(place: &Place) -> u64 {
+fn position(place: &Location) -> u64 {
     match place.position {
         crate::error::Position::File => 0,
         crate::error::Position::Line(n) | crate::error::Position::Row(n) => n,

@@ -24,7 +24,7 @@ use parquet::{
 use serde_json::Value;
 use vitrine_bert::panics::caught;
 
-use crate::{Place, Position, Result, TrainError};
+use crate::{Location, Position, Result, TrainError};
 
 use super::{
     columns,
@@ -63,7 +63,7 @@ fn read_rows(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
     let metadata = reader.metadata().file_metadata();
     let schema = metadata.schema_descr();
     table.columns = schema.root_schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
-    let (text, label) = columns::find(&table.columns, wanted, &Place::file(path))?;
+    let (text, label) = columns::find(&table.columns, wanted, &Location::file(path))?;
     let text_name = table.columns[text].clone();
     let text = Column::new(path, schema, &text_name, Expected::Texts)?;
     let label_name = label.map(|label| table.columns[label].clone());
@@ -77,7 +77,7 @@ fn read_rows(path: &Path, wanted: Wanted<'_>) -> Result<RawTable> {
             check_column(path, &file, group.metadata().column(column.leaf), rows, &mut budget)?;
         }
         let before = table.rows.len();
-        let place = Place::file(path);
+        let place = Location::file(path);
         text.each(group.as_ref(), before, &mut |row, cell| {
             let place = place.at(Position::Row(row));
             let Cell::Bytes(bytes) = cell else { return Err(text.wrong_type(place, &cell.describe())) };
@@ -181,7 +181,7 @@ impl<'a> Column<'a> {
         expected: Expected,
     ) -> Result<Column<'a>> {
         let leaf = (0..schema.num_columns()).find(|&leaf| schema.column(leaf).path().parts() == [name]);
-        let refused = |got: &str| Err(wrong_type(Place::file(path), name, expected, got));
+        let refused = |got: &str| Err(wrong_type(Location::file(path), name, expected, got));
         let Some(leaf) = leaf else { return refused("lists or structures") };
         let description = schema.column(leaf);
         if description.self_type().get_basic_info().repetition() == Repetition::REPEATED {
@@ -227,7 +227,9 @@ impl<'a> Column<'a> {
                 self.cells(reader, before, take, |value| Cell::Bytes(value.as_bytes()))
             }
             // `meaning` has refused them.
-            ColumnReader::Int96ColumnReader(_) => Err(self.wrong_type(Place::file(self.path), "timestamps")),
+            ColumnReader::Int96ColumnReader(_) => {
+                Err(self.wrong_type(Location::file(self.path), "timestamps"))
+            }
         }
     }
 
@@ -263,7 +265,7 @@ impl<'a> Column<'a> {
     }
 
     /// A value as a label.
-    fn label(&self, cell: Cell<'_>, place: &Place) -> Result<RawLabel> {
+    fn label(&self, cell: Cell<'_>, place: &Location) -> Result<RawLabel> {
         let number = match (&cell, self.meaning) {
             (Cell::Null, _) => return Ok(RawLabel::Missing),
             (Cell::Bool(value), _) => return Ok(RawLabel::Text(value.to_string())),
@@ -289,12 +291,12 @@ impl<'a> Column<'a> {
         number.map(RawLabel::Number).ok_or_else(|| self.wrong_type(place.clone(), &cell.describe()))
     }
 
-    fn wrong_type(&self, place: Place, got: &str) -> TrainError {
+    fn wrong_type(&self, place: Location, got: &str) -> TrainError {
         wrong_type(place, self.name, self.expected, got)
     }
 }
 
-fn wrong_type(place: Place, column: &str, expected: Expected, got: &str) -> TrainError {
+fn wrong_type(place: Location, column: &str, expected: Expected, got: &str) -> TrainError {
     let expected = match expected {
         Expected::Texts => "strings",
         Expected::Labels => "whole numbers or names",
@@ -386,5 +388,5 @@ fn class_names(metadata: Option<&Vec<KeyValue>>, label_column: &str) -> Option<V
 }
 
 fn damaged(path: &Path, source: ParquetError) -> TrainError {
-    TrainError::Parquet { place: Place::file(path), source }
+    TrainError::Parquet { place: Location::file(path), source }
 }

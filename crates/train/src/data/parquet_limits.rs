@@ -23,7 +23,7 @@ use parquet::{
     },
 };
 
-use crate::{Place, Result, TrainError};
+use crate::{Location, Result, TrainError};
 
 use super::content::other_format;
 
@@ -41,7 +41,7 @@ const MAX_HEADER: usize = 1 << 20;
 
 /// What is left of the bytes that a file may unpack to. Pages, dictionaries and rows count.
 pub(super) struct Budget {
-    place: Place,
+    place: Location,
     limit: u64,
     left: u64,
 }
@@ -49,7 +49,7 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(path: &Path, size: u64) -> Budget {
         let limit = SMALL.max(size.saturating_mul(RATIO));
-        Budget { place: Place::file(path), limit, left: limit }
+        Budget { place: Location::file(path), limit, left: limit }
     }
 
     pub(super) fn spend(&mut self, bytes: u64, what: &'static str) -> Result<()> {
@@ -69,7 +69,7 @@ pub(super) fn check_footer(path: &Path, file: &File) -> Result<()> {
     let damaged = |what: &str| damaged(path, what);
     let read = |start: u64, length: u64| {
         file.get_bytes(start, length as usize)
-            .map_err(|source| TrainError::Parquet { place: Place::file(path), source })
+            .map_err(|source| TrainError::Parquet { place: Location::file(path), source })
     };
     let start = read(0, size.min(64))?;
     super::content::refuse_others(path, &start, b"PAR1")?;
@@ -391,5 +391,5 @@ impl PageReader for CheckedPages {
 }
 
 fn damaged(path: &Path, what: &str) -> TrainError {
-    TrainError::Parquet { place: Place::file(path), source: ParquetError::General(what.to_owned()) }
+    TrainError::Parquet { place: Location::file(path), source: ParquetError::General(what.to_owned()) }
 }

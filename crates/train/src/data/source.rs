@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     EVALUATION, LoadOptions, TRAIN, Tables, find, is_folder, labels::Resolved, read_split, table::RawRow,
 };
-use crate::{Place, Result};
+use crate::{Location, Result};
 
 /// A row as it stands in its file.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct SourceRow {
     /// The name of its class; as it is spelled in the file where the labels are no classes; none where there is no label.
     pub label: Option<String>,
     /// Its file, and its line or row there.
-    pub place: Place,
+    pub place: Location,
 }
 
 /// A split, or the one file that there is.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Place, TrainError};
+use crate::{Location, TrainError};
 
 /// A label as it stands in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl RawLabel {
 pub(super) struct RawRow {
     pub text: String,
     pub label: RawLabel,
-    pub place: Place,
+    pub place: Location,
 }
 
 /// Which columns a reader looks for.
@@ -88,6 +88,11 @@ impl RawTable {
 
     /// The error of a file whose labels are needed and that has no column for them.
     pub(super) fn no_label_column(&self, wanted: Wanted<'_>) -> TrainError {
-        super::columns::missing(&self.columns, wanted.label, super::columns::LABEL, &Place::file(&self.path))
+        super::columns::missing(
+            &self.columns,
+            wanted.label,
+            super::columns::LABEL,
+            &Location::file(&self.path),
+        )
     }
 }

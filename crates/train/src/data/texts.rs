@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{Place, Result, TrainError, error::shortened};
+use crate::{Location, Result, TrainError, error::shortened};
 
 use super::{
     LoadOptions, columns,
@@ -136,7 +136,7 @@ impl<'a, R: Read> TextLines<'a, R> {
             return Ok(None);
         }
         self.line += 1;
-        let place = Place::line(&self.path, self.line);
+        let place = Location::line(&self.path, self.line);
         for end in [b'\n', b'\r'] {
             bytes.pop_if(|byte| *byte == end);
         }
@@ -161,7 +161,7 @@ impl<'a, R: Read> TextLines<'a, R> {
     }
 
     /// Decides by the first line what the stream is.
-    fn first(&mut self, line: &str, place: &Place) -> Result<()> {
+    fn first(&mut self, line: &str, place: &Location) -> Result<()> {
         let wanted = Wanted { labels: false, ..self.options.wanted() };
         if let Ok(Value::Object(object)) = serde_json::from_str(line) {
             let names: Vec<String> = object.keys().cloned().collect();

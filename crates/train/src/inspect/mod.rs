@@ -5,7 +5,7 @@
 mod duplicates;
 mod faults;
 
-use crate::Place;
+use crate::Location;
 use crate::data::SourceSplit;
 use duplicates::{Occurrence, Texts};
 use faults::Faults;
@@ -372,7 +372,7 @@ fn example(splits: &[SourceSplit], occurrence: Occurrence, byte: usize) -> Examp
     Example {
         split: splits[occurrence.split as usize].name().to_owned(),
         row: occurrence.row as usize,
-        place: Place::to_string(&row.place),
+        place: Location::to_string(&row.place),
         label: row.label.clone(),
         text,
         other: None,
@@ -384,7 +384,7 @@ fn pair(splits: &[SourceSplit], row: Occurrence, other: Occurrence, similarity: 
     let other = Other {
         split: splits[other.split as usize].name().to_owned(),
         row: other.row as usize,
-        place: Place::to_string(&source.place),
+        place: Location::to_string(&source.place),
         label: source.label.clone(),
         similarity,
     };

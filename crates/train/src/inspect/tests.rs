@@ -6,7 +6,7 @@ fn split(name: &str, rows: &[(&str, Option<&str>)]) -> SourceSplit {
     let row = |(row, (text, label)): (usize, &(&str, Option<&str>))| SourceRow {
         text: (*text).to_owned(),
         label: label.map(str::to_owned),
-        place: Place::line(Path::new("train.csv"), row as u64 + 2),
+        place: Location::line(Path::new("train.csv"), row as u64 + 2),
     };
     SourceSplit {
         split: Some(name.to_owned()),

@@ -313,7 +313,12 @@ pub fn run(arguments: &Train) -> Outcome {
     if after.is_none() {
         checkpoints.clear()?;
     }
-    let (live, metrics) = LiveFiles::begin(&files, after, room, &serde_json::to_string_pretty(&report)?)?;
+    let (live, metrics) = LiveFiles::begin(
+        &files,
+        from.as_ref().map(|found| &found.state),
+        room,
+        &serde_json::to_string_pretty(&report)?,
+    )?;
     let mut observer = RunObserver {
         metrics: LineWriter::new(metrics),
         metrics_path: output.join(METRICS_FILE),

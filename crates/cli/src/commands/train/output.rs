@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use vitrine_bert::{BertError, FolderProblem, StagedFiles, reserve_growth, unfinished_run};
+use vitrine_train::TrainState;
 use vitrine_train::checkpoint::CHECKPOINTS_FOLDER;
 
 /// What happened, as one JSON object.
@@ -89,17 +90,22 @@ impl LiveFiles {
     ///
     /// # Errors
     /// Those of the disk; then nothing of a run that would start here is left.
-    pub fn begin(files: &StagedFiles, step: Option<usize>, room: u64, report: &str) -> Outcome<(Self, File)> {
+    pub fn begin(
+        files: &StagedFiles,
+        from: Option<&TrainState>,
+        room: u64,
+        report: &str,
+    ) -> Outcome<(Self, File)> {
         let folder = files.folder();
         let path = folder.join(METRICS_FILE);
         let io = |source| BertError::Io { path: path.clone(), source };
-        if step.is_none() {
+        if from.is_none() {
             set_aside(folder).map_err(io)?;
         }
         let begin = || -> Result<File, BertError> {
             // First what says that this is a run: it may be killed at any moment.
             files.rewrite(REPORT_FILE, report)?;
-            let (metrics, lacks) = open_metrics(&path, step.unwrap_or(0)).map_err(io)?;
+            let (metrics, lacks) = open_metrics(&path, from.unwrap_or(&TrainState::default())).map_err(io)?;
             lacks.iter().for_each(warn);
             reserve_growth(&metrics, &path, room)?;
             Ok(metrics)
@@ -108,7 +114,7 @@ impl LiveFiles {
         match begun {
             Ok(metrics) => Ok((live, metrics)),
             Err(error) => {
-                if step.is_none() {
+                if from.is_none() {
                     live.abandon();
                 }
                 Err(error.into())
@@ -157,9 +163,9 @@ fn set_aside(folder: &Path) -> io::Result<()> {
 
 /// `metrics.jsonl` of a run that has taken `step` steps, open at its end: lines of later ones are cut off. Also a remark, if
 /// lines are missing.
-fn open_metrics(path: &Path, step: usize) -> io::Result<(File, Option<String>)> {
+fn open_metrics(path: &Path, state: &TrainState) -> io::Result<(File, Option<String>)> {
     let mut metrics = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    let (end, steps) = lines_until(&metrics, step)?;
+    let (step, (end, steps)) = (state.step, lines_until(&metrics, state)?);
     metrics.set_len(end)?;
     metrics.seek(SeekFrom::Start(end))?;
     let lacks = (steps < step).then(|| {
@@ -185,8 +191,8 @@ fn unless_missing(gone: io::Result<()>) -> io::Result<()> {
     gone.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// Where in `metrics.jsonl` the lines end that a run had written after `step` steps, and how many of them are of steps.
-fn lines_until(metrics: &File, step: usize) -> io::Result<(u64, usize)> {
+/// Where in `metrics.jsonl` the lines end that a run had written when it was in this state, and how many of them are of steps.
+fn lines_until(metrics: &File, state: &TrainState) -> io::Result<(u64, usize)> {
     /// The longest line that is read.
     const MOST: u64 = 64 << 20;
     let mut reader = BufReader::new(metrics);
@@ -197,7 +203,9 @@ fn lines_until(metrics: &File, step: usize) -> io::Result<(u64, usize)> {
         let whole = line.last() == Some(&b'\n');
         let parsed = serde_json::from_slice::<Value>(&line).ok().filter(|value| whole && value.is_object());
         let Some(value) = parsed else { return Ok((end, steps)) };
-        if value.get("step").and_then(Value::as_u64).is_some_and(|there| there > step as u64) {
+        let is_evaluation = value.get("eval").is_some() && state.evaluated != Some(state.step);
+        let is_later = |there| there > state.step as u64 || (there == state.step as u64 && is_evaluation);
+        if value.get("step").and_then(Value::as_u64).is_some_and(is_later) {
             return Ok((end, steps));
         }
         steps += usize::from(value.get("loss").is_some());
@@ -294,12 +302,15 @@ mod tests {
             "{\"step\":3,\"lo",
         ];
         fs::write(&path, lines.concat()).unwrap();
-        let left = |step| {
-            let (_, lacks) = open_metrics(&path, step).unwrap();
+        let left_by = |step, evaluated| {
+            let (_, lacks) =
+                open_metrics(&path, &TrainState { step, evaluated, ..TrainState::default() }).unwrap();
             (fs::read_to_string(&path).unwrap(), lacks.is_some())
         };
+        let left = |step| left_by(step, Some(step));
         assert_eq!(left(5), (lines[..3].concat(), true));
         assert_eq!(left(2), (lines[..3].concat(), false));
+        assert_eq!(left_by(2, Some(1)), (lines[..2].concat(), false), "it will be evaluated again");
         assert_eq!(left(1), (lines[0].to_owned(), false));
         assert_eq!(left(0), (String::new(), false));
         fs::remove_dir_all(folder).unwrap();
