@@ -12,18 +12,10 @@ pub const FILE: &str = "README.md";
 /// What stands before the checksum in the last line of a card.
 const MARK: &str = "<!-- Written by vitrine. An edited card is not replaced. sha256:";
 
-/// What the run folder does not say.
-#[derive(Clone, Debug, Default)]
-pub struct CardFacts {
-    /// The hub's name of the model that training started from, such as `google-bert/bert-base-uncased`; left out if unknown.
-    pub base_model: Option<String>,
-    /// The family, such as `bert`: a tag.
-    pub model_type: Option<String>,
-}
-
-/// The card of a run. The licence is left out: it is the user's to choose.
-pub fn card(run: &Run, facts: &CardFacts) -> String {
-    let mut text = format!("---\n{}---\n\n", metadata(run, facts));
+/// The card of a run; `model_type` is the family, such as `bert`, which becomes a tag. Licence and base model are left out: the one is
+/// the user's to choose, the other is unknown (`_name_or_path` in a `config.json` may be where its own training started).
+pub fn card(run: &Run, model_type: Option<&str>) -> String {
+    let mut text = format!("---\n{}---\n\n", metadata(run, model_type));
     let name = run.name();
     // Writing to a string does not fail.
     let _ = write!(text, "# {}\n\n{}\n\n", markdown(&name), markdown(&sentence::headline(run)));
@@ -79,13 +71,10 @@ fn figures(evaluation: &Evaluation) -> Vec<Figure> {
     all.into_iter().filter_map(|(name, value, interval)| Some((name, value?, interval))).collect()
 }
 
-fn metadata(run: &Run, facts: &CardFacts) -> String {
+fn metadata(run: &Run, model_type: Option<&str>) -> String {
     let mut yaml = String::from("library_name: transformers\npipeline_tag: text-classification\n");
-    if let Some(base) = &facts.base_model {
-        let _ = writeln!(yaml, "base_model: {}", quoted(base));
-    }
     yaml.push_str("tags:\n- vitrine\n- text-classification\n");
-    if let Some(model_type) = &facts.model_type {
+    if let Some(model_type) = model_type {
         let _ = writeln!(yaml, "- {}", quoted(model_type));
     }
     yaml.push_str("metrics:\n- accuracy\n- f1\n");
@@ -143,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_card_that_was_edited_is_not_ours() {
-        let text = card(&Run::default(), &CardFacts::default());
+        let text = card(&Run::default(), None);
         assert!(is_ours(&text), "{text}");
         assert!(!is_ours(&text.replace("## Use", "## How to use")));
         assert!(!is_ours(&format!("{text}\nmore")));
@@ -156,9 +145,9 @@ mod tests {
         let mut run = Run::default();
         run.summary.settings.insert("data".into(), "a|b\n---\nx: <script>".into());
         run.summary.eval = Some(Evaluation { accuracy: 0.5, examples: 3, ..Evaluation::default() });
-        let text = card(&run, &CardFacts { base_model: Some("a\": b\n".into()), model_type: None });
+        let text = card(&run, Some("a\": b\n"));
         assert_eq!(text.matches("\n---\n").count(), 1, "{text}");
-        assert!(text.contains("base_model: \"a\\\": b\\n\"\n"), "{text}");
+        assert!(text.contains("- \"a\\\": b\\n\"\n"), "{text}");
         assert!(!text.contains("| data | a|b"), "{text}");
         assert!(!text.split("---\n\n").nth(1).unwrap().contains("<script>"), "{text}");
     }

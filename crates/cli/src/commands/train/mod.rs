@@ -450,8 +450,7 @@ pub fn run(arguments: &Train) -> Outcome {
         // What was found is printed first, whatever becomes of the file.
         rewritten = files.rewrite(REPORT_FILE, &text);
     }
-    let published =
-        publish::publish(&files, arguments.model.as_deref(), model.config(), report.eval.as_ref());
+    let published = publish::publish(&files, model.config(), report.eval.as_ref());
     if arguments.json {
         json(&report)?;
     } else {
