@@ -1,6 +1,7 @@
 //! `vitrine train`: fine-tunes a classifier, saves it, measures it, and says what happened.
 
 mod logs;
+mod memory;
 mod observer;
 mod output;
 mod publish;
@@ -39,8 +40,8 @@ use vitrine_train::data::Dataset;
 use vitrine_train::optimizer::groups::Groups;
 use vitrine_train::techniques::FailedStep;
 use vitrine_train::{
-    Checkpoints, Evaluation, Observer, SaveEvery, Saving, TokenizedDataset, TrainError, TrainSummary, corpus,
-    predict,
+    Checkpoints, Evaluation, Observer, SaveEvery, Saving, TokenizedDataset, TrainError, TrainSettings,
+    TrainSummary, corpus, predict,
 };
 
 /// A run's options, as a file for `--config`.
@@ -110,30 +111,26 @@ struct RowsReport {
     test_truncated: Option<usize>,
 }
 
-/// Settings other than these with which a training step fits into `room` bytes of a device, by estimate.
-fn what_fits(model: &SequenceClassifier, settings: &Settings, room: usize) -> String {
-    // Master and a bfloat16 copy; of what is trained the gradient of a micro-batch, the sum of those before, two moments and the
-    // average in f32.
-    let of_trained = 16 + 4 * usize::from(settings.train.techniques.ema.is_some());
-    let parameters = 6 * model.parameters().numel() + of_trained * model.parameters().trainable_numel();
-    let config = model.config();
-    let needs = |batch: usize, checkpoint: bool| {
-        // Counted in f32; what backward adds for a moment is about a layer's share.
-        let kept = config.cost(&vec![settings.max_length; batch]).activation_bytes as usize;
-        let layers = config.num_hidden_layers;
-        let needed = if checkpoint { 3 * kept / layers } else { kept + 2 * kept / layers };
-        parameters + needed
-    };
-    let asked = (settings.train.rows_at_once(), settings.train.checkpoint_layers);
-    let found = [asked.1, true].into_iter().find_map(|checkpoint| {
-        // What was asked for did not fit, whatever the estimate says.
-        let from = if checkpoint == asked.1 { asked.0 / 2 } else { asked.0 };
-        super::rows_that_fit(from, room, |batch| needs(batch, checkpoint)).map(|batch| (batch, checkpoint))
-    });
-    match found.filter(|&(batch, _)| batch > 0) {
-        Some((batch, false)) => format!("--micro-batch-size {batch} should fit"),
-        Some((batch, true)) => format!("--micro-batch-size {batch} --checkpoint-layers should fit"),
-        None => "no batch of this model and --max-length fits; use --device cpu".into(),
+/// Rows, and as what they were read.
+type Split<'a> = (&'a Dataset, &'a TokenizedDataset);
+
+impl RowsReport {
+    fn of(train: Split<'_>, validation: Option<Split<'_>>, test: Option<Split<'_>>) -> Self {
+        let rows = |split: Option<Split<'_>>| split.map(|(rows, _)| rows.len());
+        let hash = |split: Option<Split<'_>>| split.map(|(rows, _)| rows.sha256());
+        let truncated = |split: Option<Split<'_>>| split.map(|(_, tokens)| tokens.truncated());
+        RowsReport {
+            train: train.0.len(),
+            train_hash: train.0.sha256(),
+            train_tokens: train.1.tokens(),
+            train_truncated: train.1.truncated(),
+            validation: rows(validation),
+            validation_hash: hash(validation),
+            validation_truncated: truncated(validation),
+            test: rows(test),
+            test_hash: hash(test),
+            test_truncated: truncated(test),
+        }
     }
 }
 
@@ -213,57 +210,21 @@ pub fn run(arguments: &Train) -> Outcome {
     techniques::lines(&settings.train, train_tokens.len(), &groups, model.config()).iter().for_each(note);
     techniques::warnings(arguments, &groups).iter().for_each(warn);
     schedule_warnings.iter().for_each(warn);
-    if at_the_end.is_none() {
-        warn(
-            "no rows to evaluate on: nothing will be; name some with --test-data, or hold some back with --validation-split",
-        );
-    }
-    if let Some(step) = settings.train.measurements.profile_step.filter(|&step| step > total_steps) {
-        return Err(Failure::Usage(format!("--profile-step {step}: the run has {total_steps} steps")));
-    }
-    let validation = settings.train.validation;
-    if validation.eval_every.is_some() && during.is_none() {
-        return Err(Failure::Usage(
-            "--eval-every, --patience and --keep-best need rows to evaluate on: use --validation-split or --test-data".into(),
-        ));
-    }
-    if validation.keep_best.is_some() && validation_tokens.is_none() {
-        warn(
-            "the best model is chosen by the test rows, so its figures on them are too good; --validation-split holds back others",
-        );
-    }
+    look_at_evaluation(&settings.train, total_steps, validation_tokens.is_some(), test_tokens.is_some())?;
 
-    let rows_at_once = settings.train.rows_at_once().min(train_tokens.len());
-    let mean_length = train_tokens.tokens() / train_tokens.len();
-    let kept = model.config().cost(&vec![mean_length; rows_at_once]).activation_bytes;
-    let layers = if settings.train.checkpoint_layers { model.config().num_hidden_layers as u64 } else { 1 };
-    // Master; of what is trained gradient, two moments and the average; with micro-batches, the sum of the gradients before, too.
-    let sums = rows_at_once < settings.train.batch_size.min(train_tokens.len());
-    let copies = 3 + usize::from(sums) + usize::from(settings.train.techniques.ema.is_some());
-    let numbers = model.parameters().numel() + copies * model.parameters().trainable_numel();
-    let needed = 4 * numbers as u64 + kept / layers;
-    super::check_memory(resolved.place, needed, || {
-        format!("--micro-batch-size {}", settings.train.rows_at_once())
-    })?;
+    memory::check(&model, &settings, &train_tokens, resolved.place)?;
 
     let failed = |error: TrainError, model: &_| match error.tensor_error() {
         Some(&Error::OutOfMemory { free, held, .. }) => {
-            Failure::Run(format!("{error}; {}", what_fits(model, &settings, free + held)))
+            Failure::Run(format!("{error}; {}", memory::what_fits(model, &settings, free + held)))
         }
         _ => error.into(),
     };
-    let rows_report = RowsReport {
-        train: train_rows.len(),
-        train_hash: train_rows.sha256(),
-        train_tokens: train_tokens.tokens(),
-        train_truncated: train_tokens.truncated(),
-        validation: validation_rows.as_ref().map(Dataset::len),
-        validation_hash: validation_rows.as_ref().map(Dataset::sha256),
-        validation_truncated: validation_tokens.as_ref().map(TokenizedDataset::truncated),
-        test: test_rows.as_ref().map(Dataset::len),
-        test_hash: test_rows.as_ref().map(Dataset::sha256),
-        test_truncated: test_tokens.as_ref().map(TokenizedDataset::truncated),
-    };
+    let rows_report = RowsReport::of(
+        (&train_rows, &train_tokens),
+        validation_rows.as_ref().zip(validation_tokens.as_ref()),
+        test_rows.as_ref().zip(test_tokens.as_ref()),
+    );
     let determined_by = determined_by(&settings, &resolved, &model, &rows_report)?;
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     moved.map_err(|error| failed(error.into(), &model))?;
@@ -466,6 +427,34 @@ pub fn run(arguments: &Train) -> Outcome {
     published.map_err(|error| Failure::Run(format!("{error}; the model is saved, without its report")))?;
     note(format!("saved in {}", output.display()));
     what_next(&output);
+    Ok(())
+}
+
+/// Refuses settings of evaluation and measurement that cannot be followed, and warns of figures that will be missing or too good.
+fn look_at_evaluation(
+    settings: &TrainSettings,
+    total_steps: usize,
+    has_validation: bool,
+    has_test: bool,
+) -> Outcome {
+    if !has_validation && !has_test {
+        warn(
+            "no rows to evaluate on: nothing will be; name some with --test-data, or hold some back with --validation-split",
+        );
+    }
+    if let Some(step) = settings.measurements.profile_step.filter(|&step| step > total_steps) {
+        return Err(Failure::Usage(format!("--profile-step {step}: the run has {total_steps} steps")));
+    }
+    if settings.validation.eval_every.is_some() && !has_validation && !has_test {
+        return Err(Failure::Usage(
+            "--eval-every, --patience and --keep-best need rows to evaluate on: use --validation-split or --test-data".into(),
+        ));
+    }
+    if settings.validation.keep_best.is_some() && !has_validation {
+        warn(
+            "the best model is chosen by the test rows, so its figures on them are too good; --validation-split holds back others",
+        );
+    }
     Ok(())
 }
 
