@@ -187,14 +187,18 @@ pub fn next(word: &str, text: impl fmt::Display) {
     }
 }
 
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=,:@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// A path as a shell takes it.
 pub fn quoted_path(path: &std::path::Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=,:@%".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
+    quoted(&path.display().to_string())
 }
 
 /// Prints a line with a word in front that stands out, on standard error.
@@ -239,15 +243,7 @@ pub fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
 
 /// A count with thousands separated: 109,483,778.
 pub fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    vitrine_report::sentence::thousands(n as u64)
 }
 
 /// Bytes with a binary unit: 417.6 MiB.
@@ -299,7 +295,6 @@ mod tests {
 
     #[test]
     fn paths_for_a_shell() {
-        let quoted = |path: &str| quoted_path(std::path::Path::new(path));
         assert_eq!(quoted("runs/lr=1e-5,seed=1"), "runs/lr=1e-5,seed=1");
         assert_eq!(quoted("my runs/it's"), r"'my runs/it'\''s'");
         assert_eq!(quoted(""), "''");

@@ -19,7 +19,7 @@ mod train;
 
 use crate::args::{Bench, Command, Compute, DTypeChoice, Data};
 use crate::machine;
-use crate::output::{Failure, Outcome, bytes};
+use crate::output::{Failure, Outcome, bytes, quoted, quoted_path};
 use serde::Serialize;
 use std::path::Path;
 pub use train::default_options;
@@ -71,6 +71,27 @@ fn named_config(option: &str, name: &str) -> Outcome<ModelConfig> {
 fn claim_output(folder: &Path, overwrite: bool) -> Outcome<StagedFiles> {
     let claimed = if overwrite { StagedFiles::new(folder) } else { StagedFiles::in_empty_folder(folder) };
     claimed.map_err(|error| Failure::Usage(format!("--output {error}")))
+}
+
+/// The command that goes on with this run in `output`, for a shell.
+fn resume_command(output: &Path) -> String {
+    let arguments: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let has = |name: &str| {
+        arguments.iter().any(|argument| argument == name || argument.starts_with(&format!("{name}=")))
+    };
+    let mut command: Vec<String> =
+        arguments.iter().filter(|&word| word != "--overwrite").map(|word| quoted(word)).collect();
+    // Only these know the options; what started them in another way is given again as it was.
+    if arguments.get(1).is_some_and(|command| command == "train" || command == "pretrain") {
+        if !has("--output") {
+            command.extend(["--output".to_owned(), quoted_path(output)]);
+        }
+        if !has("--resume") {
+            command.push("--resume".to_owned());
+        }
+    }
+    command.join(" ")
 }
 
 /// Bytes of a model's weights in f32, up to its head.

@@ -185,20 +185,3 @@ pub fn state(output: &Path) -> Option<String> {
 pub fn began_with(output: &Path) -> Option<usize> {
     Some(report(output)?["settings"]["steps"].as_u64()? as usize)
 }
-
-/// This command with `--resume`, for a shell.
-pub fn resuming_command() -> String {
-    let quoted = |word: String| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-        match !word.is_empty() && word.chars().all(plain) {
-            true => word,
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    };
-    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    let mut words: Vec<String> = words.filter(|word| word != "--overwrite").map(quoted).collect();
-    if !words.iter().any(|word| word == "--resume") {
-        words.push("--resume".into());
-    }
-    words.join(" ")
-}

@@ -3,11 +3,11 @@
 mod log;
 mod start;
 
-use super::{Resolved, claim_output, resolve};
+use super::{Resolved, claim_output, resolve, resume_command};
 use crate::args::Pretrain;
 use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
-use crate::output::{Failure, Outcome, line, note, thousands};
+use crate::output::{Failure, Outcome, line, next, note, quoted_path, thousands};
 use crate::progress::{Progress, duration};
 use log::{Log, Logged};
 use serde::Serialize;
@@ -146,7 +146,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
         Ok(serde_json::to_string_pretty(&RunReport {
             command: "pretrain",
             state,
-            resume: log::resuming_command(),
+            resume: resume_command(&output),
             settings: &settings,
             resolved: &resolved,
             machine: Machine::look(),
@@ -180,7 +180,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
             return Err(match error {
                 TrainError::Interrupted { step, total, .. } => Failure::Run(format!(
                     "interrupted after step {step} of {total}; go on with: {}",
-                    log::resuming_command()
+                    resume_command(&output)
                 )),
                 error => error.into(),
             });
@@ -222,8 +222,9 @@ pub fn run(arguments: &Pretrain) -> Outcome {
         summary.tokens_per_second,
         output.display()
     ));
-    note(format!("next: vitrine fill-mask --model {0} \"the movie was [MASK].\"", output.display()));
-    note(format!("      vitrine train --model {0} --data ..", output.display()));
+    let folder = quoted_path(&output);
+    next("next:", format!("vitrine fill-mask --model {folder} \"the movie was [MASK].\""));
+    next("     ", format!("vitrine train --model {folder} --data DATA"));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ mod settings;
 mod start;
 mod techniques;
 
-use super::{Resolved, resolve};
+use super::{Resolved, resolve, resume_command};
 use crate::args::Train;
 use crate::config;
 use crate::data_summary::{self, SplitSummary};
@@ -23,7 +23,7 @@ use crate::progress::{Progress, duration};
 use crate::report::{self, tokenized, truncating};
 use logs::{TensorBoard, Tracer};
 use observer::RunObserver;
-use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere, resume_command};
+use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere};
 use resume::{is_finished, newest, other_machine};
 use serde::Serialize;
 use serde_json::{Map, Value};

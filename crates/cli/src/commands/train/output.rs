@@ -247,48 +247,9 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The command that goes on with this run, for a shell.
-pub fn resume_command(output: &Path) -> String {
-    let arguments: Vec<String> = std::env::args().collect();
-    let has = |name: &str| {
-        arguments.iter().any(|argument| argument == name || argument.starts_with(&format!("{name}=")))
-    };
-    let mut command: Vec<String> = arguments
-        .iter()
-        .filter(|&argument| argument != "--overwrite")
-        .map(|argument| quoted(argument))
-        .collect();
-    // Only `train` knows these; what started it in another way is given again as it was.
-    if arguments.get(1).is_some_and(|command| command == "train") {
-        if !has("--output") {
-            command.extend(["--output".to_owned(), quoted(&output.display().to_string())]);
-        }
-        if !has("--resume") {
-            command.push("--resume".to_owned());
-        }
-    }
-    command.join(" ")
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_for_a_shell() {
-        assert_eq!(quoted("--lr=1e-5"), "--lr=1e-5");
-        assert_eq!(quoted("my data's.csv"), r"'my data'\''s.csv'");
-        assert_eq!(quoted(""), "''");
-    }
 
     #[test]
     fn lines_of_later_steps_are_cut_off() {
