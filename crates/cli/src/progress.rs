@@ -23,7 +23,6 @@ pub struct Progress {
     what: &'static str,
     total: usize,
     terminal: bool,
-    started: Instant,
     /// What was done when the first unit ended, and when: a resumed job does not begin at 0, and first units are slow.
     first: Option<(usize, Instant)>,
     last: Option<Instant>,
@@ -34,7 +33,7 @@ impl Progress {
     pub fn new(what: &'static str, total: usize) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let terminal = std::io::stderr().is_terminal() && !dumb;
-        Progress { what, total, terminal, started: Instant::now(), first: None, last: None }
+        Progress { what, total, terminal, first: None, last: None }
     }
 
     /// Prints something while the bar is out of the way.
@@ -55,15 +54,20 @@ impl Progress {
             return;
         }
         self.last = Some(now);
-        let rate = match done.saturating_sub(first) {
-            0 => (now - self.started).as_secs_f64() / done.max(1) as f64,
-            units => (now - since).as_secs_f64() / units as f64,
-        };
-        let left = rate * self.total.saturating_sub(done) as f64;
+        // The first unit alone says nothing: a resumed job has not done those before it in this time.
+        let left = done
+            .checked_sub(first)
+            .filter(|&units| units > 0)
+            .map(|units| (now - since).as_secs_f64() / units as f64 * self.total.saturating_sub(done) as f64);
         if self.terminal {
             draw(&fitted(self.what, (done, self.total), left, &message(), columns().saturating_sub(1)));
         } else {
-            note(format!("{} {done}/{}  {}  {} left", self.what, self.total, message(), duration(left)));
+            let parts = [
+                format!("{} {done}/{}", self.what, self.total),
+                message(),
+                left.map_or(String::new(), |left| format!("{} left", duration(left))),
+            ];
+            note(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  "));
         }
     }
 }
@@ -76,9 +80,16 @@ impl Drop for Progress {
 }
 
 /// A line of at most `width` columns. As that shrinks, it loses the bar, then the name of the job, then parts from the right.
-fn fitted(what: &str, (done, total): (usize, usize), left: f64, message: &str, width: usize) -> String {
+fn fitted(
+    what: &str,
+    (done, total): (usize, usize),
+    left: Option<f64>,
+    message: &str,
+    width: usize,
+) -> String {
     let counted = format!("{done}/{total}");
-    let parts: Vec<String> = [format!("eta {}", brief(left))]
+    let parts: Vec<String> = left
+        .map(|left| format!("eta {}", brief(left)))
         .into_iter()
         .chain(message.split("  ").filter(|part| !part.is_empty()).map(str::to_owned))
         .collect();
@@ -181,7 +192,7 @@ mod tests {
     #[test]
     fn a_line_fits_every_width() {
         let message = "loss 0.693  lr 2.0e-5  2.3k tok/s";
-        let line = |width| fitted("train", (1234, 4689), 724.0, message, width);
+        let line = |width| fitted("train", (1234, 4689), Some(724.0), message, width);
         assert_eq!(
             line(100),
             "train ███████░░░░░░░░░░░░░░░░░░░░░ 1234/4689  eta 12m  loss 0.693  lr 2.0e-5  2.3k tok/s"
@@ -193,7 +204,11 @@ mod tests {
         for width in 0..130 {
             assert!(line(width).chars().count() <= width, "{width}: {}", line(width));
         }
-        assert!(fitted("eval", (0, 0), 0.0, "", 100).contains("0/0"));
+        assert!(fitted("eval", (0, 0), None, "", 100).contains("0/0"));
+        assert!(
+            !fitted("train", (1, 9), None, message, 100).contains("eta"),
+            "one unit says nothing of the next"
+        );
     }
 
     #[test]
