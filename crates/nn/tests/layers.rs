@@ -181,7 +181,7 @@ fn precision_belongs_to_layers() {
 fn saved_weights_are_read_back_bit_for_bit() {
     let (_, store) = Toy::random();
     let folder = tempfile::tempdir().unwrap();
-    let saved = SavedWeights::new(&store).unwrap().fetched().unwrap();
+    let saved = SavedWeights::new(&store, DType::F32).unwrap().fetched().unwrap();
     let mut bytes = Vec::new();
     saved.write(&mut bytes).unwrap();
     assert_eq!(bytes.len() as u64, saved.size());
