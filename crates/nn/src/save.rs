@@ -37,7 +37,14 @@ impl SavedWeights {
             DType::F32 => Dtype::F32,
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
-            dtype => return Err(Error::DTypeMismatch { op: "save", expected: "f32, f16 or bf16".into(), got: dtype }.into()),
+            dtype => {
+                return Err(Error::DTypeMismatch {
+                    op: "save",
+                    expected: "f32, f16 or bf16".into(),
+                    got: dtype,
+                }
+                .into());
+            }
         };
         tensors.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
         let mut end = 0;

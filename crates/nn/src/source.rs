@@ -67,7 +67,8 @@ impl Source {
         match self {
             Source::Folder(folder) => read::names(folder),
             Source::Memory(bundle) => {
-                let mut names: Vec<String> = bundle.files.iter().map(|(name, _)| (*name).to_owned()).collect();
+                let mut names: Vec<String> =
+                    bundle.files.iter().map(|(name, _)| (*name).to_owned()).collect();
                 names.sort_unstable();
                 names
             }
@@ -229,7 +230,8 @@ fn read_exact_at(mut file: &File, start: u64, bytes: &mut [u8]) -> io::Result<()
 mod tests {
     use super::*;
 
-    static BUNDLE: Bundle = Bundle { name: "embedded", files: &[("a.txt", b"\xef\xbb\xbfabc"), ("b", b"<html>")] };
+    static BUNDLE: Bundle =
+        Bundle { name: "embedded", files: &[("a.txt", b"\xef\xbb\xbfabc"), ("b", b"<html>")] };
 
     #[test]
     fn bytes_in_memory_are_read_as_files_are() {

@@ -49,8 +49,7 @@ pub(super) struct Sources {
 impl Sources {
     pub fn of_model(source: &Source) -> Result<Self> {
         let read = |name: &str| read(source.open(name));
-        let object =
-            |name: &str| read(name)?.map(|text| parse(&text, &source.path_of(name))).transpose();
+        let object = |name: &str| read(name)?.map(|text| parse(&text, &source.path_of(name))).transpose();
         let text = |name: &str| -> Result<Option<(String, String)>> {
             Ok(read(name)?.map(|text| (source.path_of(name).display().to_string(), text)))
         };
