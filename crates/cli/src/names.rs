@@ -81,10 +81,11 @@ impl ModelName {
                 "--model scratch has random weights: it is for train and sweep; name a trained model";
             return Err(Failure::Usage(message.into()));
         }
+        let source = self.source()?;
         if let ModelName::Embedded(name) = self {
-            note(format!("model {name}, which is embedded in this program; --model names another"));
+            note(format!("model {name}, embedded in this program; --model names another"));
         }
-        self.source()
+        Ok(source)
     }
 
     /// Its tokenizer, which a file alone may be, too.
