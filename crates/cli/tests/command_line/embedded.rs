@@ -190,8 +190,8 @@ fn training_starts_from_the_embedded_model_or_from_scratch() {
     assert!(said.contains("the model starts from random weights, and --freeze keeps"), "{said}");
     let inspect = |name: &str| succeed(&["inspect", "--model", path(&folder.path().join(name)), "--json"]);
     assert_eq!(inspect("embedded"), inspect("scratch"));
-    let data = ["data", "inspect", path(&folder.path().join("none.csv")), "--model", "embedded"];
-    refuse(1, &data, &["none.csv"]);
+    let missing = folder.path().join("none.csv");
+    refuse(1, &["data", "inspect", path(&missing), "--model", "embedded"], &["none.csv"]);
 }
 
 #[test]
@@ -210,14 +210,16 @@ fn a_model_saved_in_half_precision_is_the_one_that_was_measured() {
         assert_eq!(report["settings"]["save_dtype"], dtype);
         assert!(config(dtype).contains(&format!("\"torch_dtype\": \"{name}\"")), "{}", config(dtype));
         assert!(size(dtype) * 2 < size("f32") + 20_000, "{} and {}", size(dtype), size("f32"));
-        let eval = ["eval", "--model", path(&at(dtype)), "--data", path(&data), "--json", "--dtype", "f32"];
+        let model = at(dtype);
+        let eval = ["eval", "--model", path(&model), "--data", path(&data), "--json", "--dtype", "f32"];
         let eval: Value = serde_json::from_str(&succeed(&eval)).unwrap();
         let difference = report["eval"]["loss"].as_f64().unwrap() - eval["loss"].as_f64().unwrap();
         assert!(difference.abs() < 1e-6, "{dtype}: {report} {eval}");
     }
     // Trained on, it is saved in f32 again.
-    let again = ["train", "--model", path(&at("f16")), "--data", path(&data), "--epochs", "1"];
-    succeed(&[&again[..], &["--output", path(&at("again"))]].concat());
+    let (model, again) = (at("f16"), at("again"));
+    let start = ["train", "--model", path(&model), "--data", path(&data), "--epochs", "1"];
+    succeed(&[&start[..], &["--output", path(&again)]].concat());
     assert!(config("again").contains("\"torch_dtype\": \"float32\"") && size("again") == size("f32"));
 }
 

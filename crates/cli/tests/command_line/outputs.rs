@@ -1,6 +1,8 @@
 //! What runs leave in their output folders, also when they are killed, interrupted or raced.
 
-use crate::common::{model, path, refuse, refused, snapshot, succeed, text, tiny, train, vitrine};
+use crate::common::{
+    model, path, refuse, refused, snapshot, succeed, text, tiny as tiny_model, train, vitrine,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -304,7 +306,7 @@ fn a_failed_run_leaves_everything_as_it_was() {
         let arguments = [
             "train",
             "--model",
-            tiny(),
+            tiny_model(),
             "--lr",
             "1e30",
             "--warmup-steps",
