@@ -10,10 +10,9 @@ use crate::{
     BertError, CONFIG_FILE, Family, KeyReport, MaskedLm, ModelConfig, Result, SequenceClassifier, Tokenizer,
     Weights, files,
 };
-use std::path::{Path, PathBuf};
 use vitrine_nn::ParameterStore;
 use vitrine_nn::listed;
-use vitrine_nn::{Builder, NnError};
+use vitrine_nn::{Builder, NnError, Source};
 
 /// Which classifier stands on the encoder of a checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +35,7 @@ pub enum Head<'a> {
     },
 }
 
-/// A model read from a folder, and what a user should know about it.
+/// A model that was read, and what a user should know about it.
 pub struct Loaded<M> {
     /// The model.
     pub model: M,
@@ -46,33 +45,43 @@ pub struct Loaded<M> {
     pub notes: Vec<String>,
 }
 
-/// An open model folder: its config is read, and of its weights the names and shapes. Nothing of the size of a model is
+/// An open model, of a folder or in memory: its config is read, and of its weights the names and shapes. Nothing of the size of a model is
 /// allocated before these are found to fit.
 pub struct Checkpoint {
-    folder: PathBuf,
+    source: Source,
     config: ModelConfig,
     weights: Weights,
 }
 
 impl Checkpoint {
-    /// Opens a model folder.
+    /// Opens a model: a folder, or files in memory.
     ///
     /// # Errors
-    /// `Unusable` for what is no model folder, with what to pass instead; as [`ModelConfig::from_file`] and [`Weights::open`].
-    pub fn open(folder: &Path) -> Result<Self> {
-        check_model_folder(folder)?;
-        let config = ModelConfig::from_file(&folder.join(CONFIG_FILE))?;
-        let weights = Weights::open(folder, &config.family.names)?;
-        Ok(Checkpoint { folder: folder.to_owned(), config, weights })
+    /// `Unusable` for what is no model folder, with what to pass instead; as [`ModelConfig::from_source`] and [`Weights::open`].
+    pub fn open(source: impl Into<Source>) -> Result<Self> {
+        let source = source.into();
+        if let Some(folder) = source.folder() {
+            check_model_folder(folder)?;
+        }
+        let config = ModelConfig::from_source(&source)?;
+        let weights = Weights::open(&source, &config.family.names)?;
+        Ok(Checkpoint { source, config, weights })
     }
 
-    /// Opens a model folder for `read`. What a killed run has begun to replace there is finished first, which the second value
+    /// Opens a model for `read`. What a killed run has begun to replace in its folder is finished first, which the second value
     /// says, and everything is read again if a run replaces the model meanwhile.
     ///
     /// # Errors
     /// `Folder` if the folder does not come to rest; as [`Checkpoint::open`]; those of `read`.
-    pub fn read<T>(folder: &Path, read: impl Fn(Checkpoint) -> Result<T>) -> Result<(T, Option<String>)> {
-        let (value, note) = files::read_whole(folder, || read(Checkpoint::open(folder)?))?;
+    pub fn read<T>(
+        source: impl Into<Source>,
+        read: impl Fn(Checkpoint) -> Result<T>,
+    ) -> Result<(T, Option<String>)> {
+        let source = source.into();
+        let open = || read(Checkpoint::open(&source)?);
+        // What is in memory does not change.
+        let Some(folder) = source.folder() else { return Ok((open()?, None)) };
+        let (value, note) = files::read_whole(folder, open)?;
         let run = unfinished_run(folder);
         let older = run.map(|run| format!("{}: the model there is from before: {run}", folder.display()));
         Ok((value, note.or(older)))
@@ -106,7 +115,7 @@ impl Checkpoint {
             Head::KeepOrNew { names, seed } => {
                 let has = self.classes()?;
                 if let Some(has) = has.as_ref().filter(|has| has.len() != names.len()) {
-                    let (folder, has, wanted) = (self.folder.clone(), has.clone(), names.to_vec());
+                    let (folder, has, wanted) = (self.source.path().to_owned(), has.clone(), names.to_vec());
                     return Err(BertError::Classes { folder, has, wanted });
                 }
                 (Some(names.to_vec()), Some(seed), has.is_some())
@@ -128,12 +137,12 @@ impl Checkpoint {
         if seed.is_some() {
             self.config.check_training().map_err(|error| self.in_config(error))?;
         }
-        let Checkpoint { folder, config, weights } = self;
+        let Checkpoint { source, config, weights } = self;
         let output = config.family.classifier.output;
         let without_head =
             !["weight", "bias"].iter().any(|part| weights.contains(&format!("{output}.{part}")));
         let family = config.family;
-        let tokenizer = tokenizer(&folder, &config)?;
+        let tokenizer = tokenizer(&source, &config)?;
         let built = SequenceClassifier::from_weights(config, weights, seed);
         let (model, report) = built.map_err(|error| match error {
             BertError::Nn(NnError::Weights { report, .. })
@@ -143,9 +152,9 @@ impl Checkpoint {
                     [] => String::new(),
                     unexpected => format!(" (and {})", listed(unexpected)),
                 };
-                BertError::NoClassifier { folder: folder.clone(), others }
+                BertError::NoClassifier { folder: source.path().to_owned(), others }
             }
-            other => at(&folder.join(CONFIG_FILE), other),
+            other => at(&source.path_of(CONFIG_FILE), other),
         })?;
         notes.extend_from_slice(tokenizer.notes());
         notes.extend(about(&report));
@@ -159,17 +168,17 @@ impl Checkpoint {
     /// tokenizer.
     pub fn masked_lm(self) -> Result<Loaded<MaskedLm>> {
         let mut notes = self.notes();
-        let Checkpoint { folder, config, weights } = self;
-        let path = folder.join(CONFIG_FILE);
+        let Checkpoint { source, config, weights } = self;
+        let path = source.path_of(CONFIG_FILE);
         if !weights.contains(config.family.masked_lm.bias) {
             let class = config.family.architecture("ForMaskedLM");
             let why = format!(
                 "no masked-language-model head in it; it takes a pretrained model ({class}), or one of `vitrine pretrain`"
             );
-            return Err(BertError::Unusable { path: folder, why });
+            return Err(BertError::Unusable { path: source.path().to_owned(), why });
         }
         config.check_masked_lm().map_err(|error| at(&path, error))?;
-        let tokenizer = tokenizer(&folder, &config)?;
+        let tokenizer = tokenizer(&source, &config)?;
         let (model, report) = MaskedLm::from_weights(config, weights).map_err(|error| at(&path, error))?;
         notes.extend_from_slice(tokenizer.notes());
         notes.extend(about(&report));
@@ -183,7 +192,7 @@ impl Checkpoint {
     /// `Config`, `Weights`; those of reading the weights.
     pub fn any(self) -> Result<AnyModel> {
         let mut notes = self.notes();
-        let path = self.folder.join(CONFIG_FILE);
+        let path = self.source.path_of(CONFIG_FILE);
         let (config, builder) = self.plan()?;
         let (parameters, report) = builder.finish().map_err(|error| at(&path, error.into()))?;
         notes.extend(about(&report));
@@ -200,7 +209,7 @@ impl Checkpoint {
 
     /// The parameters of the model that the weights are for, not read yet.
     fn plan(self) -> Result<(ModelConfig, Builder)> {
-        let Checkpoint { mut config, weights, folder } = self;
+        let Checkpoint { mut config, weights, source } = self;
         let rows = classifier_rows(&config, &weights);
         let is_masked_lm = weights.contains(config.family.masked_lm.bias);
         let mut builder = Builder::from_weights(weights, 0, config.initializer_range);
@@ -218,7 +227,7 @@ impl Checkpoint {
                 ClassificationHead::new(&mut builder, &config, false)?;
             }
             _ if is_masked_lm => {
-                config.check_masked_lm().map_err(|error| at(&folder.join(CONFIG_FILE), error))?;
+                config.check_masked_lm().map_err(|error| at(&source.path_of(CONFIG_FILE), error))?;
                 MaskedLmHead::new(&mut builder, &config, encoder.embeddings.word)?;
             }
             _ => {}
@@ -236,7 +245,7 @@ impl Checkpoint {
     }
 
     fn in_config(&self, error: BertError) -> BertError {
-        at(&self.folder.join(CONFIG_FILE), error)
+        at(&self.source.path_of(CONFIG_FILE), error)
     }
 }
 
@@ -273,25 +282,25 @@ impl AnyModel {
     }
 }
 
-/// Reads a folder as whatever model its weights are: [`Checkpoint::any`].
+/// Reads whatever model the weights are: [`Checkpoint::any`].
 ///
 /// # Errors
 /// Those of [`Checkpoint::open`] and [`Checkpoint::any`].
-pub fn load_any(folder: &Path) -> Result<AnyModel> {
-    let (mut model, finished) = Checkpoint::read(folder, Checkpoint::any)?;
+pub fn load_any(source: impl Into<Source>) -> Result<AnyModel> {
+    let (mut model, finished) = Checkpoint::read(source, Checkpoint::any)?;
     model.notes.extend(finished);
     Ok(model)
 }
 
-/// The folder's tokenizer, whose ids must exist in the model.
-fn tokenizer(folder: &Path, config: &ModelConfig) -> Result<Tokenizer> {
-    let tokenizer = Tokenizer::from_dir(folder)?.for_positions(config.max_length());
+/// The model's tokenizer, whose ids must exist in the model.
+fn tokenizer(source: &Source, config: &ModelConfig) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::from_dir(source)?.for_positions(config.max_length());
     let size = tokenizer.vocabulary_size();
     if size <= config.vocab_size {
         return Ok(tokenizer);
     }
     let expected = format!("at least the tokenizer's {size} tokens");
-    let origin = folder.join(CONFIG_FILE).display().to_string();
+    let origin = source.path_of(CONFIG_FILE).display().to_string();
     Err(BertError::Config { origin, field: "vocab_size", expected, got: config.vocab_size.to_string() })
 }
 

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
+use vitrine_nn::Source;
 use vitrine_nn::printable;
 use vitrine_nn::read::read_text;
+use vitrine_tensor::DType;
 use vitrine_tensor::ops::linear::Activation;
 
 /// The file's name in a model folder.
@@ -53,6 +55,9 @@ pub struct ModelConfig {
     pub layer_norm_eps: f64,
     /// Dropout before the classifier; null means `hidden_dropout_prob`.
     pub classifier_dropout: Option<f64>,
+    /// The type in which weights are written, whatever they were read from: F32, F16 or BF16.
+    #[serde(skip)]
+    pub dtype: DType,
     /// Names of the classes by index, 0 to the number of labels - 1.
     pub id2label: BTreeMap<usize, String>,
     /// The whole file as it was read, in its order: what the fields above do not say is written back from here.
@@ -78,6 +83,7 @@ impl Default for ModelConfig {
             initializer_range: 0.02,
             layer_norm_eps: 1e-12,
             classifier_dropout: None,
+            dtype: DType::F32,
             id2label: numbered_labels(2),
             extra: Map::new(),
         }
@@ -112,6 +118,14 @@ impl ModelConfig {
     /// As [`read_text`]; `Json` with line and column; `Config` as [`ModelConfig::check`].
     pub fn from_file(path: &Path) -> Result<Self> {
         Self::parse(&read_text(path, MAX_BYTES)?, path)
+    }
+
+    /// Reads and checks the `config.json` of a model.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_file`].
+    pub fn from_source(source: &Source) -> Result<Self> {
+        Self::parse(&source.text(CONFIG_FILE, MAX_BYTES)?, &source.path_of(CONFIG_FILE))
     }
 
     /// Reads and checks the text of a `config.json`; `origin` is named in errors.
@@ -173,6 +187,7 @@ impl ModelConfig {
                 "a number",
             )?,
             classifier_dropout: training("classifier_dropout", default.classifier_dropout),
+            dtype: DType::F32,
             id2label: labels(&fields),
             extra: fields,
         })
@@ -200,10 +215,15 @@ impl ModelConfig {
         }
         let ids = self.id2label.iter().map(|(&id, label)| (label.clone(), Value::from(id)));
         map.insert("label2id".into(), Value::Object(ids.collect()));
-        // Weights are written in F32 whatever they were read from; both spellings of the field are in use.
+        // Both spellings of the field are in use; every version of `transformers` reads the older one.
         map.shift_remove("dtype");
         map.shift_remove("num_labels");
-        map.insert("torch_dtype".into(), "float32".into());
+        let dtype = match self.dtype {
+            DType::F16 => "float16",
+            DType::BF16 => "bfloat16",
+            _ => "float32",
+        };
+        map.insert("torch_dtype".into(), dtype.into());
         let mut text = format!("{:#}", Value::Object(map));
         text.push('\n');
         text

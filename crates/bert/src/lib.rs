@@ -37,4 +37,4 @@ pub use model::{BaseModel, Classified, MaskedLm, SequenceClassifier};
 pub use place::Place;
 pub use tokenizer::{Encoding, MIN_LENGTH, Tokenizer, Truncation};
 pub use vitrine_nn::read::read_text;
-pub use vitrine_nn::{KeyReport, WEIGHTS_FILE, Weights, lfs_pointer, refuse_lfs_pointer};
+pub use vitrine_nn::{Bundle, KeyReport, Source, WEIGHTS_FILE, Weights, lfs_pointer, refuse_lfs_pointer};

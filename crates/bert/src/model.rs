@@ -11,7 +11,7 @@ use crate::{
 use std::path::Path;
 use std::sync::Arc;
 use vitrine_autograd::{Tape, Var};
-use vitrine_nn::{Builder, Model, ParameterStore, Pass};
+use vitrine_nn::{Builder, Model, ParameterStore, Pass, Source};
 use vitrine_tensor::{DType, Device};
 
 macro_rules! model {
@@ -58,7 +58,18 @@ macro_rules! model {
                 Ok(self.parameters.to_device(device)?)
             }
 
-            /// Writes a folder that `transformers` loads as it is: config, weights in F32, tokenizer files. The files appear
+            /// From now on folders are written in F32, F16 or BF16, and the model computes with values that this type has:
+            /// what is measured is what was saved.
+            ///
+            /// # Errors
+            /// `Overflow` for a weight beyond the type's largest value, and nothing is changed; errors of the device.
+            pub fn save_as(&mut self, dtype: DType) -> Result<()> {
+                self.parameters.round_to(dtype)?;
+                self.config.dtype = dtype;
+                Ok(())
+            }
+
+            /// Writes a folder that `transformers` loads as it is: config, weights (in F32, or as `save_as` says), tokenizer files. The files appear
             /// together at the end, or not at all.
             ///
             /// # Errors
@@ -75,7 +86,8 @@ macro_rules! model {
             /// `Io`, also for a full disk.
             pub fn save_into(&self, files: &mut StagedFiles, tokenizer: &Tokenizer) -> Result<()> {
                 let tokenizer_files = tokenizer.files(&self.config);
-                save::save(files, &self.config.to_json(&self.config.family.architecture($suffix)), &self.parameters, tokenizer_files)
+                let config = self.config.to_json(&self.config.family.architecture($suffix));
+                save::save(files, (&config, self.config.dtype), &self.parameters, tokenizer_files)
             }
 
             /// Takes the room on the disk that `save_into` will need.
@@ -84,7 +96,8 @@ macro_rules! model {
             /// `Io` for a full disk.
             pub fn reserve_in(&self, files: &mut StagedFiles, tokenizer: &Tokenizer) -> Result<()> {
                 let tokenizer_files = tokenizer.files(&self.config);
-                save::reserve(files, &self.config.to_json(&self.config.family.architecture($suffix)), &self.parameters, tokenizer_files)
+                let config = self.config.to_json(&self.config.family.architecture($suffix));
+                save::reserve(files, (&config, self.config.dtype), &self.parameters, tokenizer_files)
             }
 
             fn pass<'a, 't>(&'a self, tape: &'t Tape) -> Pass<'a, 't> {
@@ -189,20 +202,20 @@ impl SequenceClassifier {
         Self::build(config, builder, new_head_seed.is_some())
     }
 
-    /// A trained classifier, from a model folder: [`Checkpoint::classifier`] with [`Head::Keep`].
+    /// A trained classifier: [`Checkpoint::classifier`] with [`Head::Keep`].
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Checkpoint::classifier`].
-    pub fn load(folder: &Path) -> Result<Loaded<Self>> {
-        Self::load_with(folder, Head::Keep)
+    pub fn load(source: impl Into<Source>) -> Result<Loaded<Self>> {
+        Self::load_with(source, Head::Keep)
     }
 
     /// As [`load`](Self::load), with this head.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Checkpoint::classifier`].
-    pub fn load_with(folder: &Path, head: Head) -> Result<Loaded<Self>> {
-        let (mut loaded, finished) = Checkpoint::read(folder, |checkpoint| checkpoint.classifier(head))?;
+    pub fn load_with(source: impl Into<Source>, head: Head) -> Result<Loaded<Self>> {
+        let (mut loaded, finished) = Checkpoint::read(source, |checkpoint| checkpoint.classifier(head))?;
         loaded.notes.extend(finished);
         Ok(loaded)
     }
@@ -296,12 +309,12 @@ impl MaskedLm {
         Ok((MaskedLm { config, parameters, encoder, head }, report))
     }
 
-    /// A pretrained model, from a model folder: [`Checkpoint::masked_lm`].
+    /// A pretrained model: [`Checkpoint::masked_lm`].
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Checkpoint::masked_lm`].
-    pub fn load(folder: &Path) -> Result<Loaded<Self>> {
-        let (mut loaded, finished) = Checkpoint::read(folder, Checkpoint::masked_lm)?;
+    pub fn load(source: impl Into<Source>) -> Result<Loaded<Self>> {
+        let (mut loaded, finished) = Checkpoint::read(source, Checkpoint::masked_lm)?;
         loaded.notes.extend(finished);
         Ok(loaded)
     }

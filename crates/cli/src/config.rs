@@ -4,6 +4,7 @@
 //! go through the same parsers. Here the file's own rules are checked: that a key is an option, that a value has the type of the
 //! option, and that each complaint names file, line and key.
 
+use crate::names::{DataName, ModelName};
 use crate::output::{Failure, Outcome, printable};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -51,10 +52,17 @@ fn takes(arg: &Arg) -> Takes {
         TypeId::of::<i64>(),
         TypeId::of::<i32>(),
     ];
+    let texts = [
+        TypeId::of::<String>(),
+        TypeId::of::<PathBuf>(),
+        TypeId::of::<OsString>(),
+        TypeId::of::<ModelName>(),
+        TypeId::of::<DataName>(),
+    ];
     match arg.get_action() {
         ArgAction::SetTrue | ArgAction::SetFalse | ArgAction::Count => Takes::Nothing,
         _ if is(&numbers) => Takes::Number,
-        _ if is(&[TypeId::of::<String>(), TypeId::of::<PathBuf>(), TypeId::of::<OsString>()]) => Takes::Text,
+        _ if is(&texts) => Takes::Text,
         _ => Takes::Either,
     }
 }

@@ -9,6 +9,7 @@ mod config;
 mod data_summary;
 mod interrupt;
 mod machine;
+mod names;
 mod output;
 mod parse;
 mod progress;

@@ -82,6 +82,18 @@ pub enum NnError {
         /// The value.
         value: f64,
     },
+    /// A weight has no place in the type in which it should be saved.
+    #[error("{key} holds {value}, beyond the largest {dtype}, {most}; save the model in f32 or bf16")]
+    Overflow {
+        /// The key.
+        key: String,
+        /// The value.
+        value: f32,
+        /// The type.
+        dtype: vitrine_tensor::DType,
+        /// Its largest value.
+        most: f32,
+    },
     /// The keys in the file are not those of the model.
     #[error("{}: the weights do not fit config.json\n{report}", path.display())]
     Weights {

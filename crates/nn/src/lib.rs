@@ -14,6 +14,7 @@ mod names;
 mod parameters;
 pub mod read;
 mod save;
+mod source;
 pub mod weights;
 
 pub use adapters::{ADAPTER_PREFIX, Adapter};
@@ -27,4 +28,5 @@ pub use lfs::{lfs_pointer, refuse_lfs_pointer};
 pub use names::Names;
 pub use parameters::{Model, Parameter, ParameterStore, Part, Precision};
 pub use save::SavedWeights;
+pub use source::{Bundle, Input, Source};
 pub use weights::{WEIGHTS_FILE, Weights};

@@ -2,6 +2,7 @@
 
 use crate::adapters::Adapter;
 use crate::{Init, NnError, Result, read};
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use std::io::Read;
 use std::path::Path;
@@ -208,6 +209,36 @@ impl ParameterStore {
             parameter.value = parameter.value.to_device(device)?;
             if let Some(copy) = &mut parameter.compute {
                 *copy = copy.to_device(device)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds every value to one that `dtype` (F16 or BF16) has, and the copies with it; masters stay F32. What is computed
+    /// from then on is what a file in that type holds.
+    ///
+    /// # Errors
+    /// `Overflow` for a value beyond the type's largest, before anything is changed; errors of the device.
+    pub fn round_to(&mut self, dtype: DType) -> Result<()> {
+        let host = |parameter: &Parameter| parameter.value.to_device(Device::Cpu)?.to_dtype(DType::F32);
+        let most = match dtype {
+            DType::F16 => f32::from(f16::MAX),
+            DType::BF16 => f32::from(bf16::MAX),
+            _ => return Ok(()),
+        };
+        for parameter in &self.parameters {
+            for (key, view) in parameter.split(&host(parameter)?)? {
+                let beyond = |value: &&f32| value.is_nan() || value.abs() > most;
+                if let Some(&value) = view.as_slice::<f32>()?.iter().find(beyond) {
+                    return Err(NnError::Overflow { key: key.to_owned(), value, dtype, most });
+                }
+            }
+        }
+        for parameter in &mut self.parameters {
+            let rounded = host(parameter)?.to_dtype(dtype)?.to_dtype(parameter.value.dtype())?;
+            parameter.value = rounded.to_device(parameter.value.device())?;
+            if let Some(copy) = &mut parameter.compute {
+                *copy = parameter.value.to_dtype(copy.dtype())?;
             }
         }
         Ok(())

@@ -1,9 +1,8 @@
 //! How files of others are opened and read: regular files only, of limited size.
 
 use crate::weights::{WEIGHTS_FILE, WEIGHTS_INDEX_FILE};
-use crate::{NnError, Result, refuse_lfs_pointer};
+use crate::{Input, NnError, Result, Source};
 use std::fs::{File, Metadata};
-use std::io::Read;
 use std::path::{Component, Path};
 
 /// Entries of a folder that are looked at for advice.
@@ -37,36 +36,15 @@ pub fn open(path: &Path) -> Result<(File, u64)> {
 /// # Errors
 /// `Io`; `LfsPointer`; `Unusable` for what is no file, a longer file, a web page, and bytes that are not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
-    let (file, len) = open(path)?;
-    let too_long =
-        |len: u64| unusable(path, format!("{len} bytes; at most {} MiB of this file are read", most >> 20));
-    if len > most {
-        return Err(too_long(len));
-    }
-    let mut bytes = Vec::with_capacity(len as usize);
-    file.take(most + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| NnError::Io { path: path.to_owned(), source })?;
-    if bytes.len() as u64 > most {
-        return Err(too_long(bytes.len() as u64));
-    }
-    refuse_lfs_pointer(path, &bytes)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        unusable(path, format!("byte {at} is not UTF-8; save the file as UTF-8"))
-    })?;
-    if text.trim_start().starts_with('<') {
-        return Err(unusable(path, WEB_PAGE));
-    }
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Input::open(path)?.text(most)
 }
 
 /// What stands where a download went to a page that shows a file.
 pub(crate) const WEB_PAGE: &str = "this is a web page, not the file itself; download the file (on the hub, from /resolve/main/, not from /blob/main/)";
 
 /// What a folder without `model.safetensors` has instead, and what to do with it.
-pub(crate) fn other_weights(folder: &Path) -> Option<String> {
-    about_weights(&names(folder))
+pub(crate) fn other_weights(source: &Source) -> Option<String> {
+    about_weights(&source.names())
 }
 
 /// What weights, if any, are among the names in a folder, and what to do with them.

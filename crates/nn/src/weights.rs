@@ -6,14 +6,13 @@
 
 use crate::names::Name;
 use crate::read::{self, WEB_PAGE, unusable};
-use crate::{KeyReport, Names, NnError, Result, listed, printable, refuse_lfs_pointer};
+use crate::{Input, KeyReport, Names, NnError, Result, Source, listed, printable, refuse_lfs_pointer};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vitrine_tensor::cpu::parallel;
@@ -31,48 +30,29 @@ const MAX_HEADER: u64 = 32 << 20;
 /// The most bytes of an index.
 const MAX_INDEX: u64 = 32 << 20;
 
-/// A safetensors file.
-struct Source {
-    path: PathBuf,
-    file: File,
-}
-
-impl Source {
-    fn read_at(&self, start: u64, bytes: &mut [u8], key: &str) -> Result<()> {
-        read_exact_at(&self.file, start, bytes).map_err(|source| match source.kind() {
-            ErrorKind::UnexpectedEof => {
-                unusable(&self.path, format!("the file became shorter while {key} was read; copy it again"))
-            }
-            _ => NnError::Io { path: self.path.clone(), source },
-        })
-    }
-}
-
-/// Reads from a place of a file, whatever other threads read of it.
-#[cfg(unix)]
-fn read_exact_at(file: &File, start: u64, bytes: &mut [u8]) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
-}
-
-#[cfg(not(unix))]
-fn read_exact_at(mut file: &File, start: u64, bytes: &mut [u8]) -> io::Result<()> {
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    file.seek(SeekFrom::Start(start))?;
-    file.read_exact(bytes)
-}
-
 /// One tensor of a file.
 struct Entry {
     /// The name in the file.
     name: String,
-    source: Arc<Source>,
+    input: Arc<Input>,
     /// Its first byte in the file.
     start: u64,
     dtype: Dtype,
     dims: Vec<usize>,
     /// Whether a model has a parameter for it.
     used: bool,
+}
+
+impl Entry {
+    fn read_at(&self, start: u64, bytes: &mut [u8], key: &str) -> Result<()> {
+        let path = self.input.path();
+        self.input.read_at(start, bytes).map_err(|source| match source.kind() {
+            ErrorKind::UnexpectedEof => {
+                unusable(path, format!("the file became shorter while {key} was read; copy it again"))
+            }
+            _ => NnError::Io { path: path.to_owned(), source },
+        })
+    }
 }
 
 /// The tensors of one checkpoint by canonical key. A model first compares all keys and shapes ([`Weights::expect`],
@@ -88,12 +68,13 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Whether a folder has weights in it, readable or not.
-    pub fn is_in(folder: &Path) -> bool {
-        [WEIGHTS_FILE, WEIGHTS_INDEX_FILE].iter().any(|name| there(&folder.join(name)))
+    /// Whether a model has weights, readable or not.
+    pub fn is_in(source: impl Into<Source>) -> bool {
+        let source = source.into();
+        [WEIGHTS_FILE, WEIGHTS_INDEX_FILE].iter().any(|name| source.has(name))
     }
 
-    /// Opens the weights of a model folder, for a family with these names: `model.safetensors`, else the files that `model.safetensors.index.json` lists.
+    /// Opens the weights of a model, for a family with these names: `model.safetensors`, else the files that `model.safetensors.index.json` lists.
     /// As in `transformers`, the index is not read where both are there.
     ///
     /// Only headers are read, each key's from the file that the index names.
@@ -101,22 +82,23 @@ impl Weights {
     /// # Errors
     /// `NoWeights`, `Io`, `Json`, `LfsPointer`, `Safetensors`; `Unusable` for what is no file, for an index that names files
     /// elsewhere, files that are not there or keys that its files lack, for a key in two files, and for two models in one file.
-    pub fn open(folder: &Path, names: &Names) -> Result<Self> {
-        let (path, index) = (folder.join(WEIGHTS_FILE), folder.join(WEIGHTS_INDEX_FILE));
-        if there(&path) {
+    pub fn open(source: impl Into<Source>, names: &Names) -> Result<Self> {
+        let source = source.into();
+        if source.has(WEIGHTS_FILE) {
             let mut tensors = Vec::new();
-            open_file(&path, &mut tensors)?;
-            let mut weights = Weights::new(path, tensors, names)?;
-            if there(&index) {
+            open_file(source.open(WEIGHTS_FILE)?, &mut tensors)?;
+            let mut weights = Weights::new(source.path_of(WEIGHTS_FILE), tensors, names)?;
+            if source.has(WEIGHTS_INDEX_FILE) {
                 weights.notes.push(format!("{WEIGHTS_INDEX_FILE} is not read: {WEIGHTS_FILE} is there too"));
             }
             return Ok(weights);
         }
-        if !there(&index) {
-            let hint = read::other_weights(folder).map(|hint| format!("; {hint}")).unwrap_or_default();
-            return Err(NnError::NoWeights { folder: folder.to_owned(), hint });
+        if !source.has(WEIGHTS_INDEX_FILE) {
+            let hint = read::other_weights(&source).map(|hint| format!("; {hint}")).unwrap_or_default();
+            return Err(NnError::NoWeights { folder: source.path().to_owned(), hint });
         }
-        Weights::new(index.clone(), open_shards(folder, &index)?, names)
+        let index = source.path_of(WEIGHTS_INDEX_FILE);
+        Weights::new(index.clone(), open_shards(&source, &index)?, names)
     }
 
     /// Finds the one model among tensors under any prefixes.
@@ -175,7 +157,7 @@ impl Weights {
                 }
                 // The one key that healthy files hold twice: tied parameters are written under both names.
                 Some(_) if is_tied => {}
-                Some(first) if first.source.path != entry.source.path => {
+                Some(first) if first.input.path() != entry.input.path() => {
                     return Err(in_two_files(&weights.path, &key, first, &entry));
                 }
                 Some(_) => weights.others.push(entry.name),
@@ -224,7 +206,7 @@ impl Weights {
             return Ok(false);
         }
         if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
-            let (path, key) = (entry.source.path.clone(), printable(&entry.name));
+            let (path, key) = (entry.input.path().to_owned(), printable(&entry.name));
             return Err(NnError::WeightDType { path, key, dtype: entry.dtype.to_string() });
         }
         Ok(true)
@@ -260,17 +242,17 @@ impl Weights {
         let pieces = parallel::map(values.chunks_mut(CHUNK), |chunk, piece| {
             let start = entry.start + (chunk * CHUNK * size) as u64;
             if entry.dtype == Dtype::F32 && cfg!(target_endian = "little") {
-                entry.source.read_at(start, piece.as_mut_bytes(), key)?;
+                entry.read_at(start, piece.as_mut_bytes(), key)?;
             } else {
                 let mut bytes = vec![0; piece.len() * size];
-                entry.source.read_at(start, &mut bytes, key)?;
+                entry.read_at(start, &mut bytes, key)?;
                 to_f32(&bytes, entry.dtype, piece);
             }
             let finite = piece.iter().fold(true, |finite, value| finite & value.is_finite());
             match piece.iter().position(|value| !value.is_finite()).filter(|_| !finite) {
                 None => Ok(()),
                 Some(at) => Err(NnError::NotFinite {
-                    path: entry.source.path.clone(),
+                    path: entry.input.path().to_owned(),
                     key: printable(&entry.name),
                     index: chunk * CHUNK + at,
                     value: f64::from(piece[at]),
@@ -279,11 +261,6 @@ impl Weights {
         });
         pieces.into_iter().collect()
     }
-}
-
-/// Whether there is something of this name, be it a link to nothing.
-fn there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }
 
 /// Converts little-endian bytes of a type that [`Weights::expect`] lets through.
@@ -307,17 +284,17 @@ fn to_f32(bytes: &[u8], dtype: Dtype, values: &mut [f32]) {
 
 fn in_two_files(index: &Path, key: &str, first: &Entry, second: &Entry) -> NnError {
     let [first, second] = [first, second]
-        .map(|entry| entry.source.path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        .map(|entry| entry.input.path().file_name().unwrap_or_default().to_string_lossy().into_owned());
     unusable(index, format!("{} is in two files, {first} and {second}; download all again", printable(key)))
 }
 
 /// Opens the files that an index lists; each key comes from the file that the index names.
-fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
+fn open_shards(source: &Source, index: &Path) -> Result<Vec<Entry>> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = read::read_text(index, MAX_INDEX)?;
+    let text = source.text(WEIGHTS_INDEX_FILE, MAX_INDEX)?;
     let Index { weight_map } =
         serde_json::from_str(&text).map_err(|source| NnError::Json { path: index.to_owned(), source })?;
     let files: BTreeSet<&String> = weight_map.values().collect();
@@ -330,7 +307,7 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
         return Err(unusable(index, why));
     }
     let lacking: Vec<String> =
-        files.iter().filter(|file| !folder.join(file).exists()).map(|file| (*file).clone()).collect();
+        files.iter().filter(|file| !source.has(file)).map(|file| (*file).clone()).collect();
     if !lacking.is_empty() {
         let (count, all, verb) = (lacking.len(), files.len(), if lacking.len() == 1 { "is" } else { "are" });
         let why =
@@ -339,7 +316,7 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
     }
     let mut tensors = Vec::new();
     for file in files {
-        open_file(&folder.join(file), &mut tensors)?;
+        open_file(source.open(file)?, &mut tensors)?;
     }
     let mut by_name: BTreeMap<&str, &Entry> = BTreeMap::new();
     for entry in &tensors {
@@ -348,7 +325,7 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
         }
     }
     for (key, file) in &weight_map {
-        let found = by_name.get(key.as_str()).filter(|entry| entry.source.path.ends_with(file));
+        let found = by_name.get(key.as_str()).filter(|entry| entry.input.path().ends_with(file));
         if found.is_none() {
             let (key, file) = (printable(key), printable(file));
             let why =
@@ -360,12 +337,12 @@ fn open_shards(folder: &Path, index: &Path) -> Result<Vec<Entry>> {
 }
 
 /// Reads the header of a safetensors file: its length (u64), then JSON; the tensors fill the rest.
-fn open_file(path: &Path, tensors: &mut Vec<Entry>) -> Result<()> {
-    let (mut file, len) = read::open(path)?;
+fn open_file(input: Input, tensors: &mut Vec<Entry>) -> Result<()> {
+    let (path, len) = (input.path(), input.size());
     let io = |source| NnError::Io { path: path.to_owned(), source };
     let damaged = |source| NnError::Safetensors { path: path.to_owned(), len, source };
-    let mut start = Vec::new();
-    file.by_ref().take(64).read_to_end(&mut start).map_err(io)?;
+    let mut start = vec![0; len.min(64) as usize];
+    input.read_at(0, &mut start).map_err(io)?;
     refuse_lfs_pointer(path, &start)?;
     let length = start.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
     // Text in the place of the length is a huge number; a length that could be one is no text.
@@ -381,16 +358,16 @@ fn open_file(path: &Path, tensors: &mut Vec<Entry>) -> Result<()> {
         return Err(unusable(path, why));
     }
     let mut header = vec![0; length as usize];
-    file.seek(SeekFrom::Start(8)).and_then(|_| file.read_exact(&mut header)).map_err(io)?;
+    input.read_at(8, &mut header).map_err(io)?;
     let header: Metadata = serde_json::from_slice(&header)
         .map_err(|source| damaged(SafeTensorError::InvalidHeaderDeserialization(source)))?;
     if data.checked_add(header.data_len() as u64) != Some(len) {
         return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
     }
-    let source = Arc::new(Source { path: path.to_owned(), file });
+    let input = Arc::new(input);
     tensors.extend(header.tensors().into_iter().map(|(name, info)| Entry {
         name,
-        source: source.clone(),
+        input: input.clone(),
         start: data + info.data_offsets.0 as u64,
         dtype: info.dtype,
         dims: info.shape.clone(),

@@ -179,17 +179,41 @@ fn precision_belongs_to_layers() {
 
 #[test]
 fn saved_weights_are_read_back_bit_for_bit() {
-    let (_, store) = Toy::random();
-    let folder = tempfile::tempdir().unwrap();
-    let saved = SavedWeights::new(&store).unwrap().fetched().unwrap();
-    let mut bytes = Vec::new();
-    saved.write(&mut bytes).unwrap();
-    assert_eq!(bytes.len() as u64, saved.size());
-    std::fs::write(folder.path().join(WEIGHTS_FILE), bytes).unwrap();
-    let weights = Weights::open(folder.path(), &NAMES).unwrap();
-    let (_, again, report) = Toy::build(Builder::from_weights(weights, 5, 0.1)).unwrap();
-    assert_eq!(report, KeyReport::default());
-    for ((key, a), (other, b)) in store.parts().unwrap().into_iter().zip(again.parts().unwrap()) {
-        assert_eq!((key, a.to_vec::<f32>().unwrap()), (other, b.to_vec::<f32>().unwrap()));
+    for (dtype, size) in [(DType::F32, 4), (DType::F16, 2), (DType::BF16, 2)] {
+        let (_, mut store) = Toy::random();
+        store.round_to(dtype).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let saved = SavedWeights::new(&store, dtype).unwrap().fetched().unwrap();
+        let mut bytes = Vec::new();
+        saved.write(&mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, saved.size());
+        let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+        assert_eq!(bytes.len(), 8 + header + size * store.numel());
+        std::fs::write(folder.path().join(WEIGHTS_FILE), bytes).unwrap();
+        let weights = Weights::open(folder.path(), &NAMES).unwrap();
+        let (_, again, report) = Toy::build(Builder::from_weights(weights, 5, 0.1)).unwrap();
+        assert_eq!(report, KeyReport::default());
+        for ((key, a), (other, b)) in store.parts().unwrap().into_iter().zip(again.parts().unwrap()) {
+            assert_eq!((key, a.to_vec::<f32>().unwrap()), (other, b.to_vec::<f32>().unwrap()), "{dtype}");
+        }
     }
+    let (_, store) = Toy::random();
+    assert!(SavedWeights::new(&store, DType::F64).is_err());
+}
+
+#[test]
+fn a_weight_that_a_type_has_no_place_for_is_an_error_and_nothing_is_rounded() {
+    let (_, mut store) = Toy::random();
+    let values = |store: &ParameterStore| -> Vec<f32> {
+        store.parts().unwrap().iter().flat_map(|(_, value)| value.to_vec::<f32>().unwrap()).collect()
+    };
+    let last = store.iter_mut().last().unwrap().1;
+    last.value.as_mut_slice::<f32>().unwrap()[0] = -65_505.0;
+    let key = last.parts[0].key.clone();
+    let before = values(&store);
+    let error = store.round_to(DType::F16).unwrap_err();
+    assert!(matches!(&error, NnError::Overflow { key: found, .. } if *found == key), "{error}");
+    assert!(values(&store) == before);
+    store.round_to(DType::BF16).unwrap();
+    assert!(values(&store) != before && values(&store).iter().all(|value| value.is_finite()));
 }

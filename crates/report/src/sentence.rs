@@ -56,7 +56,8 @@ fn last_part(path: &str) -> &str {
 pub fn model(run: &Run) -> String {
     match run.setting("model").as_deref() {
         None => "a model".into(),
-        Some("embedded") => "a small BERT from scratch".into(),
+        Some("embedded") => "Vitrine's embedded BERT".into(),
+        Some("scratch") => "a small BERT from scratch".into(),
         Some(path) => last_part(path).to_owned(),
     }
 }

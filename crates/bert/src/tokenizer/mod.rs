@@ -25,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokenizers::ModelWrapper;
 pub use truncation::Truncation;
+use vitrine_nn::Source;
 use vitrine_tensor::cpu::parallel;
 
 /// The tokenizer in one file.
@@ -93,14 +94,14 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a model folder: `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`; `tokenizer_config.json`, `special_tokens_map.json` and
+    /// Reads the tokenizer of a model: `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`; `tokenizer_config.json`, `special_tokens_map.json` and
     /// `added_tokens.json`, and of `config.json` the `tokenizer_class` and the `model_type`. They count as in `transformers`.
     ///
     /// # Errors
     /// `NoTokenizer`; `Io`; `Json`; `LfsPointer`; `TokenizerSetting` for a setting that has another type or is not followed
     /// here; `Tokenizer` when a file is there but is not such a tokenizer: never a fallback.
-    pub fn from_dir(folder: &Path) -> Result<Self> {
-        Self::new(Sources::from_dir(folder)?.effective()?)
+    pub fn from_dir(source: impl Into<Source>) -> Result<Self> {
+        Self::new(Sources::of_model(&source.into())?.effective()?)
     }
 
     /// As [`Tokenizer::from_dir`] for a folder; else one file, a `tokenizer.json` (told by its extension) or a vocabulary.

@@ -4,10 +4,11 @@ use super::{
     MERGES_FILE, SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, VOCABULARY_FILE,
     VOCABULARY_JSON_FILE,
 };
-use crate::{BertError, CONFIG_FILE, Family, Result, refuse_lfs_pointer};
+use crate::{BertError, CONFIG_FILE, Family, Result};
 use serde_json::{Map, Value};
-use std::io::{Error, ErrorKind, Read};
+use std::io::{Error, ErrorKind};
 use std::path::Path;
+use vitrine_nn::{Input, NnError, Source};
 
 /// Tokens that were added to a vocabulary, as old versions of `transformers` write them.
 pub(super) const ADDED_TOKENS_FILE: &str = "added_tokens.json";
@@ -46,12 +47,11 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub fn from_dir(folder: &Path) -> Result<Self> {
-        let object =
-            |name: &str| read(&folder.join(name))?.map(|text| parse(&text, &folder.join(name))).transpose();
+    pub fn of_model(source: &Source) -> Result<Self> {
+        let read = |name: &str| read(source.open(name));
+        let object = |name: &str| read(name)?.map(|text| parse(&text, &source.path_of(name))).transpose();
         let text = |name: &str| -> Result<Option<(String, String)>> {
-            let path = folder.join(name);
-            Ok(read(&path)?.map(|text| (path.display().to_string(), text)))
+            Ok(read(name)?.map(|text| (source.path_of(name).display().to_string(), text)))
         };
         // What is wrong with a config.json is said by those who need it.
         let model = object(CONFIG_FILE).ok().flatten();
@@ -69,7 +69,7 @@ impl Sources {
         };
         let has_bpe = sources.vocabulary_json.is_some() && sources.merges.is_some();
         if sources.tokenizer.is_none() && sources.vocabulary.is_none() && !has_bpe {
-            return Err(BertError::NoTokenizer { folder: folder.to_owned() });
+            return Err(BertError::NoTokenizer { folder: source.path().to_owned() });
         }
         Ok(sources)
     }
@@ -77,7 +77,7 @@ impl Sources {
     /// One file, a `tokenizer.json` (told by its extension) or a vocabulary.
     pub fn from_file(path: &Path) -> Result<Self> {
         let missing = || BertError::Io { path: path.to_owned(), source: ErrorKind::NotFound.into() };
-        let text = read(path)?.ok_or_else(missing)?;
+        let text = read(Input::open(path))?.ok_or_else(missing)?;
         if path.extension().is_some_and(|extension| extension == "json") {
             return Ok(Sources { tokenizer: Some(parse(&text, path)?), ..Sources::default() });
         }
@@ -85,35 +85,20 @@ impl Sources {
     }
 }
 
-/// The text of a file; none if there is no such file.
-fn read(path: &Path) -> Result<Option<String>> {
-    let read = || {
-        let mut bytes = Vec::new();
-        // A pipe would be waited for, and a device has no end.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(Error::new(ErrorKind::InvalidInput, "not a file"));
-        }
-        std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MOST_BYTES {
-            let message =
-                format!("larger than {} MiB, the most that is read as a tokenizer's file", MOST_BYTES >> 20);
-            return Err(Error::new(ErrorKind::FileTooLarge, message));
-        }
-        Ok(bytes)
+/// The text of a file; none if there is no such file. Of a vocabulary, `<` may be the beginning.
+fn read(opened: vitrine_nn::Result<Input>) -> Result<Option<String>> {
+    let input = match opened {
+        Ok(input) => input,
+        Err(NnError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
     };
-    let io = |source| BertError::Io { path: path.to_owned(), source };
-    let bytes = match read() {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(io(source)),
-    };
-    refuse_lfs_pointer(path, &bytes)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    let path = input.path().to_owned();
+    let text = String::from_utf8(input.bytes(MOST_BYTES)?.into_owned()).map_err(|error| {
         let message = format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to());
-        io(Error::new(ErrorKind::InvalidData, message))
+        BertError::Io { path, source: Error::new(ErrorKind::InvalidData, message) }
     })?;
     // The byte order mark of a Windows editor is no part of the first token.
-    Ok(Some(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned)))
+    Ok(Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)))
 }
 
 fn parse(text: &str, path: &Path) -> Result<Object> {

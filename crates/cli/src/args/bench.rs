@@ -48,7 +48,7 @@ pub enum StepMode {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::BENCH_STEP)]
 pub struct BenchStep {
-    /// bert-base, mini, or the folder of a model.
+    /// bert-base, mini, embedded, or the folder of a model; weights are random.
     #[arg(long, default_value = "bert-base", value_name = "NAME|DIR")]
     pub config: String,
     /// Sequences in a step.

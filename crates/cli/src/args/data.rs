@@ -1,6 +1,7 @@
 //! The options of `vitrine data`, and those that `train` and `eval` share about tokens and config files.
 
 use super::{Columns, examples};
+use crate::names::ModelName;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use vitrine_bert::Truncation;
@@ -58,9 +59,9 @@ pub struct DataInspect {
     /// A folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv, .jsonl).
     #[arg(value_name = "DIR|FILE")]
     pub path: PathBuf,
-    /// A model's folder, a tokenizer.json or a vocab.txt, for lengths in tokens; default: lengths are in words.
-    #[arg(long, value_name = "DIR|FILE")]
-    pub model: Option<PathBuf>,
+    /// A model (its folder, or `embedded`), a tokenizer.json or a vocab.txt, for lengths in tokens; default: lengths are in words.
+    #[arg(long, value_name = "NAME|DIR|FILE")]
+    pub model: Option<ModelName>,
     /// The longest input of a run, for the share of truncated texts; needs --model; default: 512.
     #[arg(long, value_name = "TOKENS", value_parser = super::count, requires = "model")]
     pub max_length: Option<usize>,

@@ -1,6 +1,7 @@
 //! What `--help` shows at its end. A test parses every line.
 
 pub const ALL: &str = "Examples:
+  vitrine predict 'not bad at all'
   vitrine train
   vitrine train --model models/MiniLM --data data/imdb --recipe notebook
   vitrine predict --model runs/train-001 'a wonderful film'
@@ -10,7 +11,9 @@ Every command has more: vitrine train --help";
 
 pub const TRAIN: &str = "Examples:
   vitrine train
-  vitrine train --model models/MiniLM --data data/imdb --output runs/imdb
+  vitrine train --data data/imdb --output runs/imdb
+  vitrine train --model scratch --data data/imdb --output runs/scratch
+  vitrine train --model models/MiniLM --data data/imdb --output runs/minilm
   vitrine train --model models/MiniLM --data reviews.csv --test-data held-out.csv --epochs 4 --lr 3e-5
   vitrine train --model models/MiniLM --data data/imdb --max-length 256 --truncate head-tail
   vitrine train --config run.toml --seed 7
@@ -18,6 +21,7 @@ pub const TRAIN: &str = "Examples:
 
 pub const SWEEP: &str = "Examples:
   vitrine sweep --seeds 5 --output sweeps/seeds
+  vitrine sweep --grid model=embedded,scratch --seeds 3 --output sweeps/pretraining --data data/imdb
   vitrine sweep --grid lr=1e-5,2e-5,5e-5 --seeds 3 --output sweeps/lr --model models/MiniLM --data data/imdb
   vitrine sweep --grid lr=1e-5,2e-5 --grid batch-size=16,32 --output sweeps/both --config run.toml
 
@@ -37,22 +41,27 @@ pub const BENCH: &str = "Examples:
 
 pub const INIT: &str = "Examples:
   vitrine init --output models/fresh
+  vitrine init --config embedded --tokenizer embedded --output models/scratch
   vitrine init --config bert-mini --tokenizer models/MiniLM --output models/mini --seed 7";
 
 pub const EVAL: &str = "Examples:
+  vitrine eval --data data/imdb
   vitrine eval --model runs/imdb --data data/imdb
   vitrine eval --model runs/imdb --data held-out.csv --samples 500 --json";
 
 pub const PREDICT: &str = "Examples:
+  vitrine predict 'not bad at all'
   vitrine predict --model runs/imdb 'a wonderful film' 'two lost hours'
   vitrine predict --model runs/imdb --file reviews.csv --json
   vitrine predict --model runs/imdb --top-k 2 -";
 
 pub const INSPECT: &str = "Examples:
+  vitrine inspect
   vitrine inspect --model models/MiniLM
   vitrine inspect --model models/MiniLM --tokens 128 --json";
 
 pub const TRACE: &str = "Examples:
+  vitrine trace 'a wonderful film'
   vitrine trace --model runs/imdb 'a wonderful film'";
 
 pub const DOCTOR: &str = "Examples:
@@ -79,11 +88,13 @@ pub const MAN: &str = "Examples:
 
 pub const PRETRAIN: &str = "Examples:
   vitrine pretrain --data reviews.parquet --vocab-size 8000 --config mini --epochs 6 --output models/small
-  vitrine pretrain --data texts.txt --init-from models/small --minutes 30 --output models/adapted
+  vitrine pretrain --data texts.txt --init-from embedded --minutes 30 --output models/adapted
+  vitrine pretrain --data texts.txt --output models/half --save-dtype f16
 
 A run that was stopped goes on with --resume.";
 
 pub const FILL_MASK: &str = "Examples:
+  vitrine fill-mask 'the movie was absolutely [MASK]'
   vitrine fill-mask --model models/small 'the movie was absolutely [MASK]'
   vitrine fill-mask --model models/small --top-k 10 --json 'a [MASK] film'";
 

@@ -20,6 +20,7 @@ pub use pretrain::{FillMask, Pretrain};
 pub use sweep::{Axis, Sweep};
 pub use train::{Recipe, Train};
 
+use crate::names::{CLASSIFIER, DataName, ModelName};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -60,7 +61,7 @@ pub fn command() -> clap::Command {
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Fine-tune a sentiment classifier; with no --model and --data, on the embedded default.
+    /// Fine-tune a classifier; without --model and --data, the embedded BERT on the built-in reviews.
     Train(Box<Train>),
     /// Train with several seeds and settings, one run after the other, and compare them.
     Sweep(Box<Sweep>),
@@ -114,6 +115,28 @@ pub struct Man {
     /// Write every page into this folder; default: one page on standard output.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+}
+
+/// What the weights of a model are saved in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SaveDType {
+    /// IEEE single precision: the weights as they are.
+    F32,
+    /// IEEE half precision: half the size; 11 bits of each weight.
+    F16,
+    /// bfloat16: half the size; 8 bits of each weight.
+    Bf16,
+}
+
+impl SaveDType {
+    /// As tensors have it.
+    pub fn dtype(self) -> vitrine_tensor::DType {
+        match self {
+            SaveDType::F32 => vitrine_tensor::DType::F32,
+            SaveDType::F16 => vitrine_tensor::DType::F16,
+            SaveDType::Bf16 => vitrine_tensor::DType::BF16,
+        }
+    }
 }
 
 /// The arithmetic of a run.
@@ -233,12 +256,12 @@ fn count(text: &str) -> Result<usize, String> {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::INIT)]
 pub struct Init {
-    /// bert-base, bert-mini, or a config.json.
+    /// bert-base, bert-mini, embedded (the sizes of that model), or a config.json.
     #[arg(long, default_value = "bert-base", value_name = "NAME|FILE")]
     pub config: String,
-    /// Folder with a tokenizer, or a tokenizer.json or vocab.txt; default: the small embedded vocabulary.
-    #[arg(long, value_name = "DIR|FILE")]
-    pub tokenizer: Option<PathBuf>,
+    /// That of a model (its folder, or `embedded`), or a tokenizer.json or vocab.txt; default: the words of the built-in reviews.
+    #[arg(long, value_name = "NAME|DIR|FILE")]
+    pub tokenizer: Option<ModelName>,
     /// Folder for the model.
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
@@ -254,12 +277,12 @@ pub struct Init {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::EVAL)]
 pub struct Eval {
-    /// Folder of a classifier.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-    /// Labelled data: a folder (its test split) or a file.
-    #[arg(long, value_name = "DIR|FILE")]
-    pub data: PathBuf,
+    /// A classifier: its folder, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
+    #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
+    pub model: ModelName,
+    /// Labelled data: a folder (its test split), a file, or `embedded` (a folder of that name is ./embedded).
+    #[arg(long, value_name = "NAME|DIR|FILE")]
+    pub data: DataName,
     /// Rows: a number (balanced, drawn as pandas would) or 'all'.
     #[arg(long, value_name = "N|all", default_value = "all", help_heading = "Data")]
     pub samples: Samples,
@@ -305,9 +328,9 @@ pub struct Report {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::PREDICT)]
 pub struct Predict {
-    /// Folder of a classifier.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// A classifier: its folder, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
+    #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
+    pub model: ModelName,
     /// Texts to classify; '-', or none at all, reads them from standard input, a text a line.
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
@@ -335,9 +358,9 @@ pub struct Predict {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::INSPECT)]
 pub struct Inspect {
-    /// Folder of a model.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// A model: its folder, `embedded` or `embedded-imdb` (a folder of that name is ./embedded).
+    #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
+    pub model: ModelName,
     /// Count FLOPs and activations for one sequence of this many tokens; default: the model's limit.
     #[arg(long, value_parser = count, value_name = "T")]
     pub tokens: Option<usize>,
@@ -350,9 +373,9 @@ pub struct Inspect {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = examples::TRACE)]
 pub struct Trace {
-    /// Folder of a classifier.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// A classifier: its folder, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
+    #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
+    pub model: ModelName,
     /// The text to run.
     pub text: String,
     /// Print one JSON object.

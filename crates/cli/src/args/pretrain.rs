@@ -1,6 +1,7 @@
 //! The options of `vitrine pretrain` and `vitrine fill-mask`.
 
-use super::{Compute, count, examples, not_negative, positive, ratio};
+use super::{Compute, SaveDType, count, examples, not_negative, positive, ratio};
+use crate::names::{ModelName, PRETRAINED};
 use clap::Args;
 use std::path::PathBuf;
 use vitrine_train::schedule::ScheduleKind;
@@ -41,9 +42,13 @@ pub struct Pretrain {
     /// Sizes: mini (4 layers, width 256), bert-base, or a config.json; default: mini, or those of --init-from.
     #[arg(long, value_name = "NAME|FILE")]
     pub config: Option<String>,
-    /// Start from this model: its layers and the rows of its vocabulary, as far as they fit; default: none.
-    #[arg(long, value_name = "DIR")]
-    pub init_from: Option<PathBuf>,
+    /// Start from this model (its folder, or `embedded`): its layers and the rows of its vocabulary, as far as they fit; default:
+    /// none.
+    #[arg(long, value_name = "NAME|DIR")]
+    pub init_from: Option<ModelName>,
+    /// Precision of the saved weights; the model is measured with weights rounded so. Checkpoints keep f32.
+    #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
+    pub save_dtype: SaveDType,
     /// Print run.json on standard output at the end.
     #[arg(long)]
     pub json: bool,
@@ -51,9 +56,10 @@ pub struct Pretrain {
     /// Make a WordPiece vocabulary of so many tokens from the texts; default: 8000, or that of --init-from.
     #[arg(long, value_parser = count, value_name = "N", conflicts_with = "tokenizer", help_heading = "Data")]
     pub vocab_size: Option<usize>,
-    /// Take this tokenizer: a folder, a tokenizer.json or a vocab.txt; default: one made from the texts.
-    #[arg(long, value_name = "DIR|FILE", help_heading = "Data")]
-    pub tokenizer: Option<PathBuf>,
+    /// Take this tokenizer: that of a model (its folder, or `embedded`), a tokenizer.json or a vocab.txt; default: one made from the
+    /// texts.
+    #[arg(long, value_name = "NAME|DIR|FILE", help_heading = "Data")]
+    pub tokenizer: Option<ModelName>,
     /// Column (or JSON field) with the text; default: text, review, sentence or content.
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub text_column: Option<String>,
@@ -121,9 +127,9 @@ pub struct Pretrain {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::FILL_MASK)]
 pub struct FillMask {
-    /// Folder of a masked language model.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    /// A masked language model: its folder, or `embedded` (a folder of that name is ./embedded).
+    #[arg(long, value_name = "NAME|DIR", default_value = PRETRAINED)]
+    pub model: ModelName,
     /// Texts with `[MASK]` (or the model's own mask token) where words are to be guessed; '-', or none at all, reads them from standard
     /// input, a text a line.
     #[arg(value_name = "TEXT")]

@@ -2,9 +2,10 @@
 
 use super::optimisation::{ScheduleOptions, TechniqueOptions};
 use super::{
-    Checkpointing, Columns, Compute, ConfigOptions, Logging, Samples, TokenOptions, Validation, count,
-    examples, not_negative, positive, ratio,
+    Checkpointing, Columns, Compute, ConfigOptions, Logging, Samples, SaveDType, TokenOptions, Validation,
+    count, examples, not_negative, positive, ratio,
 };
+use crate::names::{DataName, ModelName, PRETRAINED};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -19,13 +20,14 @@ pub enum Recipe {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::TRAIN)]
 pub struct Train {
-    /// Folder with config.json, model.safetensors and the tokenizer; default: a small embedded BERT from scratch.
-    #[arg(long, value_name = "DIR")]
-    pub model: Option<PathBuf>,
-    /// Training data: a folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv, .jsonl); default: an embedded
-    /// corpus of short reviews.
-    #[arg(long, value_name = "DIR|FILE")]
-    pub data: Option<PathBuf>,
+    /// Where training starts: `embedded` (a small pretrained BERT), `scratch` (the same with random weights), or a folder with
+    /// config.json, model.safetensors and the tokenizer (one that is called embedded: ./embedded).
+    #[arg(long, value_name = "NAME|DIR", default_value = PRETRAINED)]
+    pub model: ModelName,
+    /// Training data: `embedded` (generated short reviews), a folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv,
+    /// .jsonl); a folder that is called embedded: ./embedded.
+    #[arg(long, value_name = "NAME|DIR|FILE", default_value = PRETRAINED)]
+    pub data: DataName,
     /// Data to evaluate on at the end, when --data has no test split; default: none; see also --validation-split.
     #[arg(long, value_name = "DIR|FILE")]
     pub test_data: Option<PathBuf>,
@@ -35,6 +37,9 @@ pub struct Train {
     /// Write into a folder that is not empty, replacing files of the same names.
     #[arg(long)]
     pub overwrite: bool,
+    /// Precision of the saved weights; the model is measured with weights rounded so. Checkpoints keep f32.
+    #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
+    pub save_dtype: SaveDType,
     /// Start a new classifier with the data's classes, whatever classifier the checkpoint has.
     #[arg(long)]
     pub new_head: bool,
@@ -62,10 +67,10 @@ pub struct Train {
     #[command(flatten)]
     pub tokens: TokenOptions,
 
-    /// Passes over the training rows; default: 3 (without --model: 8).
+    /// Passes over the training rows; default: 3 (embedded model and data: 2; scratch: 8).
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub epochs: Option<usize>,
-    /// Rows in an optimizer step; default: 16 (without --model: 32).
+    /// Rows in an optimizer step; default: 16 (embedded model, scratch: 32).
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub batch_size: Option<usize>,
     /// Rows of a step that are computed at once (gradient accumulation): less memory, the same result; default: all.
@@ -74,7 +79,7 @@ pub struct Train {
     /// Rows in an evaluation batch; default: as many as have 4,096 tokens together.
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub eval_batch_size: Option<usize>,
-    /// Peak learning rate; default: 5e-5 (notebook: 2e-5; without --model: 1e-3).
+    /// Peak learning rate; default: 5e-5 (notebook: 2e-5; embedded model: 2e-4; scratch: 1e-3).
     #[arg(long, value_parser = positive, value_name = "LR", help_heading = "Training")]
     pub lr: Option<f64>,
     #[command(flatten)]

@@ -1,13 +1,13 @@
 //! `vitrine data inspect`: what a data set holds, and what is odd about it.
 
 use crate::args::DataInspect;
+use crate::names::ModelName;
 use crate::output::{
     self, Align, Outcome, Style, bytes, detail, line, paint, printable, table, thousands, warn,
 };
 use crate::progress::duration;
 use serde::Serialize;
 use std::time::Instant;
-use vitrine_bert::Tokenizer;
 use vitrine_train::TokenCache;
 use vitrine_train::data::{SourceSplit, read_splits};
 use vitrine_train::inspect::{Example, Finding, Inspection, Lengths, SplitInspection, inspect};
@@ -32,7 +32,7 @@ struct Report<'a> {
 /// Runs the command.
 pub fn run(arguments: &DataInspect) -> Outcome {
     let started = Instant::now();
-    let tokenizer = arguments.model.as_ref().map(|path| Tokenizer::from_path(path)).transpose()?;
+    let tokenizer = arguments.model.as_ref().map(ModelName::tokenizer).transpose()?;
     let (splits, notes) = read_splits(&arguments.path, &arguments.columns.options(None))?;
     detail(format!("read in {}", duration(started.elapsed().as_secs_f64())));
     let cache = if arguments.no_cache { None } else { TokenCache::of_user() };

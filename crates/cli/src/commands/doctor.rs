@@ -2,10 +2,13 @@
 
 use crate::args::Doctor;
 use crate::machine::{Machine, available_memory_bytes};
+use crate::names::{EMBEDDED, card_field};
 use crate::output::{self, Failure, Outcome, Style, line, paint};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Instant;
+use vitrine_bert::{Bundle, WEIGHTS_FILE};
 use vitrine_tensor::cpu::gemm;
 use vitrine_tensor::cpu::isa::{self, Available, Isa};
 use vitrine_tensor::cpu::parallel;
@@ -25,6 +28,7 @@ const LIBRARY_FOLDERS: [&str; 6] = [
 #[derive(Serialize)]
 struct Report {
     machine: Machine,
+    embedded: Vec<EmbeddedModel>,
     memory_available_bytes: Option<u64>,
     isa_reason: String,
     cuda: Vec<Library>,
@@ -36,6 +40,39 @@ struct Report {
     copy_gb_per_second: f64,
     self_test: Vec<Check>,
     passed: bool,
+}
+
+/// A model that is in this program.
+#[derive(Serialize)]
+struct EmbeddedModel {
+    name: &'static str,
+    bytes: usize,
+    weights_sha256: String,
+    /// Of hidden tokens, in nats, as its card says.
+    held_out_loss: Option<f64>,
+    /// On IMDB's test reviews, as its card says.
+    accuracy: Option<f64>,
+}
+
+impl EmbeddedModel {
+    fn look(bundle: &'static Bundle) -> Self {
+        let weights = bundle.file(WEIGHTS_FILE).unwrap_or_default();
+        let number = |field| card_field(bundle, field)?.parse().ok();
+        EmbeddedModel {
+            name: bundle.name,
+            bytes: bundle.files.iter().map(|(_, bytes)| bytes.len()).sum(),
+            weights_sha256: Sha256::digest(weights).iter().map(|byte| format!("{byte:02x}")).collect(),
+            held_out_loss: number("vitrine_held_out_loss"),
+            accuracy: number("vitrine_accuracy"),
+        }
+    }
+
+    fn line(&self) -> String {
+        let figures = [("held-out loss", self.held_out_loss), ("accuracy", self.accuracy)];
+        let figures: String =
+            figures.iter().filter_map(|(name, value)| Some(format!(", {name} {}", (*value)?))).collect();
+        format!("{}: {}{figures}, weights {}", self.name, output::bytes(self.bytes), self.weights_sha256)
+    }
 }
 
 /// A shared library, and where it was found under one of its names.
@@ -91,6 +128,7 @@ pub fn run(arguments: &Doctor) -> Outcome {
     let forced = std::env::var("VITRINE_ISA").ok().filter(|value| !value.is_empty());
     let report = Report {
         machine: Machine::look(),
+        embedded: EMBEDDED.iter().map(EmbeddedModel::look).collect(),
         memory_available_bytes: available_memory_bytes(),
         isa_reason: forced.map_or("the best this machine has".into(), |value| format!("VITRINE_ISA={value}")),
         cuda: [&["libcuda.so", "libcuda.so.1"][..], &cuda::CUBLASLT_NAMES].map(find_library).into(),
@@ -123,6 +161,9 @@ fn print(report: &Report) -> Outcome {
         machine.processor, machine.cores, machine.threads
     ))?;
     line(format!("memory       {memory}"))?;
+    for model in &report.embedded {
+        line(format!("model        {}", model.line()))?;
+    }
     line(format!(
         "instructions {} of {}: {}",
         machine.isa,

@@ -8,7 +8,6 @@ use crate::output::{self, Failure, Outcome, note, warn};
 use crate::report;
 use serde::Serialize;
 use vitrine_bert::{Loaded, SequenceClassifier, write_atomically};
-use vitrine_train::data;
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::{Evaluation, evaluate};
 
@@ -39,11 +38,11 @@ pub fn run(arguments: &Eval) -> Outcome {
         }
     }
     let resolved = resolve(&arguments.compute)?;
-    let Loaded { mut model, tokenizer, notes } = SequenceClassifier::load(&arguments.model)?;
+    let Loaded { mut model, tokenizer, notes } = SequenceClassifier::load(&arguments.model.trained()?)?;
     notes.iter().for_each(warn);
     let max_length = report::max_length(arguments.max_length, model.config())?;
     let options = arguments.columns.options(Some(&model.config().data_columns()));
-    let (rows, remarks) = data::load_evaluation(&arguments.data, &options)?;
+    let (rows, remarks) = arguments.data.evaluation(&options)?;
     remarks.iter().for_each(warn);
     let (rows, remark) = rows.aligned(&model.config().label_names(), "the model")?;
     remark.iter().for_each(note);

@@ -34,10 +34,10 @@ struct Guess {
 /// Runs the command.
 pub fn run(arguments: &FillMask) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let Loaded { mut model, tokenizer, notes } = MaskedLm::load(&arguments.model)?;
+    let Loaded { mut model, tokenizer, notes } = MaskedLm::load(&arguments.model.trained()?)?;
     notes.iter().for_each(warn);
     let Some((mask, mask_id)) = tokenizer.mask().map(|(token, id)| (token.to_owned(), id)) else {
-        let message = format!("{}: its tokenizer has no mask token", arguments.model.display());
+        let message = format!("{}: its tokenizer has no mask token", arguments.model);
         return Err(Failure::Run(message));
     };
     model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute))?;

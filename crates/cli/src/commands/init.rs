@@ -14,11 +14,11 @@ pub fn run(arguments: &Init) -> Outcome {
     // Refused now, claimed for good when there is a model.
     drop(claim_output(&arguments.output, arguments.overwrite)?);
     let tokenizer = match &arguments.tokenizer {
-        Some(path) => Tokenizer::from_path(path)?,
+        Some(name) => name.tokenizer()?,
         None => {
             let tokenizer = Tokenizer::from_vocabulary(&corpus::vocabulary())?;
             note(format!(
-                "no --tokenizer: the embedded vocabulary of {} tokens is written, and the model has as many",
+                "no --tokenizer: the vocabulary of the built-in reviews, {} tokens, is written, and the model has as many",
                 thousands(tokenizer.vocabulary_size())
             ));
             config.vocab_size = tokenizer.vocabulary_size();

@@ -24,7 +24,7 @@ struct Part {
 
 /// Runs the command.
 pub fn run(arguments: &Inspect) -> Outcome {
-    let model = load_any(&arguments.model)?;
+    let model = load_any(&arguments.model.trained()?)?;
     model.notes().iter().for_each(warn);
     let parts: Vec<Part> = model
         .parameters()

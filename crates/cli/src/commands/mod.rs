@@ -19,6 +19,7 @@ mod train;
 
 use crate::args::{Bench, Command, Compute, DTypeChoice, Data};
 use crate::machine;
+use crate::names::{ModelName, PRETRAINED};
 use crate::output::{Failure, Outcome, bytes, quoted, quoted_path};
 use serde::Serialize;
 use std::path::Path;
@@ -54,15 +55,16 @@ pub fn run(command: Command) -> Outcome {
     }
 }
 
-/// The sizes of bert-base, of bert-mini, or in a file or a model folder. `option` names where the user gave it.
+/// The sizes of bert-base, of bert-mini, of the embedded model, or in a file or a model folder. `option` names where the user gave it.
 fn named_config(option: &str, name: &str) -> Outcome<ModelConfig> {
     match name {
         "bert-base" => Ok(ModelConfig::bert_base()),
         "mini" | "bert-mini" => Ok(ModelConfig::bert_mini()),
+        PRETRAINED => Ok(ModelConfig::from_source(&ModelName::Embedded(PRETRAINED).source()?)?),
         path if Path::new(path).is_dir() => Ok(ModelConfig::from_file(&Path::new(path).join(CONFIG_FILE))?),
         path if Path::new(path).is_file() => Ok(ModelConfig::from_file(Path::new(path))?),
         other => Err(Failure::Usage(format!(
-            "{option} {other} is neither bert-base nor bert-mini nor the folder or config.json of a model"
+            "{option} {other} is neither bert-base nor bert-mini nor embedded nor the folder or config.json of a model"
         ))),
     }
 }

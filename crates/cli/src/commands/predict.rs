@@ -36,7 +36,7 @@ struct Scored<'a> {
 /// Runs the command.
 pub fn run(arguments: &Predict) -> Outcome {
     let resolved = resolve(&arguments.compute)?;
-    let Loaded { mut model, tokenizer, notes } = SequenceClassifier::load(&arguments.model)?;
+    let Loaded { mut model, tokenizer, notes } = SequenceClassifier::load(&arguments.model.trained()?)?;
     notes.iter().for_each(warn);
     let tokenizer = report::truncating(tokenizer, arguments.truncate, true);
     let options = LoadOptions {

@@ -36,7 +36,7 @@ struct OpRow {
 
 /// Runs the command. The tape records as in training, but for dropout, so that saved bytes can be shown.
 pub fn run(arguments: &Trace) -> Outcome {
-    let Loaded { model, tokenizer, notes } = SequenceClassifier::load(&arguments.model)?;
+    let Loaded { model, tokenizer, notes } = SequenceClassifier::load(&arguments.model.trained()?)?;
     notes.iter().for_each(warn);
     let encoding = tokenizer.encode(&arguments.text, model.config().max_length())?;
     let batch = TokenBatch::new([encoding.ids.as_slice()], None, model.config())?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 use tempfile::TempDir;
 
 /// Runs the binary on the CPU.
@@ -52,10 +53,28 @@ pub fn path(path: &Path) -> &str {
     path.to_str().expect("temporary folders have UTF-8 names")
 }
 
-/// A short training run on the embedded default.
+/// A model of two layers with random weights, whose vocabulary is that of the built-in reviews: quick to train.
+pub fn tiny() -> &'static str {
+    static TINY: LazyLock<String> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (config, model) = (folder.join("tiny.json"), folder.join("tiny"));
+        let sizes = r#"{"model_type": "bert", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "intermediate_size": 512, "max_position_embeddings": 128}"#;
+        std::fs::write(&config, sizes).expect("a file is written");
+        succeed(&["init", "--config", path(&config), "--output", path(&model), "--overwrite"]);
+        path(&model).to_owned()
+    });
+    &TINY
+}
+
+/// A short training run on the built-in reviews.
 pub fn train(folder: &Path, more: &[&str]) -> serde_json::Value {
     let rows = ["--train-samples", "64", "--test-samples", "32", "--batch-size", "16", "--epochs", "1"];
-    let stdout = succeed(&[&["train", "--output", path(folder), "--json"], &rows[..], more].concat());
+    let start = if more.contains(&"--model") { &[][..] } else { &["--model", tiny()] };
+    let rate =
+        if more.iter().any(|word| ["--lr", "--config"].contains(word)) { &[][..] } else { &["--lr", "1e-3"] };
+    let always = ["train", "--output", path(folder), "--json"];
+    let stdout = succeed(&[&always[..], start, rate, &rows[..], more].concat());
     serde_json::from_str(&stdout).expect("--json prints one object")
 }
 

@@ -1,6 +1,6 @@
 //! Commands on the emulated CUDA device, which the binary takes for a real one.
 
-use crate::common::{path, refused, text};
+use crate::common::{path, refused, text, tiny};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -63,8 +63,18 @@ fn everything_runs_on_an_emulated_cuda_device() {
 
     let model = emulated.path("model");
     let train = |device: &str, dtype: &str| -> serde_json::Value {
-        let compute =
-            ["--device", device, "--dtype", dtype, "--overwrite", "--json", "--output", path(&model)];
+        let compute = [
+            "--model",
+            tiny(),
+            "--device",
+            device,
+            "--dtype",
+            dtype,
+            "--overwrite",
+            "--json",
+            "--output",
+            path(&model),
+        ];
         emulated.json(&[&["train"], &compute[..], &SHORT[..]].concat())
     };
     // `auto` takes the device, and bfloat16 on it.
@@ -102,7 +112,7 @@ fn a_cuda_device_that_cannot_be_used_is_one_line() {
         ("cuda", ("VITRINE_EMULATOR_CAPABILITY", "75"), ["compute capability is 7.5", "8.0 (Ampere)"]),
     ];
     for (device, variable, words) in unusable {
-        let arguments = ["train", "--device", device, "--epochs", "1"];
+        let arguments = ["train", "--model", tiny(), "--device", device, "--epochs", "1"];
         let output = emulated.output(&arguments, &[variable]);
         refused(1, &arguments, &[&words[..], &["--device cpu"]].concat(), &output);
         if device == "cuda" {
@@ -135,7 +145,8 @@ fn a_full_cuda_device_says_what_fits() {
     };
     let train = |rows: &str, more: &[&str]| -> Vec<String> {
         let always = ["train", "--device", "cuda", "--test-samples", "4", "--epochs", "1", "--overwrite"];
-        let arguments = [&always[..], &["--output", path(&model), "--train-samples", rows], more].concat();
+        let start = ["--model", tiny(), "--output", path(&model), "--train-samples", rows];
+        let arguments = [&always[..], &start, more].concat();
         arguments.into_iter().map(str::to_owned).collect()
     };
     let stderr = full(&strings(&train("128", &["--batch-size", "128"])), 14, &["should fit"]);

@@ -7,6 +7,7 @@ mod config;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod data;
+mod embedded;
 mod families;
 mod outputs;
 mod predict;
@@ -20,7 +21,7 @@ mod techniques;
 mod terminal;
 mod tokenizers;
 
-use common::{model, path, refuse, refused, succeed, text, train, vitrine};
+use common::{model, path, refuse, refused, succeed, text, tiny, train, vitrine};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -185,7 +186,7 @@ fn misuse_is_a_usage_error() {
     let (_folder, model) = model();
     let model = path(&model);
     refuse(2, &["train", "--max-length", "2"], &["--max-length 2"]);
-    refuse(2, &["train", "--max-length", "100000"], &["--max-length 100000", "positions"]);
+    refuse(2, &["train", "--model", tiny(), "--max-length", "100000"], &["--max-length 100000", "positions"]);
     refuse(2, &["train", "--device", "gpu"], &["--device gpu", "cuda"]);
     for device in ["cuda:", "cuda:x", "cuda:-1", "CUDA"] {
         refuse(2, &["train", "--device", device], &["--device", device, "cuda:N"]);

@@ -1,6 +1,8 @@
 //! What runs leave in their output folders, also when they are killed, interrupted or raced.
 
-use crate::common::{model, path, refuse, refused, snapshot, succeed, text, train, vitrine};
+use crate::common::{
+    model, path, refuse, refused, snapshot, succeed, text, tiny as tiny_model, train, vitrine,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -301,8 +303,18 @@ fn a_failed_run_leaves_everything_as_it_was() {
     let before = snapshot(&model);
     let rows = ["--train-samples", "64", "--test-samples", "32", "--batch-size", "16"];
     let fails = |output: &Path| {
-        let arguments =
-            ["train", "--lr", "1e30", "--warmup-steps", "0", "--overwrite", "--output", path(output)];
+        let arguments = [
+            "train",
+            "--model",
+            tiny_model(),
+            "--lr",
+            "1e30",
+            "--warmup-steps",
+            "0",
+            "--overwrite",
+            "--output",
+            path(output),
+        ];
         refuse(1, &[&arguments[..], &rows[..]].concat(), &["step", "learning rate"]);
     };
     fails(&model);
@@ -664,7 +676,7 @@ fn readers_meet_whole_models_while_these_are_replaced() {
 }
 
 #[test]
-fn an_embedded_default_trains_into_a_new_folder() {
+fn the_built_in_reviews_train_into_a_new_folder() {
     let folder = TempDir::new().expect("a temporary folder");
     train(&folder.path().join("a/b"), &[]);
     assert!(names(&folder.path().join("a/b")).iter().all(|name| !name.starts_with('.')));

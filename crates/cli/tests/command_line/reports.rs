@@ -1,6 +1,6 @@
 //! What a run leaves for people and other programs: logs, predictions, trace, report and model card.
 
-use crate::common::{path, refuse, succeed, train};
+use crate::common::{path, refuse, succeed, tiny, train};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -102,6 +102,8 @@ fn reports_are_made_of_runs_and_misuse_is_said() {
         2,
         &[
             "train",
+            "--model",
+            tiny(),
             "--output",
             path(&output),
             "--train-samples",

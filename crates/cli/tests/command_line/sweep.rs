@@ -1,6 +1,6 @@
 //! `vitrine sweep`.
 
-use crate::common::{path, refuse, refused, succeed, text, vitrine};
+use crate::common::{path, refuse, refused, succeed, text, tiny, vitrine};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -34,8 +34,12 @@ fn every_setting_runs_with_every_seed_and_a_second_call_does_only_what_lacks() {
     let folder = temporary.path().join("sweep");
     let sweep = |more: &[&str]| {
         vitrine(
-            &[&["sweep", "--grid", "lr=1e-3,1e-4", "--output", path(&folder), "-q"], &SMALL[..], more]
-                .concat(),
+            &[
+                &["sweep", "--grid", "lr=1e-3,1e-4", "--model", tiny(), "--output", path(&folder), "-q"],
+                &SMALL[..],
+                more,
+            ]
+            .concat(),
         )
     };
     let output = sweep(&["--seeds", "2"]);
@@ -69,7 +73,7 @@ fn every_setting_runs_with_every_seed_and_a_second_call_does_only_what_lacks() {
 
     // With other options, the runs that are there would not be of this sweep.
     let other = sweep(&["--batch-size", "8"]);
-    refused(2, &[], &["batch-size 32 there, 8 now", "--output"], &other);
+    refused(2, &[], &["batch-size 16 there, 8 now", "--output"], &other);
 }
 
 #[test]
@@ -79,7 +83,8 @@ fn a_run_that_fails_is_named_and_the_others_go_on() {
     // A folder in use by another: a file stands where a run's folder should be.
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("seed=1"), "in the way").unwrap();
-    let arguments = [&["sweep", "--seeds", "2", "--output", path(&folder)], &SMALL[..]].concat();
+    let arguments =
+        [&["sweep", "--seeds", "2", "--model", tiny(), "--output", path(&folder)], &SMALL[..]].concat();
     let output = vitrine(&arguments);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
@@ -175,7 +180,8 @@ fn what_cannot_be_swept_is_refused_before_anything_runs() {
     refuse(2, &["sweep", "--output", output, "--overwrite"], &["--output"]);
     refuse(2, &["sweep", "--output", output, "--seeds", "20000"], &["more than 10000"]);
     assert!(!folder.exists());
-    let flags = ["sweep", "--seeds", "1", "--grid", "no-shuffle=true,false", "--output", output, "-q"];
+    let grid = ["sweep", "--seeds", "1", "--grid", "no-shuffle=true,false"];
+    let flags = [&grid[..], &["--model", tiny(), "--output", output, "-q"]].concat();
     succeed(&[&flags[..], &SMALL[..]].concat());
     assert_eq!(run(&folder, "no-shuffle=true,seed=1")["settings"]["shuffle"], false);
     assert_eq!(run(&folder, "no-shuffle=false,seed=1")["settings"]["shuffle"], true);
@@ -192,6 +198,8 @@ fn an_interrupted_sweep_stops_its_run_and_goes_on_later() {
         "sweep",
         "--seeds",
         "2",
+        "--model",
+        tiny(),
         "--train-samples",
         "2000",
         "--epochs",

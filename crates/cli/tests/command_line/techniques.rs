@@ -1,6 +1,6 @@
 //! The options of `vitrine train` for schedule, optimizer, loss and what is trained, and `vitrine replay`.
 
-use crate::common::{path, refuse, succeed, text, train, vitrine};
+use crate::common::{path, refuse, succeed, text, tiny, train, vitrine};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,7 +20,9 @@ fn run(more: &[&str]) -> (TempDir, Value, String) {
         "--dtype",
         "f32",
     ];
-    let done = vitrine(&[&["train", "--output", path(&output), "--json"], &rows[..], more].concat());
+    let rate = if more.contains(&"--lr") { &[][..] } else { &["--lr", "1e-3"] };
+    let always = ["train", "--model", tiny(), "--output", path(&output), "--json"];
+    let done = vitrine(&[&always[..], rate, &rows[..], more].concat());
     let stderr = text(&done.stderr);
     assert!(done.status.success(), "{more:?}: {stderr}");
     let report = serde_json::from_slice(&done.stdout).unwrap();
@@ -78,7 +80,6 @@ fn techniques_are_printed_and_stored() {
         "frozen: embeddings",
         "head 1.0000, layer 1 0.5000, layer 0 0.2500, embeddings 0.1250",
         "label smoothing 0.1",
-        "the model starts from random weights, and --freeze keeps 84,992 of them",
     ] {
         assert!(stderr.contains(words), "expected {words:?} in {stderr}");
     }
@@ -149,7 +150,7 @@ fn a_step_that_breaks_is_replayed() {
     let output = folder.path().join("out");
     let rows =
         ["--train-samples", "64", "--batch-size", "16", "--epochs", "1", "--dtype", "f32", "--lr", "1e30"];
-    let done = vitrine(&[&["train", "--output", path(&output)], &rows[..]].concat());
+    let done = vitrine(&[&["train", "--model", tiny(), "--output", path(&output)], &rows[..]].concat());
     let stderr = text(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{stderr}");
     for words in
@@ -192,7 +193,7 @@ fn nonsense_is_refused() {
     for (options, words) in cases {
         let folder = TempDir::new().unwrap();
         let output = folder.path().join("out");
-        refuse(2, &[&["train", "--output", path(&output)], *options].concat(), &[words]);
+        refuse(2, &[&["train", "--model", tiny(), "--output", path(&output)], *options].concat(), &[words]);
         assert!(!output.exists(), "{options:?}");
     }
 }

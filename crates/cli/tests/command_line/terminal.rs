@@ -1,6 +1,6 @@
 //! What is shown on a terminal of 50 and of 120 columns, and where there is none.
 
-use crate::common::{path, refuse, succeed, text, vitrine};
+use crate::common::{path, refuse, succeed, text, tiny, vitrine};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -113,8 +113,8 @@ fn screen(written: &str, columns: usize) -> Vec<String> {
     rows.into_iter().map(|row| row.into_iter().collect::<String>().trim_end().to_owned()).collect()
 }
 
-const SMALL: [&str; 8] =
-    ["--train-samples", "640", "--test-samples", "32", "--epochs", "2", "--batch-size", "16"];
+const SMALL: [&str; 10] =
+    ["--train-samples", "640", "--test-samples", "32", "--epochs", "2", "--batch-size", "16", "--lr", "1e-3"];
 
 /// The lines that were drawn over each other.
 fn drawn(written: &str) -> Vec<&str> {
@@ -127,7 +127,7 @@ fn the_line_of_a_run_fits_the_terminal_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     for columns in [50, 120] {
         let output = folder.path().join(columns.to_string());
-        let arguments = [&["train", "--output", path(&output)], &SMALL[..]].concat();
+        let arguments = [&["train", "--model", tiny(), "--output", path(&output)], &SMALL[..]].concat();
         let written = on_terminal(columns, &arguments, &[], |_, _| {});
         let lines = drawn(&written);
         assert!(!lines.is_empty(), "no line was drawn:\n{written}");
@@ -148,8 +148,8 @@ fn the_line_of_a_run_fits_the_terminal_and_leaves_nothing_behind() {
 fn the_line_survives_a_terminal_that_is_resized() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out");
-    let arguments =
-        ["train", "--output", path(&output), "--train-samples", "3200", "--epochs", "1", "--batch-size", "8"];
+    let rows = ["--train-samples", "3200", "--epochs", "1", "--batch-size", "8"];
+    let arguments = [&["train", "--model", tiny(), "--output", path(&output)], &rows[..]].concat();
     let mut narrow_from = None;
     let written = on_terminal(120, &arguments, &[], |own, so_far| {
         if narrow_from.is_none() && so_far.matches(" eta ").count() > 3 {
@@ -173,8 +173,9 @@ fn the_line_survives_a_terminal_that_is_resized() {
 fn without_a_terminal_there_are_plain_lines_and_quiet_is_quiet() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str, more: &[&str]| {
+        let output = folder.path().join(name);
         let output =
-            vitrine(&[&["train", "--output", path(&folder.path().join(name))], &SMALL[..], more].concat());
+            vitrine(&[&["train", "--model", tiny(), "--output", path(&output)], &SMALL[..], more].concat());
         assert!(output.status.success());
         (text(&output.stdout), text(&output.stderr))
     };

@@ -4,7 +4,7 @@ use crate::{Result, TrainError};
 use serde::{Deserialize, Serialize};
 use vitrine_bert::{ModelConfig, Place};
 use vitrine_nn::{ADAPTER_PREFIX, ParameterStore, SavedWeights};
-use vitrine_tensor::Tensor;
+use vitrine_tensor::{DType, Tensor};
 
 /// LoRA (Hu et al., arXiv 2106.09685) on matrices of the encoder's layers; everything else but the head is frozen. The names of
 /// the settings are those of `peft.LoraConfig`.
@@ -133,6 +133,6 @@ impl Lora {
             inference_mode: true,
         };
         let config = serde_json::to_string_pretty(&json).unwrap_or_default();
-        Ok(SavedAdapter { config, weights: SavedWeights::of(tensors)?.fetched()? })
+        Ok(SavedAdapter { config, weights: SavedWeights::of(tensors, DType::F32)?.fetched()? })
     }
 }

@@ -81,7 +81,7 @@ impl FailedStep<'_> {
         let text = serde_json::to_string(&step)
             .map_err(|error| TrainError::Replay { path: STEP.into(), why: error.to_string() })?;
         files.write_text(STEP, &text)?;
-        let weights = SavedWeights::new(self.model.parameters())?.fetched()?;
+        let weights = SavedWeights::new(self.model.parameters(), DType::F32)?.fetched()?;
         files.write(WEIGHTS, |file| weights.write(file))?;
         Ok(())
     }

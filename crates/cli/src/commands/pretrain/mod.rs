@@ -15,6 +15,7 @@ use serde_json::Value;
 use start::{Start, fits_output, start};
 use std::time::Instant;
 use vitrine_bert::{BertError, MaskedLm, StagedFiles, write_atomically};
+use vitrine_tensor::DType;
 use vitrine_train::TrainError;
 use vitrine_train::checkpoint::{Checkpoints, fingerprint};
 use vitrine_train::pretrain::{
@@ -53,6 +54,7 @@ struct Settings {
     data: Vec<String>,
     config: String,
     init_from: Option<String>,
+    save_dtype: String,
     held_out: f64,
     dropout: f64,
     #[serde(flatten)]
@@ -186,6 +188,15 @@ pub fn run(arguments: &Pretrain) -> Outcome {
             });
         }
     };
+    let dtype = arguments.save_dtype.dtype();
+    model.save_as(dtype).map_err(|error| {
+        let kept = checkpoints.path(progress.step);
+        let kept = kept.display();
+        Failure::Run(format!("--save-dtype: {error}: --resume saves it; the weights are safe in {kept}"))
+    })?;
+    if dtype != DType::F32 {
+        notes.push(format!("saved in {dtype}, and measured in f32"));
+    }
     notes.push(format!("finished after {} in this process", duration(started.elapsed().as_secs_f64())));
     let text = write_report("finished", Some(summary), last, &notes)?;
     let metrics = log::metrics(&output)?;
@@ -262,7 +273,8 @@ fn settings(
     let mut settings = Settings {
         data: arguments.data.iter().map(name).collect(),
         config: arguments.config.clone().unwrap_or_else(|| "default".into()),
-        init_from: arguments.init_from.as_ref().map(name),
+        init_from: arguments.init_from.as_ref().map(ToString::to_string),
+        save_dtype: arguments.save_dtype.dtype().to_string(),
         held_out: arguments.held_out,
         dropout: arguments.dropout,
         train: PretrainSettings {

@@ -2,6 +2,7 @@
 
 use super::super::{claim_output, named_config};
 use crate::args::Pretrain;
+use crate::names::ModelName;
 use crate::output::{Align, Failure, Outcome, note, table, thousands};
 use crate::progress::{Progress, duration};
 use crate::report;
@@ -41,7 +42,8 @@ pub fn fits_output(arguments: &Pretrain) -> Outcome {
 
 /// Reads everything.
 pub fn start(arguments: &Pretrain) -> Outcome<Start> {
-    let source = arguments.init_from.as_ref().map(|folder| load_any(folder)).transpose()?;
+    let from = arguments.init_from.as_ref().map(ModelName::trained).transpose()?;
+    let source = from.as_ref().map(load_any).transpose()?;
     let mut config = match (&arguments.config, &source) {
         (Some(name), _) => named_config("--config", name)?,
         (None, Some(source)) => source.config().clone(),
@@ -56,10 +58,9 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
         notes.extend(remarks);
         texts.extend(more);
     }
-    let source_tokenizer =
-        arguments.init_from.as_ref().map(|folder| Tokenizer::from_dir(folder)).transpose()?;
+    let source_tokenizer = from.as_ref().map(Tokenizer::from_dir).transpose()?;
     let tokenizer = match (&arguments.tokenizer, arguments.vocab_size, &source_tokenizer) {
-        (Some(path), _, _) => Tokenizer::from_path(path)?,
+        (Some(name), _, _) => name.tokenizer()?,
         (None, None, Some(tokenizer)) => tokenizer.clone(),
         (None, size, _) => {
             let started = Instant::now();

@@ -16,6 +16,7 @@ use crate::config;
 use crate::data_summary::{self, SplitSummary};
 use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
+use crate::names::{DataName, ModelName};
 use crate::output::{
     Failure, Outcome, detail, json, line, next, note, print, printable, quoted_path, thousands, warn,
 };
@@ -141,10 +142,6 @@ pub fn run(arguments: &Train) -> Outcome {
         return print(config::to_file(&arguments.config.resolved));
     }
     let resolved = resolve(&arguments.compute)?;
-    if arguments.model.is_some() != arguments.data.is_some() {
-        let message = "--model and --data go together; give neither for the embedded default";
-        return Err(Failure::Usage(message.into()));
-    }
     // Refused now, before anything is read, and claimed for good when there is something to train on: until then an
     // interrupted run has nothing to clean up.
     drop(claim_output(arguments)?);
@@ -193,6 +190,7 @@ pub fn run(arguments: &Train) -> Outcome {
     let total_steps = settings.train.total_steps(train_tokens.len());
     let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
 
+    start_of_run(arguments, &model);
     note(resolved.line());
     note(format!("options: {}", config::in_a_line(&arguments.config.resolved)));
     if let Some(wanted) = settings.train_samples.filter(|&wanted| wanted > train_rows.len()) {
@@ -338,6 +336,8 @@ pub fn run(arguments: &Train) -> Outcome {
     let adapter =
         techniques::adapter(&settings.train.techniques, arguments, model.parameters(), model.config())?;
     settings.train.techniques.finish(&mut model)?;
+    // Hours of training are not lost to one weight that does not fit: it is saved in f32, and the run ends with the error.
+    let rounded = model.save_as(arguments.save_dtype.dtype());
     note(format!("trained in {}, {:.0} tokens/s", duration(train.seconds), train.tokens_per_second));
     if train.stopped_early {
         note(format!("stopped after step {} of {total_steps}: no better evaluation came", train.steps));
@@ -418,16 +418,37 @@ pub fn run(arguments: &Train) -> Outcome {
         if let Some(eval) = &report.eval {
             report::print_evaluation(eval)?;
         }
-        if arguments.model.is_none() {
+        if arguments.data == DataName::Embedded {
             show_sentences(&model, &tokenizer)?;
         }
     }
     rewritten
         .map_err(|error| Failure::Run(format!("{error}; the model is saved, without this evaluation")))?;
     published.map_err(|error| Failure::Run(format!("{error}; the model is saved, without its report")))?;
+    rounded.map_err(|error| {
+        Failure::Run(format!("--save-dtype: {error}; it is saved in f32, in {}", output.display()))
+    })?;
     note(format!("saved in {}", output.display()));
     what_next(&output);
     Ok(())
+}
+
+/// Which model and which data are in use.
+fn start_of_run(arguments: &Train, model: &SequenceClassifier) {
+    let what = match &arguments.model {
+        ModelName::Embedded(_) => ", embedded in this program",
+        ModelName::Scratch => ", random weights",
+        ModelName::Path(_) => "",
+    };
+    let config = model.config();
+    let (layers, width) = (config.num_hidden_layers, config.hidden_size);
+    note(format!(
+        "model {}{what}: {} parameters, {layers} layers of width {width}",
+        arguments.model,
+        thousands(model.parameters().numel())
+    ));
+    let what = if arguments.data == DataName::Embedded { ", generated short reviews" } else { "" };
+    note(format!("data {}{what}", arguments.data));
 }
 
 /// Refuses settings of evaluation and measurement that cannot be followed, and warns of figures that will be missing or too good.

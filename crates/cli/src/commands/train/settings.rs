@@ -2,9 +2,9 @@
 
 use super::techniques::schedule;
 use crate::args::{Recipe, Samples, Train};
+use crate::names::{DataName, ModelName};
 use crate::output::Outcome;
 use serde::Serialize;
-use std::path::PathBuf;
 use vitrine_bert::Truncation;
 use vitrine_train::TrainSettings;
 use vitrine_train::data::batching::EvalBatch;
@@ -15,6 +15,7 @@ use vitrine_train::techniques::Techniques;
 pub struct Settings {
     pub model: String,
     pub data: String,
+    pub save_dtype: String,
     pub recipe: Option<&'static str>,
     pub test_data: Option<String>,
     pub text_column: Option<String>,
@@ -57,8 +58,8 @@ impl Defaults {
             warmup_ratio: 0.1,
             weight_decay: 0.01,
         };
-        match arguments.recipe {
-            Some(Recipe::Notebook) => Defaults {
+        match (arguments.recipe, &arguments.model, &arguments.data) {
+            (Some(Recipe::Notebook), ..) => Defaults {
                 train_samples: Some(2500),
                 test_samples: Some(500),
                 max_length: Some(512),
@@ -67,8 +68,13 @@ impl Defaults {
                 ..common
             },
             // A small BERT from scratch has nothing to preserve: it takes a high rate and more passes.
-            None if arguments.model.is_none() => Defaults { epochs: 8, batch_size: 32, lr: 1e-3, ..common },
-            None => common,
+            (_, ModelName::Scratch, _) => Defaults { epochs: 8, batch_size: 32, lr: 1e-3, ..common },
+            // A narrow model takes higher rates than BERT-base; the generated reviews need few passes.
+            (_, ModelName::Embedded(_), DataName::Embedded) => {
+                Defaults { epochs: 2, batch_size: 32, lr: 2e-4, ..common }
+            }
+            (_, ModelName::Embedded(_), _) => Defaults { batch_size: 32, lr: 2e-4, ..common },
+            (_, ModelName::Path(_), _) => common,
         }
     }
 }
@@ -119,16 +125,15 @@ pub fn settings(
             (None, Some(ratio), _) => (by_ratio(ratio), Some(ratio)),
             (None, None, None) => (by_ratio(defaults.warmup_ratio), Some(defaults.warmup_ratio)),
         };
-    let name =
-        |path: &Option<PathBuf>| path.as_ref().map_or("embedded".into(), |path| path.display().to_string());
     let count = |samples: Option<Samples>, default: Option<usize>| match samples {
         None => default,
         Some(Samples::All) => None,
         Some(Samples::Count(count)) => Some(count),
     };
     Ok(Settings {
-        model: name(&arguments.model),
-        data: name(&arguments.data),
+        model: arguments.model.to_string(),
+        data: arguments.data.to_string(),
+        save_dtype: arguments.save_dtype.dtype().to_string(),
         recipe: arguments.recipe.map(|Recipe::Notebook| "notebook"),
         test_data: arguments.test_data.as_ref().map(|path| path.display().to_string()),
         text_column: arguments.columns.text_column.clone(),

@@ -2,12 +2,13 @@
 
 use super::settings::Defaults;
 use crate::args::{Samples, Train};
+use crate::names::ModelName;
 use crate::output::{Failure, Outcome, thousands};
 use crate::report;
 use vitrine_bert::{Checkpoint, DataColumns, Head, Loaded, ModelConfig, SequenceClassifier, Tokenizer};
+use vitrine_train::TrainError;
 use vitrine_train::data::sampling::hold_back;
 use vitrine_train::data::{self, Dataset, Splits, classes};
-use vitrine_train::{TrainError, corpus};
 
 /// Share of the rows that is held back to evaluate on where there are no test rows.
 const VALIDATION_SPLIT: f64 = 0.1;
@@ -24,10 +25,7 @@ pub struct Rows {
 /// The rows to train on and, where there are any, to evaluate on, drawn as the options say, and remarks on them.
 pub fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<Rows> {
     let options = arguments.columns.options(None);
-    let Splits { train, mut test, mut notes } = match &arguments.data {
-        Some(path) => data::load_splits(path, &options)?,
-        None => corpus::splits(0),
-    };
+    let Splits { train, mut test, mut notes } = arguments.data.splits(&options)?;
     if let Some(path) = &arguments.test_data {
         let (rows, remarks) = data::load_evaluation(path, &options)?;
         let (rows, remark) = rows.aligned(&train.label_names, "the training rows")?;
@@ -77,30 +75,21 @@ pub struct Start {
 pub fn start(arguments: &Train, mut rows: Rows, seed: u64) -> Outcome<Start> {
     let train = &rows.train;
     let columns = DataColumns { text: train.text_column.clone(), label: train.label_column.clone() };
-    let Some(folder) = &arguments.model else {
-        let tokenizer = Tokenizer::from_vocabulary(&corpus::vocabulary())?;
-        // About a million parameters: enough for short reviews, seconds an epoch.
-        let config = ModelConfig {
-            vocab_size: tokenizer.vocabulary_size(),
-            hidden_size: 128,
-            num_hidden_layers: 2,
-            num_attention_heads: 4,
-            intermediate_size: 512,
-            max_position_embeddings: 128,
-            ..ModelConfig::bert_mini()
-        }
-        .with_labels(&train.label_names);
-        let model = SequenceClassifier::random(config, seed)?;
-        rows.notes.push("no --model and --data: a small BERT from scratch on the embedded corpus".into());
+    let source = arguments.model.source()?;
+    if arguments.model == ModelName::Scratch {
+        let config = ModelConfig::from_source(&source)?.with_labels(&train.label_names);
+        let tokenizer = Tokenizer::from_dir(&source)?.for_positions(config.max_length());
+        let mut model = SequenceClassifier::random(config, seed)?;
+        model.describe(&train.label_names, &columns)?;
         return Ok(Start { model, tokenizer, rows });
-    };
+    }
     let known = match arguments.new_head {
         true => None,
-        false => Checkpoint::read(folder, |checkpoint| checkpoint.classes())?.0,
+        false => Checkpoint::read(&source, |checkpoint| checkpoint.classes())?.0,
     };
     let Some(known) = known else {
         let head = Head::New { names: &train.label_names, seed };
-        let Loaded { mut model, tokenizer, notes: remarks } = SequenceClassifier::load_with(folder, head)?;
+        let Loaded { mut model, tokenizer, notes: remarks } = SequenceClassifier::load_with(&source, head)?;
         model.describe(&train.label_names, &columns)?;
         rows.notes.extend(remarks);
         return Ok(Start { model, tokenizer, rows });
@@ -123,7 +112,7 @@ pub fn start(arguments: &Train, mut rows: Rows, seed: u64) -> Outcome<Start> {
     let (validation, test) = (named(validation)?, named(test)?);
     train.label_names.clone_from(&names);
     let Loaded { mut model, tokenizer, notes: remarks } =
-        SequenceClassifier::load_with(folder, Head::KeepOrNew { names: &names, seed })?;
+        SequenceClassifier::load_with(&source, Head::KeepOrNew { names: &names, seed })?;
     notes.extend(remarks.into_iter().chain(remark));
     model.describe(&names, &columns)?;
     Ok(Start { model, tokenizer, rows: Rows { train, validation, test, notes } })

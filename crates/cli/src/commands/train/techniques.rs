@@ -1,6 +1,7 @@
 //! Schedule and techniques of a run: from options to settings, and what is printed of them.
 
 use crate::args::{ClassWeights, OptimizerName, ScheduleName, Train};
+use crate::names::ModelName;
 use crate::output::{Failure, Outcome, printable, thousands};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -218,7 +219,8 @@ fn schedule_line(schedule: Schedule, lr: f64) -> String {
 /// What is left frozen at random weights can never become anything.
 pub fn warnings(arguments: &Train, groups: &Groups) -> Option<String> {
     let frozen = groups.all.parameters - groups.trained.parameters;
-    let (from_scratch, lora) = (arguments.model.is_none(), arguments.techniques.lora_rank.is_some());
+    let (from_scratch, lora) =
+        (arguments.model == ModelName::Scratch, arguments.techniques.lora_rank.is_some());
     (from_scratch && frozen > 0).then(|| {
         let option = if lora { "--lora-rank" } else { "--freeze" };
         format!(
@@ -237,7 +239,7 @@ pub fn adapter(
     config: &ModelConfig,
 ) -> Outcome<Option<SavedAdapter>> {
     let Some(lora) = &techniques.lora else { return Ok(None) };
-    let base = arguments.model.as_ref().map(|folder| folder.display().to_string());
+    let base = Some(arguments.model.to_string()).filter(|_| arguments.model != ModelName::Scratch);
     Ok(Some(lora.export(parameters, config, base.as_deref())?))
 }
 
