@@ -17,9 +17,9 @@ let maps = [];
 let attended = null;
 
 const callbacks = {
-  point: (query, key) => moveCursor(query === null ? null : [query, key]),
+  point: cell => moveCursor(cell),
   pick: query => change({ token: state.token === query ? null : query }),
-  block: (query, key, everywhere) => blockEdge([query, key], everywhere),
+  block: (cell, everywhere) => blockEdge(cell, everywhere),
   key: event => walk(event),
 };
 
@@ -31,6 +31,7 @@ export function startAttention() {
   });
   byId("ablate").addEventListener("click", () => toggleHead(state.layer, state.head));
   byId("view").addEventListener("click", toggleView);
+  byId("block-edge").addEventListener("click", () => blockAtCursor(false));
   byId("direction").addEventListener("change", event => change({ direction: event.target.value }));
   byId("map-svg").addEventListener("click", () => {
     const map = maps[zoomed?.view.active] ?? maps[0];
@@ -43,6 +44,7 @@ export function startAttention() {
 export const toggleView = () => change({ view: state.view === "map" ? "lines" : "map" });
 
 function moveCursor(cell) {
+  if (cell.join() === cursor?.join()) return;
   cursor = cell;
   maps.forEach(map => map.draw(cursor));
   readCell();
@@ -64,8 +66,8 @@ function walk(event) {
   if (event.key === "Enter" && cursor) callbacks.pick(cursor[0]);
   else if (event.key in steps) {
     const last = zoomed.panels[0].tokens.length - 1;
-    const from = cursor ?? [0, 0];
-    moveCursor(cursor ? steps[event.key].map((step, i) => Math.min(Math.max(from[i] + step, 0), last)) : from);
+    const next = cursor?.map((from, i) => Math.min(Math.max(from + steps[event.key][i], 0), last));
+    moveCursor(next ?? [0, 0]);
   } else return;
   event.preventDefault();
 }
@@ -73,7 +75,9 @@ function walk(event) {
 /** The value under the cursor, of every map. */
 function readCell() {
   const line = byId("zoom-readout");
-  if (!cursor || !zoomed) {
+  const button = byId("block-edge");
+  button.hidden = !cursor || !zoomed || !maps.length;
+  if (button.hidden) {
     line.textContent = "\u00a0";
     return;
   }
@@ -84,6 +88,8 @@ function readCell() {
     const value = panel.values[query * panel.tokens.length + key];
     return `${several ? `${panel.short} ` : ""}${panel.isDifference ? signed(value) : decimal(value)}`;
   });
+  const blocked = edgesOf(state.layer, state.head).some(edge => edge.query === query && edge.key === key);
+  button.disabled = blocked;
   line.textContent = `${nameOf(tokens, query)} → ${nameOf(tokens, key)}: ${values.join(", ")}`;
 }
 
@@ -171,7 +177,7 @@ function empty(message) {
   byId("attended").replaceChildren();
   attended.tokens = null;
   byId("attended-title").textContent = "";
-  byId("zoom-readout").textContent = "";
+  readCell();
   showError(zoom, message);
 }
 
@@ -200,11 +206,4 @@ export async function showAttention(view) {
   } catch (error) {
     empty(error.message);
   }
-}
-
-/** The middle of a cell of a map, in CSS pixels of the window; for tests. */
-export function cellPlace(map, query, key) {
-  const { left, top } = maps[map].canvas.getBoundingClientRect();
-  const [x, y] = maps[map].middleOf(query, key);
-  return [left + x, top + y];
 }

@@ -121,9 +121,9 @@ export async function showAttributions(view) {
   try {
     const answers = await Promise.all(view.shown.map(({ model }, index) => {
       if (!model.classes) return null;
-      const { method, class: target } = state;
-      const baseline = method === "gradient_x_input" ? null : state.baseline;
-      return ask(`panel attributions ${index}`, "/api/attributions", { ...view.requestOf(model), method, class: target, baseline });
+      const baseline = state.method === "gradient_x_input" ? null : state.baseline;
+      const request = { ...view.requestOf(model), method: state.method, class: view.target, baseline };
+      return ask(`panel attributions ${index}`, "/api/attributions", request);
     }));
     if (!view.isCurrent() || answers.some((answer, index) => !answer && view.shown[index].model.classes)) return;
     const rows = view.shown.map(({ model, run }, index) => ({ model, index, tokens: run.tokens, answer: answers[index] }))

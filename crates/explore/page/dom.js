@@ -25,11 +25,17 @@ export function svgEl(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** A number with this many decimals, and a real minus. */
-export const decimal = (value, digits = 3) => value.toFixed(digits).replace("-", "−");
+/** A number with this many decimals, and a real minus; zero has none. */
+export function decimal(value, digits = 3) {
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
+}
 
 /** The same with its sign. */
-export const signed = (value, digits = 3) => (value > 0 ? "+" : "") + decimal(value, digits);
+export function signed(value, digits = 3) {
+  const text = decimal(value, digits);
+  return value > 0 && Number(text) !== 0 ? `+${text}` : text;
+}
 
 /** Enough decimals for a number that may be small. */
 export function short(value) {

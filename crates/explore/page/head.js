@@ -12,19 +12,25 @@ const cssOfWord = word => `rgb(${word & 255}, ${(word >> 8) & 255}, ${(word >> 1
 
 /** A map with labels where they fit, a cursor, and marks on blocked edges. */
 export class HeadMap {
-  /** `point(query, key)` is called for the cell under the pointer, with nulls for none; `block(query, key, everywhere)` for Shift. */
+  /** `point(cell)` is called for the cell under the pointer, `block(cell, everywhere)` for one clicked with Shift or Alt, and
+   * `pick(query)` for a plain click; `key` hears the keyboard. A cell is [query, key]. */
   constructor({ point, block, pick, key }) {
     this.canvas = el("canvas", { className: "map", tabIndex: 0, role: "img" });
     this.title = el("figcaption");
     this.figure = el("figure", {}, this.title, this.canvas);
     this.cells = document.createElement("canvas");
-    this.canvas.addEventListener("pointermove", event => point(...this.cellAt(event)));
-    this.canvas.addEventListener("pointerleave", () => point(null, null));
+    // A finger that taps does not move. The last cell stays when the pointer leaves, so that buttons can mean it.
+    for (const name of ["pointermove", "pointerdown"]) {
+      this.canvas.addEventListener(name, event => {
+        const cell = this.cellAt(event);
+        if (cell) point(cell);
+      });
+    }
     this.canvas.addEventListener("click", event => {
-      const [query, column] = this.cellAt(event);
-      if (query === null) return;
-      if (event.shiftKey || event.altKey) block(query, column, event.altKey);
-      else pick(query, column);
+      const cell = this.cellAt(event);
+      if (!cell) return;
+      if (event.shiftKey || event.altKey) block(cell, event.altKey);
+      else pick(cell[0]);
     });
     this.canvas.addEventListener("keydown", key);
   }
@@ -67,7 +73,10 @@ export class HeadMap {
     const wanted = Math.min(longest + 10, 104, width / 3);
     this.labelled = (width - wanted) / this.size >= READABLE;
     const margin = this.labelled ? wanted : 30;
-    Object.assign(this, { left: margin, top: margin, cell: Math.min((width - margin) / this.size, LARGEST_CELL) });
+    const geometry = { left: margin, top: margin, cell: Math.min((width - margin) / this.size, LARGEST_CELL) };
+    Object.assign(this, geometry);
+    // Where cells are, in CSS pixels, for whoever looks at the canvas from outside.
+    Object.assign(this.canvas.dataset, geometry);
   }
 
   /** Draws the map in the width that there is. */
@@ -159,15 +168,10 @@ export class HeadMap {
     context.strokeRect(x - 1, y - 1, this.cell + 2, this.cell + 2);
   }
 
-  /** [query, key] under the pointer, or nulls. */
+  /** The cell under the pointer, or null. */
   cellAt({ offsetX, offsetY }) {
     const cell = [offsetY - this.top, offsetX - this.left].map(place => Math.floor(place / this.cell));
-    return cell.every(i => i >= 0 && i < this.size) ? cell : [null, null];
-  }
-
-  /** The middle of a cell in the canvas, in CSS pixels: what a test clicks. */
-  middleOf(query, key) {
-    return [this.left + this.cell * (key + 0.5), this.top + this.cell * (query + 0.5)];
+    return cell.every(i => i >= 0 && i < this.size) ? cell : null;
   }
 
   valueAt(query, key) {

@@ -1,6 +1,6 @@
 // The page: reads the address, runs the text, and gives what the server answers to the panels.
 import { baselineNames, paintAttributions, showAttributions, startAttributions } from "./attributions.js";
-import { blockAtCursor, cellPlace, drawAttention, showAttention, startAttention, toggleView } from "./attention.js";
+import { blockAtCursor, drawAttention, showAttention, startAttention, toggleView } from "./attention.js";
 import { isDark } from "./colors.js";
 import { byId, debounced, el, fillSelect, showError } from "./dom.js";
 import { startKeys } from "./keys.js";
@@ -47,6 +47,29 @@ async function runIn(model, index) {
   return run && clean && { model, run, clean };
 }
 
+/**
+ * The class that is explained, in all models: the chosen one, or what the active model predicts with nothing blocked. So the meaning
+ * of colours does not change while heads are blocked. Null without a classifier.
+ */
+function targetOf(shown) {
+  if (state.class !== null) return state.class;
+  const { clean } = shown[state.model].clean.prediction ? shown[state.model] : shown.find(each => each.clean.prediction) ?? {};
+  const probabilities = clean?.prediction.probabilities;
+  return probabilities ? probabilities.indexOf(Math.max(...probabilities)) : null;
+}
+
+/** Shows a panel. If that takes long, what still stands there is marked as old. */
+async function update(id, show) {
+  const { isCurrent } = view;
+  const timer = setTimeout(() => byId(id).classList.add("stale"), 150);
+  try {
+    await show();
+  } finally {
+    clearTimeout(timer);
+    if (isCurrent()) byId(id).classList.remove("stale");
+  }
+}
+
 /** Brings the page to its state. */
 async function refresh() {
   turn += 1;
@@ -61,11 +84,15 @@ async function refresh() {
     const shown = await Promise.all(models.map(runIn));
     if (!isCurrent() || shown.includes(null)) return;
     showError(sentence, null);
-    view = { text: state.text, shown, active: state.model, isCurrent, requestOf: model => requestOf(model, state) };
+    view = { text: state.text, shown, active: state.model, isCurrent, requestOf: model => requestOf(model, state), target: targetOf(shown) };
     panels.forEach(panel => panel.classList.remove("stale"));
     byId("status").textContent = statusOf(view);
     showPredictions(view);
-    await Promise.all([showOverview(view), showAttention(view), showAttributions(view), showLens(view)]);
+    await Promise.all([
+      update("attention", () => Promise.all([showOverview(view), showAttention(view)])),
+      update("attributions", () => showAttributions(view)),
+      update("lens", () => showLens(view)),
+    ]);
   } catch (error) {
     if (!isCurrent()) return;
     view = null;
@@ -142,6 +169,7 @@ function startText() {
   if (!snapshot) return;
   field.readOnly = true;
   byId("examples").hidden = true;
+  byId("origin").textContent = "Saved by the Vitrine explorer: the text is fixed, and what was not saved cannot be shown. Nothing is loaded.";
 }
 
 async function start() {
@@ -175,8 +203,6 @@ async function start() {
   onChange(() => (byId("model").value = String(state.model)));
   addEventListener("hashchange", () => readHash(location.hash));
   readHash(location.hash.length > 1 ? location.hash : snapshot?.hash ?? "");
-  // For tests: where a cell is, which no element says.
-  globalThis.vitrine = { cellPlace };
 }
 
 start().catch(error => showError(sentence, error.message));

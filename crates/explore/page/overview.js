@@ -124,7 +124,7 @@ async function valuesOf(view) {
   if (state.sort === "order") return null;
   if (state.sort !== "effect") return run.heads.map(row => row.map(head => head[state.sort]));
   if (!model.classes) throw new Error("This model has no classifier, so blocking a head changes no logit.");
-  const answer = await ask("panel effect", "/api/ablations", { ...view.requestOf(model), class: state.class });
+  const answer = await ask("panel effect", "/api/ablations", { ...view.requestOf(model), class: view.target });
   return answer && answer.changes;
 }
 
@@ -151,7 +151,6 @@ export async function showOverview(view) {
   byId("sort").value = state.sort;
   grid.setAttribute("aria-label", `All heads of ${model.name}`);
   byId("overview-title").textContent = view.shown.length > 1 ? `Heads of ${model.name}` : "All heads";
-  byId("clear").disabled = !state.ablate.length && !state.edges.length;
   if (shown?.model !== model) build(model);
   const isNew = shown?.run !== run;
   shown = { model, run };

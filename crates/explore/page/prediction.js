@@ -11,27 +11,39 @@ function bar(share, className) {
   return fill;
 }
 
+/** A table has at most this many classes. */
+const MOST_CLASSES = 12;
+
+/** The classes of a table: all in their order, or of many the likeliest. */
+function likeliest(probabilities) {
+  const classes = probabilities.map((_, i) => i);
+  if (classes.length <= MOST_CLASSES) return classes;
+  return classes.sort((a, b) => probabilities[b] - probabilities[a]).slice(0, MOST_CLASSES);
+}
+
 /** One model's classes: probability and logit now, and their change against the run with nothing blocked. */
 function table(model, run, clean) {
   const blocked = clean !== run;
-  const rows = model.classes.map((name, i) => {
+  const rows = likeliest(run.prediction.probabilities).map(i => {
+    const name = model.classes[i];
     const [now, before] = [run, clean].map(each => each.prediction.probabilities[i]);
     const logit = run.prediction.logits[i];
     const bars = el("td", { className: "bars" }, bar(now, "now"));
     if (blocked) bars.append(bar(before, "before"));
     const row = el("tr", {}, el("th", { scope: "row" }, name), bars, el("td", { className: "n" }, percent(now)),
-      el("td", { className: "n quiet" }, decimal(logit)));
+      el("td", { className: "n quiet logit" }, decimal(logit)));
     row.dataset.probability = now;
     if (blocked) {
       const points = el("td", { className: "n change" }, `${signed(100 * (now - before), 1)} points`);
       row.dataset.unblocked = before;
-      row.append(points, el("td", { className: "n quiet" }, signed(logit - clean.prediction.logits[i])));
+      row.append(points, el("td", { className: "n quiet logit" }, signed(logit - clean.prediction.logits[i])));
     }
     return row;
   });
   const names = ["Class", "", "Probability", "Logit", ...(blocked ? ["Change", "Change of logit"] : [])];
-  const head = names.map((text, i) => el("th", { scope: "col", className: i > 1 ? "n" : "" }, text));
-  return el("table", { className: "prediction" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
+  const head = names.map((text, i) => el("th", { scope: "col", className: `${i > 1 ? "n" : ""} ${text.includes("ogit") ? "logit" : ""}` }, text));
+  const more = rows.length < model.classes.length ? [el("caption", { className: "quiet" }, `The ${rows.length} likeliest of ${model.classes.length} classes`)] : [];
+  return el("table", { className: "prediction" }, ...more, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
 }
 
 /** The predicted class in a few words, for where heads are blocked. */
@@ -58,6 +70,7 @@ function chips(tokens) {
     return chip(`${token(edge.query)} → ${token(edge.key)} in ${where}`, () => toggleEdge(edge));
   });
   byId("changes").replaceChildren(...heads, ...edges);
+  byId("clear").disabled = heads.length + edges.length === 0;
 }
 
 /** Shows the predictions of all models. */

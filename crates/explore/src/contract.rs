@@ -214,8 +214,8 @@ pub struct AttributionsRequest {
     pub input: Input,
     /// The method.
     pub method: Method,
-    /// The class whose logit is explained; none means the predicted one.
-    pub class: Option<usize>,
+    /// The class whose logit is explained. The page names the one that the model predicts with nothing blocked, or a chosen one.
+    pub class: usize,
     /// What stands in a token's place; none for a method that has no baseline.
     pub baseline: Option<Baseline>,
 }
@@ -223,7 +223,7 @@ pub struct AttributionsRequest {
 /// The answer of `POST /api/attributions`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Attributions {
-    /// The class whose logit is explained.
+    /// The class whose logit is explained, as requested.
     pub class: usize,
     /// A value for each token; positive speaks for the class.
     pub values: Vec<f32>,
@@ -273,8 +273,8 @@ pub struct AblationsRequest {
     /// What is run.
     #[serde(flatten)]
     pub input: Input,
-    /// The class whose logit is measured; none means the predicted one.
-    pub class: Option<usize>,
+    /// The class whose logit is measured, chosen as for attributions.
+    pub class: usize,
 }
 
 /// The answer of `POST /api/ablations`.

@@ -16,13 +16,18 @@ fn input(text: &str, ablate: &[(usize, usize)], edges: &[Edge]) -> Input {
     Input { model: 0, text: text.to_owned(), ablate: ablate.to_vec(), edges: edges.to_vec() }
 }
 
-/// A number as the page writes it.
+/// A number as the page writes it: with a real minus, and zero without one.
 fn decimal(value: f32, digits: usize) -> String {
-    format!("{value:.digits$}").replace('-', "−")
+    let text = format!("{value:.digits$}");
+    let zero = text.parse::<f64>().unwrap() == 0.0;
+    if zero { text.replace('-', "") } else { text.replace('-', "−") }
 }
 
+/// The same with its sign.
 fn signed(value: f32, digits: usize) -> String {
-    format!("{value:+.digits$}").replace('-', "−")
+    let text = decimal(value, digits);
+    let plus = value > 0.0 && text.parse::<f64>().is_ok_and(|value| value > 0.0);
+    if plus { format!("+{text}") } else { text }
 }
 
 fn percent(input: &Input) -> f32 {
@@ -45,7 +50,12 @@ fn assert_clean(page: &Page, address: &str) {
 /// Where a cell of a map is in the window.
 fn cell(page: &mut Page, map: usize, query: usize, key: usize) -> (f64, f64) {
     page.value("document.getElementById('maps').scrollIntoView({ block: 'start' })");
-    let place = page.value(&format!("vitrine.cellPlace({map}, {query}, {key})"));
+    let script = format!(
+        "(() => {{ const c = document.querySelectorAll('canvas.map')[{map}]; const r = c.getBoundingClientRect(); \
+         const [left, top, cell] = ['left', 'top', 'cell'].map(name => Number(c.dataset[name])); \
+         return [r.left + left + cell * ({key} + 0.5), r.top + top + cell * ({query} + 0.5)]; }})()"
+    );
+    let place = page.value(&script);
     (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
 }
 
@@ -374,6 +384,28 @@ fn two_models_are_side_by_side_with_their_difference() {
     assert_clean(&page, &server.address);
 }
 
+/// Lightness alone orders the colours, so that any kind of colour vision reads them: away from the paper in one direction.
+fn assert_scales(page: &mut Page, dark: bool) {
+    let scale = |page: &mut Page, name: &str| -> Vec<f64> {
+        let words: Vec<u32> = serde_json::from_value(
+            page.value(&format!("import('/colors.js').then(m => Array.from(m.{name}()))")),
+        )
+        .unwrap();
+        let part = |word: u32, shift: u32| f64::from(word >> shift & 255);
+        words.iter().map(|&w| 0.2126 * part(w, 0) + 0.7152 * part(w, 8) + 0.0722 * part(w, 16)).collect()
+    };
+    let leaves_the_paper = |values: &[f64]| {
+        values.windows(2).all(|pair| if dark { pair[1] > pair[0] - 1.0 } else { pair[1] < pair[0] + 1.0 })
+            && (values[values.len() - 1] - values[0]).abs() > 80.0
+    };
+    let sequential = scale(page, "sequentialWords");
+    assert!(leaves_the_paper(&sequential), "{sequential:?}");
+    let mut diverging = scale(page, "divergingWords");
+    assert!(leaves_the_paper(&diverging[128..]), "{diverging:?}");
+    diverging.reverse();
+    assert!(leaves_the_paper(&diverging[128..]), "{diverging:?}");
+}
+
 #[test]
 fn a_phone_has_no_sideways_scroll_and_night_is_dark() {
     let models =
@@ -402,6 +434,7 @@ fn a_phone_has_no_sideways_scroll_and_night_is_dark() {
             .map(|name| page.value(&format!("{bright}('{name}')")).as_f64().unwrap());
         let (low, high) = if dark { (paper, ink) } else { (ink, paper) };
         assert!(low < 0.2 && high > 0.85, "paper {paper}, ink {ink}, dark {dark}");
+        assert_scales(&mut page, dark);
         page.resize(1280, 1600);
         page.screenshot(if dark { "dark" } else { "light" });
         assert_clean(&page, &server.address);
@@ -449,6 +482,7 @@ fn a_saved_page_opens_from_a_file_and_loads_nothing() {
     let text = "This <b>film</b> was </script> not bad.";
     let plain = input(text, &[], &[]);
     let mut answers = vec![Answer::new("/api/models", Value::Null, &models).unwrap()];
+    let class = usize::from(logit(&plain) > 0.0);
     let mut record = |path: &str, more: Value| {
         let mut body = json!(plain);
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -458,7 +492,7 @@ fn a_saved_page_opens_from_a_file_and_loads_nothing() {
     for head in 0..4 {
         record("/api/attention", json!({"layer": 0, "head": head}));
     }
-    record("/api/attributions", json!({"method": "integrated_gradients", "class": null, "baseline": "pad"}));
+    record("/api/attributions", json!({"method": "integrated_gradients", "class": class, "baseline": "pad"}));
     let hash = "#text=This+%3Cb%3Efilm%3C%2Fb%3E+was+%3C%2Fscript%3E+not+bad.".to_owned();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("page.html");

@@ -210,10 +210,7 @@ pub fn answer(models: &Models, path: &str, body: &Value) -> Result<Value, String
             edge.query, edge.key
         ));
     }
-    let sign = |class: Option<usize>| match class {
-        Some(class) => (class, if class == 1 { 1.0 } else { -1.0 }),
-        None => (usize::from(logit(&input) > 0.0), logit(&input).signum()),
-    };
+    let sign = |class: usize| if class == 1 { 1.0 } else { -1.0 };
     Ok(match path {
         "/api/run" => json!(run(model, &input)),
         "/api/attention" => {
@@ -223,7 +220,7 @@ pub fn answer(models: &Models, path: &str, body: &Value) -> Result<Value, String
         }
         "/api/attributions" => {
             let request: AttributionsRequest = typed(body)?;
-            let (class, sign) = sign(request.class);
+            let (class, sign) = (request.class, sign(request.class));
             let values: Vec<f32> = read(&input).iter().map(|token| sign * attribution(token)).collect();
             let sums = request.method != Method::GradientXInput;
             let total = sums.then(|| values.iter().map(|&value| f64::from(value)).sum());
@@ -247,7 +244,7 @@ pub fn answer(models: &Models, path: &str, body: &Value) -> Result<Value, String
         }
         "/api/ablations" => {
             let request: AblationsRequest = typed(body)?;
-            let (class, sign) = sign(request.class);
+            let (class, sign) = (request.class, sign(request.class));
             let row = |layer| (0..model.heads).map(|head| sign * effect(input.model, layer, head)).collect();
             json!(Ablations {
                 class,
