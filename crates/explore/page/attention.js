@@ -113,7 +113,7 @@ function showFacts(view) {
   const facts = numbers ? [
     `entropy ${short(numbers.entropy)} nats`, `on [CLS] ${decimal(numbers.cls)}`, `on [SEP] ${decimal(numbers.sep)}`,
     `previous ${decimal(numbers.previous)}`, `next ${decimal(numbers.next)}`, `same ${decimal(numbers.same)}`,
-  ] : [`${model.name} has no head ${state.layer}.${state.head}`];
+  ] : [`no head ${state.layer}.${state.head}`];
   byId("zoom-facts").textContent = `${view.shown.length > 1 ? `${model.name}: ` : ""}${facts.join(", ")}.`;
 }
 

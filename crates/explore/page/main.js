@@ -105,8 +105,19 @@ async function refresh() {
   }
 }
 
-/** Writes the state into the address. Browsers refuse more than some hundred of these in a minute. */
-const saveHash = debounced(150, () => history.replaceState(null, "", toHash()));
+/** Characters of the longest address that browsers and chat programs pass on. */
+const LONGEST_LINK = 32_000;
+
+/** Writes the state into the address, if that can hold it. */
+function writeHash() {
+  const hash = toHash();
+  const fits = hash.length <= LONGEST_LINK;
+  history.replaceState(null, "", fits ? hash : "#");
+  return fits;
+}
+
+/** The same a little later: browsers refuse more than some hundred of these in a minute. */
+const saveHash = debounced(150, writeHash);
 
 /** Takes the state from the address, and says what of it this page does not have. */
 function readHash(hash) {
@@ -146,9 +157,9 @@ function setTheme(dark) {
 
 async function copyLink() {
   const button = byId("link");
-  history.replaceState(null, "", toHash());
-  const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
-  button.textContent = copied ? "Copied" : "The address is the link";
+  const fits = writeHash();
+  const copied = fits && await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
+  button.textContent = !fits ? "The text is too long for a link" : copied ? "Copied" : "The address is the link";
   setTimeout(() => (button.textContent = "Copy link"), 2000);
 }
 

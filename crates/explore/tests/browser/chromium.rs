@@ -80,16 +80,17 @@ impl Page {
         });
         let (events, session) = (Vec::new(), None);
         let mut page = Page { child, input, messages, events, session, last: 0, _profile: profile };
-        let target = page.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone();
-        let attached = page.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
+        let target = page.call("Target.createTarget", &json!({"url": "about:blank"}))["targetId"].clone();
+        let attached = page.call("Target.attachToTarget", &json!({"targetId": target, "flatten": true}));
         page.session = attached["sessionId"].as_str().map(str::to_owned);
         for domain in ["Page", "Runtime", "Log", "Network"] {
-            page.call(&format!("{domain}.enable"), json!({}));
+            page.call(&format!("{domain}.enable"), &json!({}));
         }
         page.resize(width, height);
         let scheme = if dark { "dark" } else { "light" };
-        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        page.call("Emulation.setEmulatedMedia", json!({"features": features}));
+        let less = json!({"name": "prefers-reduced-motion", "value": "reduce"});
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}, less]);
+        page.call("Emulation.setEmulatedMedia", &json!({"features": features}));
         Some(page)
     }
 
@@ -97,11 +98,11 @@ impl Page {
     pub fn resize(&mut self, width: u32, height: u32) {
         let metrics =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
-        self.call("Emulation.setDeviceMetricsOverride", metrics);
+        self.call("Emulation.setDeviceMetricsOverride", &metrics);
     }
 
     /// Calls a method of the protocol.
-    pub fn call(&mut self, method: &str, params: Value) -> Value {
+    pub fn call(&mut self, method: &str, params: &Value) -> Value {
         self.last += 1;
         let mut message = json!({"id": self.last, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -122,7 +123,7 @@ impl Page {
 
     /// Opens an address and waits for the page to be at rest.
     pub fn open(&mut self, address: &str) {
-        self.call("Page.navigate", json!({"url": address}));
+        self.call("Page.navigate", &json!({"url": address}));
         // The same document with another hash is no new load; either way the page's own script says when it is done.
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'");
         self.rest();
@@ -130,7 +131,7 @@ impl Page {
 
     /// Leaves the page for an empty one.
     pub fn leave(&mut self) {
-        self.call("Page.navigate", json!({"url": "about:blank"}));
+        self.call("Page.navigate", &json!({"url": "about:blank"}));
         self.wait("location.href === 'about:blank'");
     }
 
@@ -151,7 +152,7 @@ impl Page {
     /// The value of an expression in the page; of a promise, what it resolves to.
     pub fn value(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
-        let answer = self.call("Runtime.evaluate", params);
+        let answer = self.call("Runtime.evaluate", &params);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
         answer["result"]["value"].clone()
     }
@@ -190,13 +191,13 @@ impl Page {
         self.point(x, y);
         for kind in ["mousePressed", "mouseReleased"] {
             let event = json!({"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1, "modifiers": modifiers});
-            self.call("Input.dispatchMouseEvent", event);
+            self.call("Input.dispatchMouseEvent", &event);
         }
     }
 
     /// Moves the pointer.
     pub fn point(&mut self, x: f64, y: f64) {
-        self.call("Input.dispatchMouseEvent", json!({"type": "mouseMoved", "x": x, "y": y}));
+        self.call("Input.dispatchMouseEvent", &json!({"type": "mouseMoved", "x": x, "y": y}));
     }
 
     /// Presses a key, by the name that scripts see.
@@ -211,15 +212,15 @@ impl Page {
         if key == "Tab" {
             down["windowsVirtualKeyCode"] = 9.into();
         }
-        self.call("Input.dispatchKeyEvent", down);
-        self.call("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key}));
+        self.call("Input.dispatchKeyEvent", &down);
+        self.call("Input.dispatchKeyEvent", &json!({"type": "keyUp", "key": key}));
     }
 
     /// Replaces the text of a field, as somebody who types would.
     pub fn type_into(&mut self, selector: &str, text: &str) {
         self.click(selector, 0);
         self.value(&format!("document.querySelector({selector:?}).select()"));
-        self.call("Input.insertText", json!({"text": text}));
+        self.call("Input.insertText", &json!({"text": text}));
     }
 
     /// What the page wrote to the console, what it threw, and what the browser complained of.
@@ -239,7 +240,7 @@ impl Page {
     pub fn screenshot(&mut self, name: &str) {
         let Some(folder) = std::env::var_os("VITRINE_SCREENSHOTS") else { return };
         self.value("scrollTo(0, 0)");
-        let picture = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
+        let picture = self.call("Page.captureScreenshot", &json!({"captureBeyondViewport": true}));
         let bytes = vitrine_explore::base64::decode(picture["data"].as_str().unwrap()).unwrap();
         std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();
     }

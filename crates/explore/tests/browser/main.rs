@@ -192,6 +192,12 @@ fn heads_are_ordered_tokens_are_chosen_and_the_lens_is_read() {
     assert_eq!(heads(&mut page), by(&|layer, head| run.heads[layer][head].entropy));
     choose(&mut page, "sort", "effect");
     assert_eq!(heads(&mut page), by(&|layer, head| f64::from(effect(0, layer, head).abs())));
+    let paper = "getComputedStyle(document.body).backgroundColor";
+    let light = page.value(paper);
+    page.key("d");
+    assert_ne!(page.value(paper), light, "dark by a key");
+    page.key("d");
+    assert_eq!(page.value(paper), light);
     page.key("v");
     page.rest();
     // Lines of the chosen token only, one for each share that can be seen.
@@ -308,6 +314,45 @@ fn errors_are_a_line_and_a_newer_text_wins() {
     page.wait("document.querySelector('#sentence .error').hidden");
     page.rest();
     assert_eq!(page.text("#attended"), "[CLS]short[SEP]");
+    // The server is gone, and comes back.
+    let network =
+        |offline| json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+    page.call("Network.emulateNetworkConditions", &network(true));
+    page.type_into("#text", "nobody");
+    page.wait("!document.querySelector('#sentence .error').hidden");
+    assert_eq!(
+        page.text("#sentence .error"),
+        "The server does not answer. Is `vitrine explore` still running?"
+    );
+    page.call("Network.emulateNetworkConditions", &network(false));
+    page.type_into("#text", "somebody");
+    page.wait("document.getElementById('attended').textContent === '[CLS]somebody[SEP]'");
+    assert_eq!(page.value("document.querySelector('#sentence .error').hidden"), true);
+}
+
+#[test]
+fn models_of_different_shapes_are_compared_where_both_have_the_head() {
+    let Some(mut page) = Page::new(1280, 1600, false) else { return };
+    let server = Server::new(models(&[("deep", 6, 12), ("small", 2, 4)]));
+    page.open(&format!("{}#text={}&head=5.11&ablate=1.3,5.0", server.address, TEXT.replace(' ', "+")));
+    assert_eq!(page.count("#maps canvas"), 1, "one model has this head");
+    let blocked = |model: usize| {
+        let requests = server.requests.lock().unwrap();
+        let sent =
+            requests.iter().rev().find(|(path, body)| path == "/api/attributions" && body["model"] == model);
+        sent.unwrap().1["ablate"].clone()
+    };
+    assert_eq!((blocked(0), blocked(1)), (json!([[1, 3], [5, 0]]), json!([[1, 3]])));
+    page.key("m");
+    page.rest();
+    assert_eq!(page.count("#grid canvas"), 8);
+    assert_eq!(page.text("#zoom-facts"), "small: no head 5.11.");
+    // The Tab key reaches the first head, and a click chooses one that both have.
+    assert_eq!(page.count("#grid button[tabindex='0']"), 1);
+    page.click("#grid button[data-layer='1'][data-head='0']", 0);
+    page.wait("document.querySelectorAll('#maps canvas').length === 3");
+    page.rest();
+    assert_clean(&page, &server.address);
 }
 
 #[test]
@@ -435,6 +480,11 @@ fn a_phone_has_no_sideways_scroll_and_night_is_dark() {
         let (low, high) = if dark { (paper, ink) } else { (ink, paper) };
         assert!(low < 0.2 && high > 0.85, "paper {paper}, ink {ink}, dark {dark}");
         assert_scales(&mut page, dark);
+        assert_eq!(
+            page.value("getComputedStyle(document.querySelector('main > section')).transitionDuration"),
+            "0s",
+            "less motion, as asked"
+        );
         page.resize(1280, 1600);
         page.screenshot(if dark { "dark" } else { "light" });
         assert_clean(&page, &server.address);

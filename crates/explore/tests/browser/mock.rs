@@ -262,7 +262,15 @@ pub struct Server {
     pub address: String,
     /// What was requested of it: path and body.
     pub requests: Arc<Mutex<Vec<(String, Value)>>>,
-    shared: Arc<(Models, Mutex<HashMap<String, Vec<u8>>>)>,
+    shared: Arc<Shared>,
+}
+
+/// What the threads of a server share.
+struct Shared {
+    models: Models,
+    /// Answers that were computed ahead, by path and body.
+    ready: Mutex<HashMap<String, Vec<u8>>>,
+    requests: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Server {
@@ -270,14 +278,14 @@ impl Server {
     pub fn new(models: Models) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/", listener.local_addr().unwrap());
-        let shared = Arc::new((models, Mutex::default()));
-        let server = Server { address, requests: Arc::default(), shared: Arc::clone(&shared) };
-        let requests = Arc::clone(&server.requests);
+        let requests = Arc::default();
+        let shared = Arc::new(Shared { models, ready: Mutex::default(), requests: Arc::clone(&requests) });
+        let server = Server { address, requests, shared: Arc::clone(&shared) };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (shared, requests) = (Arc::clone(&shared), Arc::clone(&requests));
+                let shared = Arc::clone(&shared);
                 // A request that the page aborts is a broken pipe.
-                std::thread::spawn(move || serve(&stream, &shared, &requests).unwrap_or_default());
+                std::thread::spawn(move || serve(&stream, &shared).unwrap_or_default());
             }
         });
         server
@@ -285,17 +293,13 @@ impl Server {
 
     /// Computes an answer ahead, so that a measurement is of the page.
     pub fn prepare(&self, path: &str, body: &Value) {
-        let (models, ready) = &*self.shared;
+        let Shared { models, ready, .. } = &*self.shared;
         let bytes = answer(models, path, body).unwrap().to_string().into_bytes();
         ready.lock().unwrap().insert(format!("{path} {body}"), bytes);
     }
 }
 
-fn serve(
-    stream: &TcpStream,
-    shared: &(Models, Mutex<HashMap<String, Vec<u8>>>),
-    requests: &Mutex<Vec<(String, Value)>>,
-) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -317,11 +321,11 @@ fn serve(
         Some((_, mime, content)) => (200, *mime, content.to_vec()),
         None => {
             let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-            requests.lock().unwrap().push((path.clone(), body.clone()));
+            shared.requests.lock().unwrap().push((path.clone(), body.clone()));
             if body["text"].as_str().is_some_and(|text| text.starts_with("slow")) {
                 std::thread::sleep(Duration::from_secs(1));
             }
-            let (models, ready) = shared;
+            let Shared { models, ready, .. } = shared;
             let prepared = ready.lock().unwrap().get(&format!("{path} {body}")).cloned();
             let answer = prepared
                 .map_or_else(|| answer(models, &path, &body).map(|value| value.to_string().into_bytes()), Ok);
