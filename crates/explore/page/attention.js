@@ -13,6 +13,10 @@ const zoom = byId("attention");
 let zoomed = null;
 /** The cell that is read, [query, key]. */
 let cursor = null;
+/** The first cell of the magnified part; null for the whole map. */
+let corner = null;
+/** Tokens on a side of the magnified part: as many as have room for their labels. */
+const MAGNIFIED = 36;
 let maps = [];
 let attended = null;
 
@@ -35,9 +39,10 @@ export function startAttention() {
   byId("direction").addEventListener("change", event => change({ direction: event.target.value }));
   byId("map-svg").addEventListener("click", () => {
     const map = maps[zoomed?.view.active] ?? maps[0];
-    if (zoomed && map) saveMap(`attention-${state.layer}.${state.head}.svg`, map.name, map.tokens, map.drawing());
+    if (zoomed && map) saveMap(`attention-${state.layer}.${state.head}.svg`, map.name, map.drawing());
   });
-  new ResizeObserver(() => maps.forEach(map => map.draw(cursor))).observe(byId("maps"));
+  byId("magnify").addEventListener("click", magnify);
+  new ResizeObserver(drawMaps).observe(byId("maps"));
 }
 
 /** Map or lines. */
@@ -46,8 +51,24 @@ export const toggleView = () => change({ view: state.view === "map" ? "lines" : 
 function moveCursor(cell) {
   if (cell.join() === cursor?.join()) return;
   cursor = cell;
-  maps.forEach(map => map.draw(cursor));
+  // The magnified part follows the cursor.
+  corner = corner?.map((from, i) => Math.min(Math.max(from, cell[i] - MAGNIFIED + 1), cell[i])) ?? null;
+  drawMaps();
   readCell();
+}
+
+function drawMaps() {
+  maps.forEach(map => map.draw(cursor, corner, MAGNIFIED));
+}
+
+/** Shows the part of the map around the cursor, or the whole again. */
+export function magnify() {
+  const size = zoomed?.panels[0].tokens.length ?? 0;
+  if (size <= MAGNIFIED) return;
+  const inside = i => Math.min(Math.max(i - MAGNIFIED / 2, 0), size - MAGNIFIED);
+  corner = corner ? null : (cursor ?? [0, 0]).map(inside);
+  byId("magnify").textContent = corner ? "Whole map" : "Magnify";
+  drawMaps();
 }
 
 /** Blocks the edge of a cell, in the chosen head or everywhere. */
@@ -138,6 +159,7 @@ export function drawAttention() {
     if (holder.children.length !== maps.length || holder.firstChild !== maps[0].figure) holder.replaceChildren(...maps.map(map => map.figure));
     const edges = edgesOf(state.layer, state.head);
     maps.forEach((map, i) => map.show({ ...panels[i], edges, caption: panels.length > 1 ? panels[i].name : "" }));
+    drawMaps();
     maps.forEach((map, i) => showLegend(map, panels[i]));
   }
   showAttended(view);
@@ -200,7 +222,10 @@ export async function showAttention(view) {
     // One scale for all models: equal colours are equal probabilities.
     const most = Math.max(...panels.map(panel => panel.most));
     panels.forEach(panel => (panel.most = most));
-    if (cursor && cursor.some(i => i >= panels[0].tokens.length)) cursor = null;
+    // A place in another text is none in this one.
+    if (zoomed?.view.text !== view.text) [cursor, corner] = [null, null];
+    byId("magnify").hidden = panels[0].tokens.length <= MAGNIFIED || state.view === "lines";
+    byId("magnify").textContent = corner ? "Whole map" : "Magnify";
     zoomed = { view, panels: several ? [...panels, ...differenceOf(panels)] : panels, several };
     drawAttention();
   } catch (error) {

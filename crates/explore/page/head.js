@@ -63,7 +63,6 @@ export class HeadMap {
     const pixels = new Uint32Array(image.data.buffer);
     for (let i = 0; i < pixels.length; i += 1) pixels[i] = colors[this.place(this.values[i])];
     context.putImageData(image, 0, 0);
-    this.draw();
   }
 
   /** Margins for labels if they fit, else for numbers. */
@@ -71,24 +70,25 @@ export class HeadMap {
     context.font = this.font;
     const longest = Math.max(...this.tokens.map(token => context.measureText(token.text).width));
     const wanted = Math.min(longest + 10, 104, width / 3);
-    this.labelled = (width - wanted) / this.size >= READABLE;
+    this.labelled = (width - wanted) / this.count >= READABLE;
     const margin = this.labelled ? wanted : 30;
-    const geometry = { left: margin, top: margin, cell: Math.min((width - margin) / this.size, LARGEST_CELL) };
+    const geometry = { left: margin, top: margin, cell: Math.min((width - margin) / this.count, LARGEST_CELL) };
     Object.assign(this, geometry);
     // Where cells are, in CSS pixels, for whoever looks at the canvas from outside.
-    Object.assign(this.canvas.dataset, geometry);
+    Object.assign(this.canvas.dataset, geometry, { query: this.corner[0], key: this.corner[1] });
   }
 
-  /** Draws the map in the width that there is. */
-  draw(cursor = null) {
+  /** Draws the map in the width that there is; or of it the square of `count` cells whose first is `corner`. */
+  draw(cursor, corner, count) {
     const room = Math.min(this.figure.clientWidth, LARGEST);
     if (!room || !this.values) return;
+    [this.corner, this.count] = corner ? [corner, count] : [[0, 0], this.size];
     const scale = devicePixelRatio || 1;
     const style = getComputedStyle(this.canvas);
     this.font = `12px ${style.fontFamily}`;
     const context = this.canvas.getContext("2d");
     this.layOut(context, room);
-    const side = this.cell * this.size;
+    const side = this.cell * this.count;
     const width = this.left + side + 1;
     const pixels = Math.round(width * scale);
     if (this.canvas.width !== pixels) [this.canvas.width, this.canvas.height] = [pixels, pixels];
@@ -98,45 +98,52 @@ export class HeadMap {
     context.font = this.font;
     // Cells smaller than a pixel are averaged; larger ones have sharp edges.
     context.imageSmoothingEnabled = this.cell * scale < 1;
-    context.drawImage(this.cells, this.left, this.top, side, side);
+    const [row, column] = this.corner;
+    context.drawImage(this.cells, column, row, this.count, this.count, this.left, this.top, side, side);
     context.strokeStyle = style.getPropertyValue("--rule");
     context.lineWidth = 1;
     context.strokeRect(this.left - 0.5, this.top - 0.5, side + 0.5, side + 0.5);
     context.fillStyle = style.getPropertyValue("--quiet");
     if (this.labelled) this.drawLabels(context, cursor, style);
     else this.drawNumbers(context);
+    context.save();
+    context.beginPath();
+    context.rect(this.left - 2, this.top - 2, side + 4, side + 4);
+    context.clip();
     this.drawBlocked(context, style);
     if (cursor) this.drawCursor(context, cursor, style);
+    context.restore();
   }
 
   drawLabels(context, cursor, style) {
     const [ink, quiet] = ["--ink", "--quiet"].map(name => style.getPropertyValue(name));
     context.textBaseline = "middle";
     const room = this.left - 8;
-    this.tokens.forEach(({ text }, i) => {
+    const [row, column] = this.corner;
+    for (let i = 0; i < this.count; i += 1) {
       const middle = this.left + this.cell * (i + 0.5);
-      const fitting = fit(context, text, room);
       context.textAlign = "right";
-      context.fillStyle = cursor?.[0] === i ? ink : quiet;
-      context.fillText(fitting, this.left - 5, middle);
+      context.fillStyle = cursor?.[0] === row + i ? ink : quiet;
+      context.fillText(fit(context, this.tokens[row + i].text, room), this.left - 5, middle);
       context.save();
       context.translate(middle, this.top - 5);
       context.rotate(-Math.PI / 2);
       context.textAlign = "left";
-      context.fillStyle = cursor?.[1] === i ? ink : quiet;
-      context.fillText(fitting, 0, 0);
+      context.fillStyle = cursor?.[1] === column + i ? ink : quiet;
+      context.fillText(fit(context, this.tokens[column + i].text, room), 0, 0);
       context.restore();
-    });
+    }
   }
 
   drawNumbers(context) {
     const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find(each => each * this.cell >= 34) ?? this.size;
-    for (let i = 0; i < this.size; i += step) {
+    const [row, column] = this.corner;
+    for (let i = 0; i < this.count; i += step) {
       const middle = this.left + this.cell * (i + 0.5);
       [context.textAlign, context.textBaseline] = ["right", "middle"];
-      context.fillText(String(i), this.left - 5, middle);
+      context.fillText(String(row + i), this.left - 5, middle);
       [context.textAlign, context.textBaseline] = ["center", "alphabetic"];
-      context.fillText(String(i), middle, this.top - 5);
+      context.fillText(String(column + i), middle, this.top - 5);
     }
   }
 
@@ -145,7 +152,7 @@ export class HeadMap {
     context.lineWidth = 2;
     const arm = Math.max(this.cell / 3, 3);
     for (const { query, key } of this.edges) {
-      const [x, y] = [this.left + this.cell * (key + 0.5), this.top + this.cell * (query + 0.5)];
+      const [x, y] = this.placeOf(query + 0.5, key + 0.5);
       context.beginPath();
       for (const [dx, dy] of [[1, 1], [1, -1]]) {
         context.moveTo(x - arm * dx, y - arm * dy);
@@ -156,33 +163,42 @@ export class HeadMap {
   }
 
   drawCursor(context, [query, key], style) {
-    const side = this.cell * this.size;
+    const side = this.cell * this.count;
+    const [x, y] = this.placeOf(query, key);
     context.strokeStyle = style.getPropertyValue("--ink");
     context.lineWidth = 1;
     context.globalAlpha = 0.35;
-    context.strokeRect(this.left, this.top + this.cell * query, side, this.cell);
-    context.strokeRect(this.left + this.cell * key, this.top, this.cell, side);
+    context.strokeRect(this.left, y, side, this.cell);
+    context.strokeRect(x, this.top, this.cell, side);
     context.globalAlpha = 1;
     context.lineWidth = 2;
-    const [x, y] = [this.left + this.cell * key, this.top + this.cell * query];
     context.strokeRect(x - 1, y - 1, this.cell + 2, this.cell + 2);
   }
 
   /** The cell under the pointer, or null. */
   cellAt({ offsetX, offsetY }) {
     const cell = [offsetY - this.top, offsetX - this.left].map(place => Math.floor(place / this.cell));
-    return cell.every(i => i >= 0 && i < this.size) ? cell : null;
+    return cell.every(i => i >= 0 && i < this.count) ? cell.map((i, axis) => i + this.corner[axis]) : null;
+  }
+
+  /** Where a cell begins in the canvas, in CSS pixels. */
+  placeOf(query, key) {
+    return [this.left + this.cell * (key - this.corner[1]), this.top + this.cell * (query - this.corner[0])];
   }
 
   valueAt(query, key) {
     return this.values[query * this.size + key];
   }
 
-  /** What an SVG needs. */
+  /** What an SVG of the drawn part needs. */
   drawing() {
     const colors = this.words();
+    const [row, column] = this.corner;
+    const textsFrom = from => this.tokens.slice(from, from + this.count).map(token => token.text);
     return {
-      colorOf: (query, key) => cssOfWord(colors[this.place(this.valueAt(query, key))]),
+      queries: textsFrom(row),
+      keys: textsFrom(column),
+      colorOf: (i, j) => cssOfWord(colors[this.place(this.valueAt(row + i, column + j))]),
       picture: () => this.cells,
     };
   }

@@ -1,6 +1,6 @@
 // The page: reads the address, runs the text, and gives what the server answers to the panels.
 import { baselineNames, paintAttributions, showAttributions, startAttributions } from "./attributions.js";
-import { blockAtCursor, drawAttention, showAttention, startAttention, toggleView } from "./attention.js";
+import { blockAtCursor, drawAttention, magnify, showAttention, startAttention, toggleView } from "./attention.js";
 import { isDark } from "./colors.js";
 import { byId, debounced, el, fillSelect, showError } from "./dom.js";
 import { startKeys } from "./keys.js";
@@ -205,6 +205,7 @@ async function start() {
     u: ["unblock all heads and edges", () => change({ ablate: [], edges: [] })],
     s: ["order the heads by the next measure", nextSort],
     v: ["map or lines", toggleView],
+    z: ["magnify a large map around the cursor, or show the whole", magnify],
     m: ["the other model", () => change({ model: (state.model + 1) % models.length })],
     d: ["dark or light", () => setTheme(!isDark())],
   });

@@ -33,24 +33,24 @@ function save(name, width, height, title, children) {
   return text;
 }
 
-/** Saves a head's map. `colorOf(row, column)` is CSS, `picture()` the cells as a canvas, one pixel each. */
-export function saveMap(name, title, tokens, { colorOf, picture }) {
-  const size = tokens.length;
+/** Saves a head's map. `colorOf(row, column)` is CSS, `picture()` all cells as a canvas, one pixel each. */
+export function saveMap(name, title, { queries, keys, colorOf, picture }) {
+  const size = queries.length;
   const cell = size <= RECTANGLES ? 16 : 512 / size;
   const margin = size <= RECTANGLES ? 96 : 16;
   const side = margin + cell * size + 16;
   const children = [];
   if (size <= RECTANGLES) {
     const map = svgEl("g", { "shape-rendering": "crispEdges" });
-    tokens.forEach((query, row) => {
-      tokens.forEach((key, column) => {
+    queries.forEach((query, row) => {
+      keys.forEach((key, column) => {
         const [x, y] = [margin + cell * column, margin + cell * row];
         map.append(svgEl("rect", { x, y, width: cell, height: cell, fill: colorOf(row, column) }));
       });
       const middle = margin + cell * (row + 0.5) + 4;
       const look = { "font-size": 11, fill: inkOf() };
-      children.push(labelText(query.text, { x: margin - 6, y: middle, "text-anchor": "end", ...look }));
-      children.push(labelText(query.text, { transform: `translate(${middle} ${margin - 6}) rotate(-90)`, ...look }));
+      children.push(labelText(query, { x: margin - 6, y: middle, "text-anchor": "end", ...look }));
+      children.push(labelText(keys[row], { transform: `translate(${middle} ${margin - 6}) rotate(-90)`, ...look }));
     });
     children.unshift(map);
   } else {

@@ -52,8 +52,8 @@ fn cell(page: &mut Page, map: usize, query: usize, key: usize) -> (f64, f64) {
     page.value("document.getElementById('maps').scrollIntoView({ block: 'start' })");
     let script = format!(
         "(() => {{ const c = document.querySelectorAll('canvas.map')[{map}]; const r = c.getBoundingClientRect(); \
-         const [left, top, cell] = ['left', 'top', 'cell'].map(name => Number(c.dataset[name])); \
-         return [r.left + left + cell * ({key} + 0.5), r.top + top + cell * ({query} + 0.5)]; }})()"
+         const [left, top, cell, query, key] = ['left', 'top', 'cell', 'query', 'key'].map(name => Number(c.dataset[name])); \
+         return [r.left + left + cell * ({key} - key + 0.5), r.top + top + cell * ({query} - query + 0.5)]; }})()"
     );
     let place = page.value(&script);
     (place[0].as_f64().unwrap(), place[1].as_f64().unwrap())
@@ -392,6 +392,22 @@ fn of_512_tokens_all_heads_are_drawn_within_two_seconds() {
     page.point(x, y);
     assert!(page.text("#zoom-readout").starts_with("token 300 “"), "{}", page.text("#zoom-readout"));
     page.screenshot("512-tokens");
+    // Magnified around that cell, the map has labels, and other cells can be read.
+    page.key("z");
+    assert_eq!(page.text("#magnify"), "Whole map");
+    let (x, y) = cell(&mut page, 0, 299, 305);
+    page.point(x, y);
+    assert!(
+        page.text("#zoom-readout").contains("token 299 “")
+            && page.text("#zoom-readout").contains("→ token 305 “")
+    );
+    page.value("document.querySelector('canvas.map').focus()");
+    for _ in 0..40 {
+        page.key("ArrowRight");
+    }
+    assert!(page.text("#zoom-readout").contains("→ token 345 “"), "the part follows the cursor");
+    assert_eq!(page.value("document.querySelector('canvas.map').dataset.key"), "310");
+    page.screenshot("512-tokens-magnified");
     assert_clean(&page, &server.address);
 }
 
