@@ -5,7 +5,7 @@ import { HeadMap } from "./head.js";
 import { linesOf, LONGEST } from "./lines.js";
 import { ask, floatsOf } from "./server.js";
 import { change, edgesOf, isAblated, state, toggleEdge, toggleHead } from "./state.js";
-import { saveMap } from "./svg.js";
+import { saveLines, saveMap } from "./svg.js";
 import { nameOf, TokenText } from "./tokens.js";
 
 const zoom = byId("attention");
@@ -38,8 +38,12 @@ export function startAttention() {
   byId("block-edge").addEventListener("click", () => blockAtCursor(false));
   byId("direction").addEventListener("change", event => change({ direction: event.target.value }));
   byId("map-svg").addEventListener("click", () => {
-    const map = maps[zoomed?.view.active] ?? maps[0];
-    if (zoomed && map) saveMap(`attention-${state.layer}.${state.head}.svg`, map.name, map.drawing());
+    if (!zoomed) return;
+    const at = Math.max(zoomed.panels.findIndex(panel => panel.index === zoomed.view.active), 0);
+    const name = `attention-${state.layer}.${state.head}.svg`;
+    const title = `${zoomed.panels[at].model.name}, head ${state.layer}.${state.head}`;
+    if (maps.length) saveMap(name, title, maps[at].drawing());
+    else saveLines(name, title, byId("maps").querySelectorAll("svg")[at]);
   });
   byId("magnify").addEventListener("click", magnify);
   new ResizeObserver(drawMaps).observe(byId("maps"));

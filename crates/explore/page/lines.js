@@ -1,5 +1,6 @@
 // A head of a short text as lines from each token to the tokens that it attends to.
 import { el, svgEl } from "./dom.js";
+import { writable } from "./svg.js";
 import { nameOf } from "./tokens.js";
 
 /** Tokens of the longest text that is drawn as lines. */
@@ -23,11 +24,11 @@ export function linesOf(name, tokens, values, chosen) {
       if (share < FAINTEST) continue;
       const ends = { x1: LEFT + 6, y1: middle(query), x2: RIGHT - 6, y2: middle(key) };
       const line = svgEl("line", { ...ends, "stroke-opacity": Math.min(share, 1), "stroke-width": 2 });
-      line.append(svgEl("title", {}, `${nameOf(tokens, query)} → ${nameOf(tokens, key)}: ${share.toFixed(3)}`));
+      line.append(svgEl("title", {}, writable(`${nameOf(tokens, query)} → ${nameOf(tokens, key)}: ${share.toFixed(3)}`)));
       lines.append(line);
     }
   }
-  const texts = tokens.flatMap(({ text }, i) => [
+  const texts = tokens.map(token => writable(token.text)).flatMap((text, i) => [
     svgEl("text", { x: LEFT, y: middle(i) + 4, "text-anchor": "end", class: i === chosen ? "chosen" : "" }, text),
     svgEl("text", { x: RIGHT, y: middle(i) + 4 }, text),
   ]);

@@ -140,7 +140,7 @@ function describe() {
     `${model.layers} layers × ${model.heads} heads`, `hidden size ${model.hidden}`, `${model.vocabulary.toLocaleString("en")} words`,
     model.classes ? `classes ${model.classes.join(", ")}` : "no classifier", model.masked_lm ? "masked-LM head" : "no masked-LM head",
   ].join(", ");
-  const line = model => el("span", {}, `${models.length > 1 ? `${model.name}: ` : ""}${facts(model)}. `);
+  const line = model => el("span", { className: "line" }, `${models.length > 1 ? `${model.name}: ` : ""}${facts(model)}.`);
   byId("facts").replaceChildren(...models.map(line));
   byId("model-choice").hidden = models.length < 2;
   fillSelect(byId("model"), models.map((model, i) => [String(i), model.name]), String(state.model));

@@ -3,7 +3,7 @@ import { byId, decimal, el, signed } from "./dom.js";
 import { nameOf } from "./tokens.js";
 import { state, toggleEdge, toggleHead } from "./state.js";
 
-const percent = share => `${decimal(100 * share, 1)} %`;
+const percent = share => `${decimal(100 * share, 1)}\u00a0%`;
 
 function bar(share, className) {
   const fill = el("i", { className });
@@ -53,7 +53,7 @@ function echoOf({ model, run, clean }, several) {
   const best = probabilities.indexOf(Math.max(...probabilities));
   const before = clean.prediction.probabilities[best];
   const changed = clean === run ? "" : `; with nothing blocked ${percent(before)}: ${signed(100 * (probabilities[best] - before), 1)} points`;
-  return `${several ? `${model.name}: ` : ""}${model.classes[best]} ${percent(probabilities[best])}${changed}. `;
+  return `${several ? `${model.name}: ` : ""}${model.classes[best]} ${percent(probabilities[best])}${changed}.`;
 }
 
 /** The blocked heads and edges; each button takes one away. */
@@ -84,7 +84,7 @@ export function showPredictions(view) {
     return el("div", { className: "model" }, ...name, content);
   });
   byId("prediction").querySelector(".models").replaceChildren(...nodes);
-  byId("echo").textContent = view.shown.map(each => echoOf(each, several)).join("");
+  byId("echo").replaceChildren(...view.shown.map(each => el("span", { className: "line" }, echoOf(each, several))));
   chips(view.shown[0].run.tokens);
 }
 

@@ -8,20 +8,21 @@ const FORBIDDEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g;
 /** Cells of a map that is drawn as rectangles, a side. A larger map is one picture inside of the SVG: 512 tokens are 262,144 cells. */
 const RECTANGLES = 96;
 
-const clean = text => text.toWellFormed().replace(FORBIDDEN, "\ufffd");
+/** A text as XML can hold it. */
+export const writable = text => text.toWellFormed().replace(FORBIDDEN, "\ufffd");
 const paper = () => getComputedStyle(document.body).backgroundColor;
 const inkOf = () => getComputedStyle(document.body).color;
 
 /** Text in an SVG; its white space stays. */
 function labelText(text, attributes) {
-  return svgEl("text", { "xml:space": "preserve", ...attributes }, clean(text));
+  return svgEl("text", { "xml:space": "preserve", ...attributes }, writable(text));
 }
 
 /** Offers an SVG as a file. */
 function save(name, width, height, title, children) {
   const frame = svgEl("rect", { width, height, fill: paper() });
   const size = { width, height, viewBox: `0 0 ${width} ${height}`, "font-family": FONT };
-  const svg = svgEl("svg", size, svgEl("title", {}, clean(title)), frame, ...children);
+  const svg = svgEl("svg", size, svgEl("title", {}, writable(title)), frame, ...children);
   const text = new XMLSerializer().serializeToString(svg);
   const url = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
   const link = document.createElement("a");
@@ -29,8 +30,6 @@ function save(name, width, height, title, children) {
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
-  document.documentElement.dataset.saved = text.length;
-  return text;
 }
 
 /** Saves a head's map. `colorOf(row, column)` is CSS, `picture()` all cells as a canvas, one pixel each. */
@@ -57,7 +56,21 @@ export function saveMap(name, title, { queries, keys, colorOf, picture }) {
     const image = { x: margin, y: margin, width: 512, height: 512, href: picture().toDataURL("image/png") };
     children.push(svgEl("image", { ...image, "image-rendering": "pixelated" }));
   }
-  return save(name, side, side, title, children);
+  save(name, side, side, title, children);
+}
+
+/** Saves a head's lines, an SVG of the page, with the colours that the page gives it. */
+export function saveLines(name, title, drawn) {
+  const [, , width, height] = drawn.getAttribute("viewBox").split(" ").map(Number);
+  const copy = drawn.cloneNode(true);
+  const originals = [...drawn.querySelectorAll("line, text")];
+  [...copy.querySelectorAll("line, text")].forEach((node, i) => {
+    const { stroke, fill } = getComputedStyle(originals[i]);
+    if (node.localName === "line") node.setAttribute("stroke", stroke);
+    else Object.entries({ fill, "font-size": 12 }).forEach(([attribute, value]) => node.setAttribute(attribute, value));
+    node.removeAttribute("class");
+  });
+  save(name, width, height, title, [...copy.childNodes]);
 }
 
 /** Saves a text whose tokens have the background and ink of `look(i)`, in lines of 640 px. */
@@ -79,5 +92,5 @@ export function saveText(text, tokens, look, title) {
       x += wide + (piece.piece ? 4 : 0);
     }
   }
-  return save("attributions.svg", width, y + line + 12, title, children);
+  save("attributions.svg", width, y + line + 12, title, children);
 }

@@ -296,6 +296,11 @@ pub struct ErrorLine {
 }
 
 /// What a saved page holds: its first state, and answers to requests.
+///
+/// For each model the page requests, in this order: `/api/models` (null), `/api/run`, and if something is blocked the run without it;
+/// `/api/attention` of the chosen head, and of each that is clicked; `/api/attributions` of the method, the class that the first model
+/// predicts, and the baseline (`integrated_gradients` and `pad` at first); `/api/lens` when it is opened, 32 tokens at a time from 0, or
+/// as many as there are; `/api/ablations` when heads are ordered by it. `/api/run` is the least that a saved page needs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The state as in the address of the page (`#text=..&head=3.7`); it decides which requests the page makes.
@@ -313,6 +318,22 @@ pub struct Answer {
     pub request: Value,
     /// The body of the answer.
     pub response: Value,
+}
+
+impl Snapshot {
+    /// A page that opens with this text, head 0.0 and nothing blocked.
+    pub fn of_text(text: &str, answers: Vec<Answer>) -> Snapshot {
+        use std::fmt::Write;
+        let mut hash = "#text=".to_owned();
+        for byte in text.bytes() {
+            if byte.is_ascii_alphanumeric() {
+                hash.push(char::from(byte));
+            } else {
+                write!(hash, "%{byte:02X}").expect("internal: a String takes what is written");
+            }
+        }
+        Snapshot { hash, answers }
+    }
 }
 
 impl Answer {

@@ -303,7 +303,8 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    // A browser opens connections ahead, and closes those that it does not need.
+    let Some(path) = line.split(' ').nth(1).map(str::to_owned) else { return Ok(()) };
     let mut length = 0;
     loop {
         let mut header = String::new();
