@@ -152,17 +152,18 @@ export function drawAttention() {
   byId("view").setAttribute("aria-pressed", String(state.view === "lines"));
   byId("zoom-help").hidden = lines;
   showError(zoom, state.view === "lines" && !fits ? `Lines are drawn for at most ${LONGEST} tokens; this is the map.` : null);
+  const captionOf = panel => (panels.length > 1 ? panel.name : "");
   const holder = byId("maps");
   holder.dataset.count = panels.length;
   if (lines) {
     maps = [];
     const drawn = panels.filter(panel => !panel.isDifference);
-    holder.replaceChildren(...drawn.map(panel => linesOf(panel.name, panel.tokens, panel.values, state.token)));
+    holder.replaceChildren(...drawn.map(panel => linesOf(panel.name, captionOf(panel), panel.tokens, panel.values, state.token)));
   } else {
     if (maps.length !== panels.length) maps = panels.map(() => new HeadMap(callbacks));
     if (holder.children.length !== maps.length || holder.firstChild !== maps[0].figure) holder.replaceChildren(...maps.map(map => map.figure));
     const edges = edgesOf(state.layer, state.head);
-    maps.forEach((map, i) => map.show({ ...panels[i], edges, caption: panels.length > 1 ? panels[i].name : "" }));
+    maps.forEach((map, i) => map.show({ ...panels[i], edges, caption: captionOf(panels[i]) }));
     drawMaps();
     maps.forEach((map, i) => showLegend(map, panels[i]));
   }

@@ -111,9 +111,11 @@ function clear(words) {
 export async function showAttributions(view) {
   layOut(view);
   const classes = view.shown.find(({ model }) => model.classes)?.model.classes ?? [];
-  fillSelect(byId("class"), [["", "the predicted one"], ...classes.map((name, i) => [String(i), name])], String(state.class ?? ""));
+  fillSelect(byId("class"), [["", `predicted: ${classes[view.predicted] ?? ""}`], ...classes.map((name, i) => [String(i), name])], String(state.class ?? ""));
   for (const name of ["method", "baseline"]) byId(name).value = state[name];
   byId("baseline-choice").hidden = state.method === "gradient_x_input";
+  section.querySelector(".controls").hidden = !classes.length;
+  byId("attribution-table").hidden = !classes.length;
   if (!classes.length) {
     clear("This model has no classifier, so there is no logit to attribute.");
     return;

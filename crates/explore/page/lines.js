@@ -10,7 +10,7 @@ const FAINTEST = 0.01;
 const [ROW, WIDTH, LEFT, RIGHT] = [20, 360, 120, 240];
 
 /** The lines of `values`, S x S. `point(query, key)` is called for the row under the pointer. */
-export function linesOf(name, tokens, values, chosen) {
+export function linesOf(name, caption, tokens, values, chosen) {
   const size = tokens.length;
   const height = ROW * size + 8;
   const middle = i => ROW * (i + 0.5) + 4;
@@ -33,5 +33,5 @@ export function linesOf(name, tokens, values, chosen) {
     svgEl("text", { x: RIGHT, y: middle(i) + 4 }, text),
   ]);
   svg.append(lines, ...texts);
-  return el("figure", {}, el("figcaption", { textContent: name }), svg);
+  return el("figure", {}, el("figcaption", { textContent: caption }), svg);
 }

@@ -48,11 +48,10 @@ async function runIn(model, index) {
 }
 
 /**
- * The class that is explained, in all models: the chosen one, or what the active model predicts with nothing blocked. So the meaning
- * of colours does not change while heads are blocked. Null without a classifier.
+ * What the active model predicts with nothing blocked. Unless a class is chosen, this is explained, in all models: so the meaning of
+ * colours does not change while heads are blocked. Null without a classifier.
  */
-function targetOf(shown) {
-  if (state.class !== null) return state.class;
+function predictedOf(shown) {
   const { clean } = shown[state.model].clean.prediction ? shown[state.model] : shown.find(each => each.clean.prediction) ?? {};
   const probabilities = clean?.prediction.probabilities;
   return probabilities ? probabilities.indexOf(Math.max(...probabilities)) : null;
@@ -84,7 +83,9 @@ async function refresh() {
     const shown = await Promise.all(models.map(runIn));
     if (!isCurrent() || shown.includes(null)) return;
     showError(sentence, null);
-    view = { text: state.text, shown, active: state.model, isCurrent, requestOf: model => requestOf(model, state), target: targetOf(shown) };
+    view = { text: state.text, shown, active: state.model, isCurrent, requestOf: model => requestOf(model, state) };
+    view.predicted = predictedOf(shown);
+    view.target = state.class ?? view.predicted;
     panels.forEach(panel => panel.classList.remove("stale"));
     byId("status").textContent = statusOf(view);
     showPredictions(view);

@@ -405,11 +405,11 @@ fn of_512_tokens_all_heads_are_drawn_within_two_seconds() {
             && page.text("#zoom-readout").contains("→ token 305 “")
     );
     page.value("document.querySelector('canvas.map').focus()");
-    for _ in 0..40 {
+    for _ in 0..20 {
         page.key("ArrowRight");
     }
-    assert!(page.text("#zoom-readout").contains("→ token 345 “"), "the part follows the cursor");
-    assert_eq!(page.value("document.querySelector('canvas.map').dataset.key"), "310");
+    assert!(page.text("#zoom-readout").contains("→ token 325 “"), "the part follows the cursor");
+    assert_eq!(page.value("document.querySelector('canvas.map').dataset.key"), "290");
     page.screenshot("512-tokens-magnified");
     assert_clean(&page, &server.address);
 }
