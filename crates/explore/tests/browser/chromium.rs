@@ -236,6 +236,12 @@ impl Page {
         events.map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// How many requests the page has aborted.
+    pub fn aborted(&self) -> usize {
+        let failed = self.events.iter().filter(|event| event["method"] == "Network.loadingFailed");
+        failed.filter(|event| event["params"]["canceled"] == true).count()
+    }
+
     /// Writes a picture of the whole page into the folder `VITRINE_SCREENSHOTS`, if that is set.
     pub fn screenshot(&mut self, name: &str) {
         let Some(folder) = std::env::var_os("VITRINE_SCREENSHOTS") else { return };
