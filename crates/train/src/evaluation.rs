@@ -41,6 +41,22 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// All that follows from these metrics and predictions of the same rows, which took so many seconds and have so many tokens.
+    pub(crate) fn of(metrics: Metrics, predictions: Predictions, seconds: f64, tokens: usize) -> Self {
+        Evaluation {
+            accuracy_interval: metrics.accuracy_interval(),
+            f1_interval: metrics.f1_interval(),
+            auroc: auroc(&predictions),
+            calibration: Calibration::of(&predictions),
+            accuracy_by_length: accuracy_by_length(&predictions),
+            confidently_wrong: confidently_wrong(&predictions),
+            metrics,
+            seconds,
+            tokens_per_second: tokens as f64 / seconds,
+            predictions,
+        }
+    }
+
     /// Adds the beginning of their texts to the rows that are named as wrong. `rows` are the evaluated ones.
     #[must_use]
     pub fn quoting(mut self, rows: &Dataset) -> Self {
@@ -79,18 +95,5 @@ pub fn evaluate(
         tokens += batch.offsets().total();
         progress(done)?;
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let metrics = metrics.finish()?;
-    Ok(Evaluation {
-        accuracy_interval: metrics.accuracy_interval(),
-        f1_interval: metrics.f1_interval(),
-        auroc: auroc(&predictions),
-        calibration: Calibration::of(&predictions),
-        accuracy_by_length: accuracy_by_length(&predictions),
-        confidently_wrong: confidently_wrong(&predictions),
-        metrics,
-        seconds,
-        tokens_per_second: tokens as f64 / seconds,
-        predictions,
-    })
+    Ok(Evaluation::of(metrics.finish()?, predictions, started.elapsed().as_secs_f64(), tokens))
 }

@@ -2,8 +2,9 @@
 //!
 //! Reading order: [`data`] for how rows get in, [`data::sampling`] for which of them are used and in which order,
 //! [`step`] for one step, [`train`] for the loop, [`pretrain`] for that of a masked language model, [`optimizer`] for the update,
-//! [`techniques`] for what can be switched on, [`schedule`] and [`metrics`] for the numbers around a step.
+//! [`techniques`] for what can be switched on, [`baseline`] for what all of it has to beat, [`schedule`] and [`metrics`] for the numbers around a step.
 
+pub mod baseline;
 pub mod checkpoint;
 pub mod corpus;
 pub mod data;
