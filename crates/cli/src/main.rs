@@ -11,6 +11,7 @@ mod interrupt;
 mod machine;
 mod output;
 mod parse;
+mod predictions;
 mod progress;
 mod report;
 

@@ -91,6 +91,11 @@ pub const REPLAY: &str = "Examples:
   vitrine replay runs/imdb
   vitrine replay runs/imdb --dtype f32";
 
+pub const BASELINE: &str = "Examples:
+  vitrine baseline --data data/imdb --recipe notebook --test-samples all
+  vitrine baseline --data reviews.csv --ngrams 1 --most-telling 10
+  vitrine baseline --run runs/imdb";
+
 pub const REPORT: &str = "Examples:
   vitrine report runs/imdb
   vitrine report runs/first runs/second --output comparison.html";

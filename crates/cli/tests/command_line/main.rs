@@ -1,5 +1,6 @@
 //! The command line as its users meet it: runs that succeed, and misuse that gets one clear line and the right exit code.
 
+mod baseline;
 mod checkpoints;
 mod classes;
 mod common;

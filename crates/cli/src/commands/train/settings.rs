@@ -4,6 +4,7 @@ use super::techniques::schedule;
 use crate::args::{Recipe, Samples, Train};
 use crate::output::Outcome;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use vitrine_bert::Truncation;
 use vitrine_train::TrainSettings;
@@ -19,6 +20,8 @@ pub struct Settings {
     pub test_data: Option<String>,
     pub text_column: Option<String>,
     pub label_column: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_map: BTreeMap<String, String>,
     pub train_samples: Option<usize>,
     pub test_samples: Option<usize>,
     pub sample_seed: u32,
@@ -46,9 +49,10 @@ pub struct Defaults {
 impl Defaults {
     /// The recipe's, or the usual ones.
     pub fn of(arguments: &Train) -> Self {
+        let (train_samples, test_samples) = recipe_samples(arguments.recipe);
         let common = Defaults {
-            train_samples: None,
-            test_samples: None,
+            train_samples,
+            test_samples,
             max_length: None,
             epochs: 3,
             batch_size: 16,
@@ -58,18 +62,21 @@ impl Defaults {
             weight_decay: 0.01,
         };
         match arguments.recipe {
-            Some(Recipe::Notebook) => Defaults {
-                train_samples: Some(2500),
-                test_samples: Some(500),
-                max_length: Some(512),
-                lr: 2e-5,
-                warmup_steps: Some(500),
-                ..common
-            },
+            Some(Recipe::Notebook) => {
+                Defaults { max_length: Some(512), lr: 2e-5, warmup_steps: Some(500), ..common }
+            }
             // A small BERT from scratch has nothing to preserve: it takes a high rate and more passes.
             None if arguments.model.is_none() => Defaults { epochs: 8, batch_size: 32, lr: 1e-3, ..common },
             None => common,
         }
+    }
+}
+
+/// Rows to train and to evaluate on by a recipe; none for all.
+pub fn recipe_samples(recipe: Option<Recipe>) -> (Option<usize>, Option<usize>) {
+    match recipe {
+        Some(Recipe::Notebook) => (Some(2500), Some(500)),
+        None => (None, None),
     }
 }
 
@@ -133,6 +140,7 @@ pub fn settings(
         test_data: arguments.test_data.as_ref().map(|path| path.display().to_string()),
         text_column: arguments.columns.text_column.clone(),
         label_column: arguments.columns.label_column.clone(),
+        label_map: arguments.columns.label_map.iter().cloned().collect(),
         train_samples: count(arguments.train_samples, defaults.train_samples),
         test_samples: count(arguments.test_samples, defaults.test_samples),
         sample_seed: arguments.sample_seed.unwrap_or(42),
