@@ -84,16 +84,29 @@ pub fn evaluate(
     let mut metrics = Accumulator::new(names.clone());
     let mut predictions =
         Predictions::new(names, rows.labels().to_vec(), rows.lengths().map(|length| length as u32).collect());
-    let (mut done, mut tokens) = (0, 0);
+    for_each_batch(model, rows, batch, progress, |indices, logits| {
+        metrics.add(logits, &rows.labels_of(indices))?;
+        predictions.set(indices, logits)
+    })?;
+    Ok(Evaluation::of(metrics.finish()?, predictions, started.elapsed().as_secs_f64(), rows.tokens()))
+}
+
+/// Calls `found(rows, logits)` with the logits `[rows, K]` of every batch, without dropout, the longest rows first.
+pub(crate) fn for_each_batch(
+    model: &SequenceClassifier,
+    rows: &TokenizedDataset,
+    batch: EvalBatch,
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+    mut found: impl FnMut(&[usize], &[f32]) -> Result<()>,
+) -> Result<()> {
+    let mut done = 0;
     for indices in rows.eval_batches(batch) {
-        let batch = rows.batch(&indices, model.config())?;
+        let batch = rows.inputs(&indices, model.config())?;
         let tape = Tape::inference();
         let logits = model.logits(&tape, &batch)?.value().to_vec::<f32>()?;
-        metrics.add(&logits, &rows.labels_of(&indices))?;
-        predictions.set(&indices, &logits)?;
+        found(&indices, &logits)?;
         done += indices.len();
-        tokens += batch.offsets().total();
         progress(done)?;
     }
-    Ok(Evaluation::of(metrics.finish()?, predictions, started.elapsed().as_secs_f64(), tokens))
+    Ok(())
 }

@@ -13,6 +13,7 @@ pub const TRAIN: &str = "Examples:
   vitrine train --model models/MiniLM --data data/imdb --output runs/imdb
   vitrine train --model models/MiniLM --data reviews.csv --test-data held-out.csv --epochs 4 --lr 3e-5
   vitrine train --model models/MiniLM --data data/imdb --max-length 256 --truncate head-tail
+  vitrine train --model models/small --data data/imdb --distill-from runs/imdb --unlabelled texts.txt
   vitrine train --config run.toml --seed 7
   vitrine train --recipe notebook --print-config";
 

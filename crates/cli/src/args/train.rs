@@ -2,8 +2,8 @@
 
 use super::optimisation::{ScheduleOptions, TechniqueOptions};
 use super::{
-    Checkpointing, Columns, Compute, ConfigOptions, Logging, Samples, TokenOptions, Validation, count,
-    examples, not_negative, positive, ratio,
+    Checkpointing, Columns, Compute, ConfigOptions, DistillationOptions, Logging, Samples, TokenOptions,
+    Validation, count, examples, not_negative, positive, ratio,
 };
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -105,6 +105,8 @@ pub struct Train {
     pub checkpoint_layers: bool,
     #[command(flatten)]
     pub techniques: TechniqueOptions,
+    #[command(flatten)]
+    pub distillation: DistillationOptions,
     #[command(flatten)]
     pub validation: Validation,
     #[command(flatten)]

@@ -71,7 +71,8 @@ fn a_run_on_renamed_and_held_back_rows_is_found_again() {
     succeed(&["init", "--config", "mini", "--output", path(&model)]);
     let arguments = ["--model", path(&model), "--data", path(&data), "--output", path(&run), "--epochs", "1"];
     let more = ["--label-map", "food=dish", "--validation-split", "0.2", "--batch-size", "32", "--json"];
-    let report: Value = serde_json::from_str(&succeed(&[&["train"], &arguments[..], &more].concat())).unwrap();
+    let report: Value =
+        serde_json::from_str(&succeed(&[&["train"], &arguments[..], &more].concat())).unwrap();
     let beside = json(&["--run", path(&run)]);
     assert_eq!(beside["eval_split"], "validation");
     assert_eq!(beside["eval_hash"], report["rows"]["validation_hash"]);

@@ -8,6 +8,7 @@ mod config;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod data;
+mod distillation;
 mod families;
 mod outputs;
 mod predict;

@@ -29,6 +29,10 @@ pub struct Settings {
     pub max_length: usize,
     pub truncate: String,
     pub warmup_ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill_from: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unlabelled: Vec<String>,
     #[serde(flatten)]
     pub train: TrainSettings,
 }
@@ -148,6 +152,8 @@ pub fn settings(
         max_length,
         truncate: truncate.to_string(),
         warmup_ratio,
+        distill_from: arguments.distillation.distill_from.as_ref().map(|path| path.display().to_string()),
+        unlabelled: arguments.distillation.unlabelled.iter().map(|path| path.display().to_string()).collect(),
         train: TrainSettings {
             epochs,
             batch_size,
