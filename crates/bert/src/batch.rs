@@ -13,6 +13,26 @@ pub struct TokenBatch {
     tokens: TokenIds,
     offsets: Offsets,
     labels: Option<Arc<[u32]>>,
+    teacher: Option<Teacher>,
+}
+
+/// What a teacher says of the sequences of a batch, for a student to learn from.
+#[derive(Clone, Debug)]
+pub struct Teacher {
+    logits: Arc<[f32]>,
+    labelled: Arc<[bool]>,
+}
+
+impl Teacher {
+    /// `[B, K]`, row-major, in the order of the student's classes.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Which sequences have a label of their own; the label of another does not count.
+    pub fn labelled(&self) -> &[bool] {
+        &self.labelled
+    }
 }
 
 impl TokenBatch {
@@ -64,7 +84,7 @@ impl TokenBatch {
         let offsets = Offsets::from_lengths(lengths)?;
         let token_types = vec![0; ids.len()].into();
         let tokens = TokenIds { ids: ids.into(), token_types, positions: positions.into() };
-        Ok(TokenBatch { tokens, offsets, labels: labels.map(Into::into) })
+        Ok(TokenBatch { tokens, offsets, labels: labels.map(Into::into), teacher: None })
     }
 
     /// The same batch with these token types, `T` of them: 1 for the second text of a pair.
@@ -80,6 +100,28 @@ impl TokenBatch {
             below(index, "token type", &token_types[range], config.type_vocab_size)?;
         }
         Ok(TokenBatch { tokens: TokenIds { token_types: token_types.into(), ..self.tokens }, ..self })
+    }
+
+    /// The same batch with a teacher's logits, `[B, K]`, and which of its sequences have a label: the others' labels do not count.
+    ///
+    /// # Errors
+    /// `Batch` without labels, for another number of them than of sequences and classes, and for logits that are not numbers.
+    pub fn with_teacher(self, logits: &[f32], labelled: &[bool], config: &ModelConfig) -> Result<Self> {
+        self.require_labels()?;
+        let (sequences, classes) = (self.sequences(), config.num_labels());
+        if labelled.len() != sequences || logits.len() != sequences * classes {
+            let expected = format!("{sequences} x {classes}");
+            return Err(refusal(0, "number of a teacher's logits", expected, &logits.len()));
+        }
+        if let Some(place) = logits.iter().position(|logit| !logit.is_finite()) {
+            return Err(refusal(place / classes, "teacher's logit", "a number".into(), &logits[place]));
+        }
+        Ok(TokenBatch { teacher: Some(Teacher { logits: logits.into(), labelled: labelled.into() }), ..self })
+    }
+
+    /// What a teacher says of the sequences, if there is one.
+    pub fn teacher(&self) -> Option<&Teacher> {
+        self.teacher.as_ref()
     }
 
     /// The number of tokens `T`; never zero.
@@ -171,6 +213,12 @@ mod tests {
         assert!(refused(&[&[1]], Some(&[1, 1])).contains("number of labels must be 1"));
         let batch = TokenBatch::new([[1, 2]], None, &config()).unwrap();
         assert!(batch.clone().with_token_types(&[0, 2], &config()).is_err());
-        assert!(batch.with_token_types(&[0], &config()).is_err());
+        assert!(batch.clone().with_token_types(&[0], &config()).is_err());
+        assert!(batch.with_teacher(&[0.0, 1.0], &[true], &config()).is_err());
+        let batch = TokenBatch::new([[1, 2]], Some(&[1]), &config()).unwrap();
+        assert!(batch.clone().with_teacher(&[0.0], &[true], &config()).is_err());
+        assert!(batch.clone().with_teacher(&[0.0, f32::NAN], &[true], &config()).is_err());
+        let taught = batch.with_teacher(&[0.0, 1.0], &[false], &config()).unwrap();
+        assert_eq!(taught.teacher().unwrap().labelled(), [false]);
     }
 }

@@ -23,7 +23,7 @@ mod save;
 mod sites;
 mod tokenizer;
 
-pub use batch::TokenBatch;
+pub use batch::{Teacher, TokenBatch};
 pub use checkpoint::{AnyModel, Checkpoint, Head, Loaded, load_any};
 pub use config::{CONFIG_FILE, ModelConfig};
 pub use cost::Cost;

@@ -85,6 +85,12 @@ impl SplitSummary {
     }
 }
 
+/// The classes of rows with the rows of each.
+pub fn classes(rows: &Dataset) -> String {
+    let counts = rows.label_names.iter().zip(rows.class_counts());
+    few(counts.map(|(name, count)| format!("{} {count}", printable(name))).collect())
+}
+
 /// At most [`NAMES`] of a list.
 fn few(mut names: Vec<String>) -> String {
     let all = names.len();

@@ -12,6 +12,7 @@ mod machine;
 mod names;
 mod output;
 mod parse;
+mod predictions;
 mod progress;
 mod report;
 

@@ -41,6 +41,22 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// All that follows from these metrics and predictions of the same rows, which took so many seconds and have so many tokens.
+    pub(crate) fn of(metrics: Metrics, predictions: Predictions, seconds: f64, tokens: usize) -> Self {
+        Evaluation {
+            accuracy_interval: metrics.accuracy_interval(),
+            f1_interval: metrics.f1_interval(),
+            auroc: auroc(&predictions),
+            calibration: Calibration::of(&predictions),
+            accuracy_by_length: accuracy_by_length(&predictions),
+            confidently_wrong: confidently_wrong(&predictions),
+            metrics,
+            seconds,
+            tokens_per_second: tokens as f64 / seconds,
+            predictions,
+        }
+    }
+
     /// Adds the beginning of their texts to the rows that are named as wrong. `rows` are the evaluated ones.
     #[must_use]
     pub fn quoting(mut self, rows: &Dataset) -> Self {
@@ -68,29 +84,29 @@ pub fn evaluate(
     let mut metrics = Accumulator::new(names.clone());
     let mut predictions =
         Predictions::new(names, rows.labels().to_vec(), rows.lengths().map(|length| length as u32).collect());
-    let (mut done, mut tokens) = (0, 0);
+    for_each_batch(model, rows, batch, progress, |indices, logits| {
+        metrics.add(logits, &rows.labels_of(indices))?;
+        predictions.set(indices, logits)
+    })?;
+    Ok(Evaluation::of(metrics.finish()?, predictions, started.elapsed().as_secs_f64(), rows.tokens()))
+}
+
+/// Calls `found(rows, logits)` with the logits `[rows, K]` of every batch, without dropout, the longest rows first.
+pub(crate) fn for_each_batch(
+    model: &SequenceClassifier,
+    rows: &TokenizedDataset,
+    batch: EvalBatch,
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+    mut found: impl FnMut(&[usize], &[f32]) -> Result<()>,
+) -> Result<()> {
+    let mut done = 0;
     for indices in rows.eval_batches(batch) {
-        let batch = rows.batch(&indices, model.config())?;
+        let batch = rows.inputs(&indices, model.config())?;
         let tape = Tape::inference();
         let logits = model.logits(&tape, &batch)?.value().to_vec::<f32>()?;
-        metrics.add(&logits, &rows.labels_of(&indices))?;
-        predictions.set(&indices, &logits)?;
+        found(&indices, &logits)?;
         done += indices.len();
-        tokens += batch.offsets().total();
         progress(done)?;
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let metrics = metrics.finish()?;
-    Ok(Evaluation {
-        accuracy_interval: metrics.accuracy_interval(),
-        f1_interval: metrics.f1_interval(),
-        auroc: auroc(&predictions),
-        calibration: Calibration::of(&predictions),
-        accuracy_by_length: accuracy_by_length(&predictions),
-        confidently_wrong: confidently_wrong(&predictions),
-        metrics,
-        seconds,
-        tokens_per_second: tokens as f64 / seconds,
-        predictions,
-    })
+    Ok(())
 }

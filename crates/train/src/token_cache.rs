@@ -37,6 +37,8 @@ const COVERED: usize = 8 + 32 + 32;
 const HEADER: usize = COVERED + 4 * 8;
 /// What the names of finished files end in.
 const EXTENSION: &str = "tokens";
+/// The same of a teacher's logits.
+pub(crate) const LOGITS_EXTENSION: &str = "logits";
 /// Bytes hashed by one piece of parallel work.
 const HASHED: usize = 1 << 20;
 /// Rows whose texts are hashed by one.
@@ -49,7 +51,7 @@ const LEAST: usize = 1 << 20;
 /// After this time, a file that was never finished is no longer being written.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
-type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
 /// A folder of tokenized data sets.
 #[derive(Clone, Debug)]
@@ -128,9 +130,13 @@ impl TokenCache {
     }
 
     fn store(&self, path: &Path, key: &Hash, tokens: &Tokens) -> io::Result<()> {
+        self.write(path, &encode(key, tokens))
+    }
+
+    /// Writes a file of the cache whole, and makes room for it.
+    pub(crate) fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         /// Tells two writers of one process apart.
         static WRITERS: AtomicU64 = AtomicU64::new(0);
-        let bytes = encode(key, tokens);
         let size = bytes.len() as u64;
         if size > self.limit {
             let why = format!("its {size} bytes are more than the limit of {} bytes", self.limit);
@@ -142,7 +148,7 @@ impl TokenCache {
         let partial = path.with_extension(format!("{}-{writer}.partial", std::process::id()));
         // It is not synced: a file that a power cut leaves damaged is found by its checksum.
         let written = File::create_new(&partial)
-            .and_then(|mut file| file.write_all(&bytes))
+            .and_then(|mut file| file.write_all(bytes))
             .and_then(|()| fs::rename(&partial, path));
         if written.is_err() {
             let _ = fs::remove_file(&partial);
@@ -159,7 +165,9 @@ impl TokenCache {
             let Ok(about) = entry.metadata() else { continue };
             let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some(EXTENSION) if about.is_file() => files.push((used, about.len(), path)),
+                Some(EXTENSION | LOGITS_EXTENSION) if about.is_file() => {
+                    files.push((used, about.len(), path))
+                }
                 Some("partial") if used.elapsed().is_ok_and(|age| age > ABANDONED) => {
                     let _ = fs::remove_file(path);
                 }
@@ -198,12 +206,12 @@ fn key(texts: &[&str], tokenizer: &Tokenizer, max_length: usize) -> Hash {
     hash.finalize().into()
 }
 
-fn checksum(bytes: &[u8]) -> Hash {
+pub(crate) fn checksum(bytes: &[u8]) -> Hash {
     let pieces = parallel::map(bytes.chunks(HASHED), |_, piece| Sha256::digest(piece));
     Sha256::digest(pieces.concat()).into()
 }
 
-fn hex(hash: &Hash) -> String {
+pub(crate) fn hex(hash: &Hash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

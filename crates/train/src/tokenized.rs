@@ -78,7 +78,12 @@ impl Tokens {
 #[derive(Clone, Debug)]
 pub struct TokenizedDataset {
     tokens: Tokens,
+    /// Of rows without a label, 0.
     labels: Vec<u32>,
+    /// The first so many rows have labels.
+    labelled: usize,
+    /// A teacher's logits, `[rows, K]`.
+    teacher: Option<Vec<f32>>,
 }
 
 impl TokenizedDataset {
@@ -106,7 +111,40 @@ impl TokenizedDataset {
     }
 
     fn with_labels(tokens: Tokens, rows: &Dataset) -> Self {
-        TokenizedDataset { tokens, labels: rows.examples.iter().map(|example| example.label).collect() }
+        let labels = rows.examples.iter().map(|example| example.label).collect();
+        TokenizedDataset { tokens, labels, labelled: rows.len(), teacher: None }
+    }
+
+    /// These rows, and behind them `others` without their labels: only a teacher can say what they should become.
+    #[must_use]
+    pub fn with_unlabelled(mut self, others: &TokenizedDataset) -> Self {
+        let end = self.tokens.ids.len();
+        self.tokens.ids.extend_from_slice(&others.tokens.ids);
+        self.tokens.offsets.extend(others.tokens.offsets[1..].iter().map(|offset| end + offset));
+        self.tokens.truncated += others.tokens.truncated;
+        self.labels.resize(self.labels.len() + others.len(), 0);
+        TokenizedDataset { teacher: None, ..self }
+    }
+
+    /// The rows with a teacher's logits `[rows, K]`.
+    ///
+    /// # Errors
+    /// `MetricsShape` if these are not as many for each row.
+    pub fn with_teacher(self, logits: Vec<f32>, classes: usize) -> Result<Self> {
+        if classes == 0 || logits.len() != self.len() * classes {
+            return Err(TrainError::MetricsShape { logits: logits.len(), labels: self.len(), classes });
+        }
+        Ok(TokenizedDataset { teacher: Some(logits), ..self })
+    }
+
+    /// Whether they have a teacher's logits.
+    pub fn has_teacher(&self) -> bool {
+        self.teacher.is_some()
+    }
+
+    /// Whether a row has a label of its own.
+    pub fn is_labelled(&self, row: usize) -> bool {
+        row < self.labelled
     }
 
     /// Number of rows; never zero.
@@ -161,13 +199,27 @@ impl TokenizedDataset {
         ranges.into_iter().map(|range| order[range].to_vec()).collect()
     }
 
-    /// The given rows as one unpadded batch.
+    /// The given rows as one unpadded batch, with what they should become.
     ///
     /// # Errors
     /// Ids or labels that the model does not have.
     pub fn batch(&self, rows: &[usize], config: &ModelConfig) -> Result<TokenBatch> {
         let sequences = rows.iter().map(|&row| self.tokens.row(row));
-        Ok(TokenBatch::new(sequences, Some(&self.labels_of(rows)), config)?)
+        let batch = TokenBatch::new(sequences, Some(&self.labels_of(rows)), config)?;
+        let Some(teacher) = &self.teacher else { return Ok(batch) };
+        let classes = teacher.len() / self.len();
+        let logits: Vec<f32> =
+            rows.iter().flat_map(|&row| &teacher[row * classes..(row + 1) * classes]).copied().collect();
+        let labelled: Vec<bool> = rows.iter().map(|&row| self.is_labelled(row)).collect();
+        Ok(batch.with_teacher(&logits, &labelled, config)?)
+    }
+
+    /// The given rows as one unpadded batch that has nothing but tokens.
+    ///
+    /// # Errors
+    /// Ids that the model does not have.
+    pub fn inputs(&self, rows: &[usize], config: &ModelConfig) -> Result<TokenBatch> {
+        Ok(TokenBatch::new(rows.iter().map(|&row| self.tokens.row(row)), None, config)?)
     }
 
     /// The labels of the given rows.

@@ -318,6 +318,10 @@ pub fn train(
 ) -> Result<TrainSummary> {
     let validation = settings.validation;
     validation.check(rows.validation.is_some(), saving.is_some())?;
+    if settings.techniques.loss.distillation.is_some() != rows.train.has_teacher() {
+        let why = "distillation needs a teacher's logits of the training rows, and a weight for them";
+        return Err(TrainError::Settings { why });
+    }
     let (total, per_epoch) =
         (settings.total_steps(rows.train.len()), rows.train.len().div_ceil(settings.batch_size));
     let mut optimizer = settings.techniques.optimizer(settings.weight_decay);
@@ -523,7 +527,10 @@ fn one_step(
     let predicted = predicted_classes(&logits.into_inner())?;
     let names = model.config().label_names();
     let mut warnings = Vec::new();
-    warnings.extend(collapse.predictions(step, &predicted, &rows.labels_of(indices), &names));
+    // Of rows without a label nobody knows whether the model is right.
+    let (predicted, labelled): (Vec<usize>, Vec<usize>) =
+        predicted.into_iter().zip(indices).filter(|(_, row)| rows.is_labelled(**row)).unzip();
+    warnings.extend(collapse.predictions(step, &predicted, &rows.labels_of(&labelled), &names));
     let logs_norms = settings.measurements.log_gradient_norms;
     if logs_norms || collapse.looks_at(step) {
         let norms = gradient_norms_by_layer(model.parameters(), model.config(), &taken.gradients)?;

@@ -6,7 +6,7 @@ use tiny::{CUDA, STEPS, config, train_model};
 use vitrine_autograd::Tape;
 use vitrine_bert::{SequenceClassifier, TokenBatch};
 use vitrine_tensor::{DType, Device};
-use vitrine_train::techniques::{ClassificationLoss, Lora, Techniques};
+use vitrine_train::techniques::{ClassificationLoss, Distillation, Lora, Techniques};
 use vitrine_train::{MicroBatch, StepSettings};
 
 /// One test, for the emulated device counts for the whole process.
@@ -38,10 +38,11 @@ fn numbers(techniques: &Techniques, device: Device, dtype: DType) -> Vec<f64> {
     model.compute_in(dtype).unwrap();
     let mut optimizer = techniques.optimizer(0.01);
     let (sequences, labels) = tiny::sequences(4, 0);
-    let batches = sequences
-        .chunks(2)
-        .zip(labels.chunks(2))
-        .map(|(sequences, labels)| TokenBatch::new(sequences, Some(labels), model.config()).unwrap());
+    let batches = sequences.chunks(2).zip(labels.chunks(2)).map(|(sequences, labels)| {
+        let batch = TokenBatch::new(sequences, Some(labels), model.config()).unwrap();
+        // The second row of each has no label.
+        batch.with_teacher(&[0.5, -1.0, 2.0, 0.25], &[true, false], model.config()).unwrap()
+    });
     let batches: Vec<TokenBatch> = batches.collect();
     let parts: Vec<MicroBatch> = batches.iter().map(|batch| techniques.loss.micro_batch(batch)).collect();
     let mut numbers = Vec::new();
@@ -69,7 +70,11 @@ fn numbers(techniques: &Techniques, device: Device, dtype: DType) -> Vec<f64> {
 
 fn techniques_are_the_cpu_s() {
     let targets = ["query", "value", "intermediate.dense"].map(str::to_owned).to_vec();
-    let loss = ClassificationLoss { label_smoothing: 0.1, class_weights: Some(vec![0.3, 2.0]) };
+    let loss = ClassificationLoss {
+        label_smoothing: 0.1,
+        class_weights: Some(vec![0.3, 2.0]),
+        distillation: Some(Distillation::default()),
+    };
     let lora = Some(Lora { rank: 8, alpha: 16.0, targets });
     let all = Techniques { loss, lora, ema: Some(0.5), layer_decay: Some(0.7), ..Techniques::default() };
     for (dtype, tolerance) in [(DType::F32, 1e-4), (DType::BF16, 3e-2)] {

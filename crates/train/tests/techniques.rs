@@ -93,6 +93,7 @@ fn the_loss_equals_the_one_of_pytorch() {
         let settings = ClassificationLoss {
             label_smoothing: row["label_smoothing"].as_f64().unwrap(),
             class_weights: row["class_weights"].as_array().map(|_| floats(&row["class_weights"])),
+            distillation: None,
         };
         let labels: Vec<u32> = floats(&row["labels"]).into_iter().map(|label| label as u32).collect();
         let logits = floats(&row["logits"]);
@@ -371,7 +372,11 @@ fn nonsense_is_refused() {
         "no layer 2; the model has layers 0 to 1",
     );
     refused(Techniques { reinit_layers: 3, ..none() }, "has 2 layers, not 3");
-    let loss = |label_smoothing, class_weights| ClassificationLoss { label_smoothing, class_weights };
+    let loss = |label_smoothing, class_weights| ClassificationLoss {
+        label_smoothing,
+        class_weights,
+        distillation: None,
+    };
     refused(Techniques { loss: loss(1.0, None), ..none() }, "--label-smoothing");
     refused(Techniques { loss: loss(0.0, Some(vec![1.0])), ..none() }, "1 weights for 2 classes");
     refused(
@@ -404,6 +409,7 @@ fn micro_batches_make_the_step_of_the_whole_batch_with_each_technique() {
     let loss = |label_smoothing, weights: Option<[f64; 2]>| ClassificationLoss {
         label_smoothing,
         class_weights: weights.map(Vec::from),
+        distillation: None,
     };
     let none = Techniques::default;
     let lora =

@@ -66,7 +66,7 @@ fn save_every(text: &str) -> Result<SaveEvery, String> {
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
         _ => Err("must be 0 (none) or above, and below 1".into()),

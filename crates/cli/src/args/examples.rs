@@ -16,6 +16,7 @@ pub const TRAIN: &str = "Examples:
   vitrine train --model models/MiniLM --data data/imdb --output runs/minilm
   vitrine train --model models/MiniLM --data reviews.csv --test-data held-out.csv --epochs 4 --lr 3e-5
   vitrine train --model models/MiniLM --data data/imdb --max-length 256 --truncate head-tail
+  vitrine train --model models/small --data data/imdb --distill-from runs/imdb --unlabelled texts.txt
   vitrine train --config run.toml --seed 7
   vitrine train --recipe notebook --print-config";
 
@@ -101,6 +102,11 @@ pub const FILL_MASK: &str = "Examples:
 pub const REPLAY: &str = "Examples:
   vitrine replay runs/imdb
   vitrine replay runs/imdb --dtype f32";
+
+pub const BASELINE: &str = "Examples:
+  vitrine baseline --data data/imdb --recipe notebook --test-samples all
+  vitrine baseline --data reviews.csv --ngrams 1 --most-telling 10
+  vitrine baseline --run runs/imdb";
 
 pub const REPORT: &str = "Examples:
   vitrine report runs/imdb

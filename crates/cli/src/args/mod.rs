@@ -1,9 +1,11 @@
 //! The command line, as clap reads it. Names and meanings only; defaults that depend on a recipe are resolved in
 //! `commands/train`.
 
+mod baseline;
 mod bench;
 mod checkpointing;
 mod data;
+mod distillation;
 pub mod examples;
 mod logging;
 mod optimisation;
@@ -11,9 +13,11 @@ mod pretrain;
 mod sweep;
 mod train;
 
+pub use baseline::Baseline;
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
 pub use checkpointing::{Checkpointing, Validation};
 pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
+pub use distillation::DistillationOptions;
 pub use logging::Logging;
 pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
 pub use pretrain::{FillMask, Pretrain};
@@ -76,6 +80,8 @@ pub enum Command {
     Init(Init),
     /// Measure a classifier on labelled data.
     Eval(Eval),
+    /// Measure a bag-of-words classifier on the rows of a training run: what a transformer has to beat.
+    Baseline(Baseline),
     /// Write a page about one run, or about several side by side.
     Report(Report),
     /// Classify texts.

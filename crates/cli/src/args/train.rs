@@ -2,8 +2,8 @@
 
 use super::optimisation::{ScheduleOptions, TechniqueOptions};
 use super::{
-    Checkpointing, Columns, Compute, ConfigOptions, Logging, Samples, SaveDType, TokenOptions, Validation,
-    count, examples, not_negative, positive, ratio,
+    Checkpointing, Columns, Compute, ConfigOptions, DistillationOptions, Logging, Samples, SaveDType,
+    TokenOptions, Validation, count, examples, not_negative, positive, ratio,
 };
 use crate::names::{DataName, ModelName, PRETRAINED};
 use clap::{Args, ValueEnum};
@@ -110,6 +110,8 @@ pub struct Train {
     pub checkpoint_layers: bool,
     #[command(flatten)]
     pub techniques: TechniqueOptions,
+    #[command(flatten)]
+    pub distillation: DistillationOptions,
     #[command(flatten)]
     pub validation: Validation,
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! A file per command, and what they share: the resolution of precision, device and threads.
 
+mod baseline;
 mod bench;
 mod bench_kernels;
 mod completions;
@@ -44,6 +45,7 @@ pub fn run(command: Command) -> Outcome {
         Command::FillMask(arguments) => fill_mask::run(&arguments),
         Command::Init(arguments) => start_threads(0).and_then(|()| init::run(&arguments)),
         Command::Eval(arguments) => eval::run(&arguments),
+        Command::Baseline(arguments) => baseline::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => start_threads(0).and_then(|()| inspect::run(&arguments)),

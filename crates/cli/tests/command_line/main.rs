@@ -1,5 +1,6 @@
 //! The command line as its users meet it: runs that succeed, and misuse that gets one clear line and the right exit code.
 
+mod baseline;
 mod checkpoints;
 mod classes;
 mod common;
@@ -7,6 +8,7 @@ mod config;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod data;
+mod distillation;
 mod embedded;
 mod families;
 mod outputs;

@@ -1,5 +1,6 @@
-//! [`ClassificationLoss`]: cross entropy with label smoothing and class weights.
+//! [`ClassificationLoss`]: cross entropy with label smoothing and class weights, and what a teacher adds to it.
 
+use super::Distillation;
 use crate::{MicroBatch, Result, TrainError};
 use serde::{Deserialize, Serialize};
 use vitrine_autograd::{Tape, Var};
@@ -20,6 +21,9 @@ pub struct ClassificationLoss {
     /// A weight above 0 for each class; all 1 if not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<Vec<f64>>,
+    /// How much a teacher counts, where there is one.
+    #[serde(flatten)]
+    pub distillation: Option<Distillation>,
 }
 
 /// `rows / (classes * rows of the class)`: scikit-learn's `class_weight="balanced"`.
@@ -48,6 +52,7 @@ impl ClassificationLoss {
             let why = format!("{smoothing} is not from 0 to below 1");
             return Err(TrainError::Technique { option: "--label-smoothing", why });
         }
+        self.distillation.map_or(Ok(()), |distillation| distillation.check())?;
         let Some(weights) = &self.class_weights else { return Ok(()) };
         let why = if weights.len() != classes {
             format!("{} weights for {classes} classes", weights.len())
@@ -62,15 +67,33 @@ impl ClassificationLoss {
     /// What the mean over a batch's rows is divided by: the number of rows, or the sum of their classes' weights. The loss of a
     /// batch in pieces is the mean of the pieces' losses, weighted by this.
     pub fn weight(&self, labels: &[u32]) -> f64 {
-        match &self.class_weights {
-            None => labels.len() as f64,
-            Some(weights) => labels.iter().map(|&label| weights[label as usize]).sum(),
-        }
+        labels.iter().map(|&label| self.row_weight(label, true)).sum()
+    }
+
+    /// The same of rows of which some have no label.
+    pub(super) fn weight_of(&self, labels: &[u32], labelled: &[bool]) -> f64 {
+        labels.iter().zip(labelled).map(|(&label, &is_labelled)| self.row_weight(label, is_labelled)).sum()
+    }
+
+    /// What a row weighs: as much as its class; 1 without a label.
+    pub(super) fn row_weight(&self, label: u32, is_labelled: bool) -> f64 {
+        self.class_weights.as_ref().filter(|_| is_labelled).map_or(1.0, |weights| weights[label as usize])
+    }
+
+    /// `t[b, k]` of the class k of so many, for a row with this label.
+    pub(super) fn target(&self, label: u32, class: usize, classes: usize) -> f64 {
+        let hit = if label as usize == class { 1.0 - self.label_smoothing } else { 0.0 };
+        let weight = self.class_weights.as_ref().map_or(1.0, |weights| weights[class]);
+        weight * (hit + self.label_smoothing / classes as f64)
     }
 
     /// A batch as a part of a step.
     pub fn micro_batch(&self, batch: &TokenBatch) -> MicroBatch {
-        let weight = batch.labels().map_or(0.0, |labels| self.weight(labels));
+        let weight = match (batch.labels(), batch.teacher()) {
+            (None, _) => 0.0,
+            (Some(labels), None) => self.weight(labels),
+            (Some(labels), Some(teacher)) => self.weight_of(labels, teacher.labelled()),
+        };
         MicroBatch { sequences: batch.sequences(), weight }
     }
 
@@ -83,12 +106,8 @@ impl ClassificationLoss {
             return Ok(logits.cross_entropy(labels)?);
         }
         let classes = logits.dims()[1];
-        let (even, all) = (self.label_smoothing / classes as f64, self.weight(labels));
-        let target = |label: u32, class: usize| {
-            let hit = if label as usize == class { 1.0 - self.label_smoothing } else { 0.0 };
-            let weight = self.class_weights.as_ref().map_or(1.0, |weights| weights[class]);
-            -weight * (hit + even) / all
-        };
+        let all = self.weight(labels);
+        let target = |label: u32, class: usize| -self.target(label, class, classes) / all;
         let targets: Vec<f64> =
             labels.iter().flat_map(|&label| (0..classes).map(move |class| target(label, class))).collect();
         let (dtype, device) = (logits.value().dtype(), logits.value().device());
@@ -98,7 +117,7 @@ impl ClassificationLoss {
         Ok(logits.log_softmax()?.mul(&targets)?.sum_all()?)
     }
 
-    /// The loss of a batch with labels, and its logits `[B, K]`.
+    /// The loss of a batch with labels, and its logits `[B, K]`. With [`Distillation`], a batch without a teacher is as one without it.
     ///
     /// # Errors
     /// `Batch` without labels; as [`SequenceClassifier::forward`].
@@ -111,6 +130,10 @@ impl ClassificationLoss {
         let labels = batch.require_labels()?;
         let logits = model.logits(tape, batch)?;
         let _scope = tape.scope("loss");
-        Ok((self.of(&logits, labels)?, logits.into_value()))
+        let loss = match (self.distillation, batch.teacher()) {
+            (Some(distillation), Some(teacher)) => distillation.of(self, &logits, labels, teacher)?,
+            _ => self.of(&logits, labels)?,
+        };
+        Ok((loss, logits.into_value()))
     }
 }

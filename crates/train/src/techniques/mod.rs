@@ -2,11 +2,13 @@
 //! weights, LoRA.
 
 mod collapse;
+mod distillation;
 mod lora;
 mod loss;
 mod replay;
 
 pub use collapse::Collapse;
+pub use distillation::{Distillation, teacher_logits};
 pub use lora::{Lora, SavedAdapter};
 pub use loss::{ClassificationLoss, balanced_class_weights};
 pub use replay::{FailedStep, REPLAY_FOLDER, ReplayedStep};

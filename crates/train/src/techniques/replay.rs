@@ -52,6 +52,12 @@ struct SavedBatch {
     sequences: Vec<Vec<u32>>,
     token_types: Vec<u32>,
     labels: Vec<u32>,
+    /// `[B, K]`; none without a teacher.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    teacher_logits: Vec<f32>,
+    /// Which sequences have a label; with a teacher only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    labelled: Vec<bool>,
 }
 
 impl FailedStep<'_> {
@@ -65,6 +71,8 @@ impl FailedStep<'_> {
             sequences: batch.offsets().ranges().map(|range| batch.tokens().ids[range].to_vec()).collect(),
             token_types: batch.tokens().token_types.to_vec(),
             labels: batch.labels().map_or_else(Vec::new, |labels| labels.to_vec()),
+            teacher_logits: batch.teacher().map_or_else(Vec::new, |teacher| teacher.logits().to_vec()),
+            labelled: batch.teacher().map_or_else(Vec::new, |teacher| teacher.labelled().to_vec()),
         };
         let step = SavedStep {
             dtype: copies.map_or(DType::F32, Tensor::dtype).to_string(),
@@ -146,7 +154,11 @@ impl ReplayedStep {
         model.parameters_mut().read_from(&folder.join(WEIGHTS))?;
         let batches = micro_batches.iter().map(|saved| {
             let batch = TokenBatch::new(&saved.sequences, Some(&saved.labels), &config)?;
-            Ok(batch.with_token_types(&saved.token_types, &config)?)
+            let batch = batch.with_token_types(&saved.token_types, &config)?;
+            match saved.labelled.is_empty() {
+                true => Ok(batch),
+                false => Ok(batch.with_teacher(&saved.teacher_logits, &saved.labelled, &config)?),
+            }
         });
         let batches = batches.collect::<Result<_>>()?;
         Ok(ReplayedStep { model, dtype, finding, settings, techniques, batches })

@@ -1,17 +1,11 @@
 //! Paired tests between the settings of a sweep: same seed, same rows.
 
 use super::{Plan, Run};
-use serde::{Deserialize, Serialize};
+use crate::predictions::{Discordance, PREDICTIONS_FILE, Predictions};
+use serde::Serialize;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use vitrine_train::statistics::{Spread, holm, mcnemar, paired_t};
-
-/// A line an evaluated row, in the order of the data.
-const PREDICTIONS_FILE: &str = "predictions.jsonl";
-/// Bytes of one line of it, at most: a thousand classes' probabilities are 20 kB.
-const LINE: u64 = 1 << 20;
+use vitrine_train::statistics::{Spread, holm, paired_t};
 
 /// Two settings.
 #[derive(Clone, Debug, Serialize)]
@@ -40,46 +34,6 @@ pub struct McNemar {
     pub p_holm: f64,
 }
 
-/// What is read of a line.
-#[derive(Deserialize)]
-struct Line {
-    row: usize,
-    label: String,
-    predicted: String,
-}
-
-/// Whether each row was predicted rightly, and a hash of the rows' labels.
-struct Predictions {
-    right: Vec<bool>,
-    labels: Vec<String>,
-}
-
-fn read(folder: &Path) -> Result<Predictions, String> {
-    let path = folder.join(PREDICTIONS_FILE);
-    let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mut reader = BufReader::new(file);
-    let mut predictions = Predictions { right: Vec::new(), labels: Vec::new() };
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        let at = predictions.right.len() + 1;
-        let fail = |why: String| format!("{}:{at}: {why}", path.display());
-        let read = (&mut reader)
-            .take(LINE)
-            .read_until(b'\n', &mut bytes)
-            .map_err(|error| fail(error.to_string()))?;
-        if read == 0 {
-            return Ok(predictions);
-        }
-        let line: Line = serde_json::from_slice(&bytes).map_err(|error| fail(error.to_string()))?;
-        if line.row + 1 != at {
-            return Err(fail(format!("row {} where {} should be", line.row, at - 1)));
-        }
-        predictions.right.push(line.label == line.predicted);
-        predictions.labels.push(line.label);
-    }
-}
-
 /// Every pair of settings, and why some are not compared.
 pub fn compare(plan: &Plan, runs: &[Vec<Run>]) -> (Vec<Comparison>, Vec<String>) {
     let (mut comparisons, mut not_compared) = (Vec::new(), Vec::new());
@@ -96,8 +50,9 @@ pub fn compare(plan: &Plan, runs: &[Vec<Run>]) -> (Vec<Comparison>, Vec<String>)
         ));
     }
     for run in finished.into_iter().filter(|run| run.folder.join(PREDICTIONS_FILE).exists()) {
-        let predictions =
-            read(&run.folder).map_err(|why| not_compared.push(format!("no McNemar test: {why}"))).ok();
+        let predictions = Predictions::read(&run.folder)
+            .map_err(|why| not_compared.push(format!("no McNemar test: {why}")))
+            .ok();
         known.insert(&run.folder, predictions);
     }
     let finished =
@@ -131,11 +86,8 @@ pub fn compare(plan: &Plan, runs: &[Vec<Run>]) -> (Vec<Comparison>, Vec<String>)
                     ));
                     continue;
                 }
-                let count = |one: bool| {
-                    a_rows.right.iter().zip(&b_rows.right).filter(|&(&a, &b)| a != b && a == one).count()
-                };
-                let (only_first, only_second) = (count(true), count(false));
-                let p = mcnemar(only_first, only_second);
+                let Discordance { only_first, only_second, p } =
+                    Discordance::of(&a_rows.right, &b_rows.right);
                 let rows = a_rows.right.len();
                 comparison.mcnemar.push(McNemar { seed, rows, only_first, only_second, p, p_holm: p });
             }

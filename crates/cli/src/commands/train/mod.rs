@@ -1,5 +1,6 @@
 //! `vitrine train`: fine-tunes a classifier, saves it, measures it, and says what happened.
 
+mod distill;
 mod logs;
 mod memory;
 mod observer;
@@ -22,6 +23,7 @@ use crate::output::{
 };
 use crate::progress::{Progress, duration};
 use crate::report::{self, tokenized, truncating};
+use distill::Teacher;
 use logs::{TensorBoard, Tracer};
 use observer::RunObserver;
 use output::{LiveFiles, METRICS_FILE, REPORT_FILE, claim_output, kept_elsewhere};
@@ -29,8 +31,10 @@ use resume::{is_finished, newest, other_machine};
 use serde::Serialize;
 use serde_json::{Map, Value};
 pub use settings::default_options;
+pub use settings::recipe_samples;
 use settings::{Defaults, Settings, settings};
-use start::{Rows, Start, rows, start};
+pub use start::{RowChoice, Rows};
+use start::{Start, start};
 use std::io::LineWriter;
 use std::path::Path;
 use std::time::Instant;
@@ -104,6 +108,11 @@ struct RowsReport {
     train_hash: String,
     train_tokens: usize,
     train_truncated: usize,
+    /// Rows without labels, for which a teacher counts alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unlabelled: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unlabelled_hash: Option<String>,
     validation: Option<usize>,
     validation_hash: Option<String>,
     validation_truncated: Option<usize>,
@@ -125,6 +134,8 @@ impl RowsReport {
             train_hash: train.0.sha256(),
             train_tokens: train.1.tokens(),
             train_truncated: train.1.truncated(),
+            unlabelled: None,
+            unlabelled_hash: None,
             validation: rows(validation),
             validation_hash: hash(validation),
             validation_truncated: truncated(validation),
@@ -132,6 +143,12 @@ impl RowsReport {
             test_hash: hash(test),
             test_truncated: truncated(test),
         }
+    }
+}
+
+impl RowsReport {
+    fn with_unlabelled(self, rows: Option<&Dataset>) -> Self {
+        RowsReport { unlabelled: rows.map(Dataset::len), unlabelled_hash: rows.map(Dataset::sha256), ..self }
     }
 }
 
@@ -147,7 +164,7 @@ pub fn run(arguments: &Train) -> Outcome {
     drop(claim_output(arguments)?);
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
-    let rows = rows(arguments, &defaults)?;
+    let rows = RowChoice::of(arguments, &defaults).rows()?;
     detail(format!("data read {} after the start", duration(started.elapsed().as_secs_f64())));
     let Start { mut model, tokenizer, rows } = start(arguments, rows, seed)?;
     let Rows { train: train_rows, validation: validation_rows, test: test_rows, mut notes } = rows;
@@ -164,6 +181,21 @@ pub fn run(arguments: &Train) -> Outcome {
     let train_tokens = tokenize(&train_rows)?;
     let validation_tokens = validation_rows.as_ref().map(tokenize).transpose()?;
     let test_tokens = test_rows.as_ref().map(tokenize).transpose()?;
+    let known: Vec<&Dataset> =
+        [Some(&train_rows), validation_rows.as_ref(), test_rows.as_ref()].into_iter().flatten().collect();
+    let unlabelled = distill::unlabelled(arguments, &known)?;
+    let unlabelled = unlabelled.map(|(rows, remarks)| {
+        notes.extend(remarks);
+        rows
+    });
+    // Every row that steps are made of.
+    let step_tokens = match &unlabelled {
+        Some(rows) => train_tokens.clone().with_unlabelled(&tokenize(rows)?),
+        None => train_tokens.clone(),
+    };
+    let seen: Vec<&Dataset> = [Some(&train_rows), unlabelled.as_ref()].into_iter().flatten().collect();
+    let names = model.config().label_names();
+    let teacher = Teacher::read(arguments, &names, max_length, &resolved, &seen)?;
     detail(format!("ready to train {} after the start", duration(started.elapsed().as_secs_f64())));
     let mut splits = vec![SplitSummary::new("train", &train_rows, &train_tokens)];
     for (name, rows, tokens) in
@@ -185,10 +217,10 @@ pub fn run(arguments: &Train) -> Outcome {
     let techniques = techniques::techniques(arguments, &train_rows, model.config())?;
     techniques.prepare(&mut model, seed).map_err(techniques::refused)?;
     let cut = (max_length, tokenizer.truncation());
-    let settings = settings(arguments, &defaults, seed, cut, train_tokens.len(), techniques)?;
+    let settings = settings(arguments, &defaults, seed, cut, step_tokens.len(), techniques)?;
     let groups = Groups::of(model.parameters(), model.config());
-    let total_steps = settings.train.total_steps(train_tokens.len());
-    let schedule_warnings = settings.train.schedule(train_tokens.len()).check(settings.train.lr);
+    let total_steps = settings.train.total_steps(step_tokens.len());
+    let schedule_warnings = settings.train.schedule(step_tokens.len()).check(settings.train.lr);
 
     start_of_run(arguments, &model);
     note(resolved.line());
@@ -205,12 +237,13 @@ pub fn run(arguments: &Train) -> Outcome {
         report::what_stays(&tokenizer),
         settings.train.batch_size,
     ));
-    techniques::lines(&settings.train, train_tokens.len(), &groups, model.config()).iter().for_each(note);
+    techniques::lines(&settings.train, step_tokens.len(), &groups, model.config()).iter().for_each(note);
+    teacher.iter().map(Teacher::line).for_each(note);
     techniques::warnings(arguments, &groups).iter().for_each(warn);
     schedule_warnings.iter().for_each(warn);
     look_at_evaluation(&settings.train, total_steps, validation_tokens.is_some(), test_tokens.is_some())?;
 
-    memory::check(&model, &settings, &train_tokens, resolved.place)?;
+    memory::check(&model, &settings, &step_tokens, resolved.place)?;
 
     let failed = |error: TrainError, model: &_| match error.tensor_error() {
         Some(&Error::OutOfMemory { free, held, .. }) => {
@@ -222,8 +255,13 @@ pub fn run(arguments: &Train) -> Outcome {
         (&train_rows, &train_tokens),
         validation_rows.as_ref().zip(validation_tokens.as_ref()),
         test_rows.as_ref().zip(test_tokens.as_ref()),
-    );
-    let determined_by = determined_by(&settings, &resolved, &model, &rows_report)?;
+    )
+    .with_unlabelled(unlabelled.as_ref());
+    let mut determined_by = determined_by(&settings, &resolved, &model, &rows_report)?;
+    if let Some(teacher) = &teacher {
+        // Teacher and rows, those without labels, too.
+        determined_by.insert("teacher_logits".into(), teacher.key().hex().into());
+    }
     let moved = model.to_device(resolved.place).and_then(|()| model.compute_in(resolved.compute));
     moved.map_err(|error| failed(error.into(), &model))?;
 
@@ -233,6 +271,12 @@ pub fn run(arguments: &Train) -> Outcome {
     if arguments.checkpointing.resume && is_finished(&output, &determined_by)? {
         return Ok(());
     }
+    let step_tokens = match teacher {
+        Some(teacher) => {
+            teacher.attach(step_tokens, &train_rows, unlabelled.as_ref(), &resolved, &interrupts)?
+        }
+        None => step_tokens,
+    };
     let mut checkpoints = Checkpoints::new(&output, arguments.checkpointing.keep, determined_by.clone())?;
     let from = if arguments.checkpointing.resume { newest(&mut checkpoints, total_steps)? } else { None };
     if from.is_some() {
@@ -290,7 +334,7 @@ pub fn run(arguments: &Train) -> Outcome {
     };
     let save_every = arguments.checkpointing.save_every();
     let saving = Saving { checkpoints: &mut checkpoints, every: save_every, from };
-    let rows = vitrine_train::Rows { train: &train_tokens, validation: during };
+    let rows = vitrine_train::Rows { train: &step_tokens, validation: during };
     let mut tensorboard = TensorBoard::start(&output, after);
     tensorboard.settings(&report.settings);
     let mut tracer = Tracer { folder: output.clone() };

@@ -5,6 +5,7 @@ use crate::args::{Recipe, Samples, Train};
 use crate::names::{DataName, ModelName};
 use crate::output::Outcome;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use vitrine_bert::Truncation;
 use vitrine_train::TrainSettings;
 use vitrine_train::data::batching::EvalBatch;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub test_data: Option<String>,
     pub text_column: Option<String>,
     pub label_column: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub label_map: BTreeMap<String, String>,
     pub train_samples: Option<usize>,
     pub test_samples: Option<usize>,
     pub sample_seed: u32,
@@ -27,6 +30,10 @@ pub struct Settings {
     pub max_length: usize,
     pub truncate: String,
     pub warmup_ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill_from: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unlabelled: Vec<String>,
     #[serde(flatten)]
     pub train: TrainSettings,
 }
@@ -47,9 +54,10 @@ pub struct Defaults {
 impl Defaults {
     /// The recipe's, or the usual ones.
     pub fn of(arguments: &Train) -> Self {
+        let (train_samples, test_samples) = recipe_samples(arguments.recipe);
         let common = Defaults {
-            train_samples: None,
-            test_samples: None,
+            train_samples,
+            test_samples,
             max_length: None,
             epochs: 3,
             batch_size: 16,
@@ -59,14 +67,9 @@ impl Defaults {
             weight_decay: 0.01,
         };
         match (arguments.recipe, &arguments.model, &arguments.data) {
-            (Some(Recipe::Notebook), ..) => Defaults {
-                train_samples: Some(2500),
-                test_samples: Some(500),
-                max_length: Some(512),
-                lr: 2e-5,
-                warmup_steps: Some(500),
-                ..common
-            },
+            (Some(Recipe::Notebook), ..) => {
+                Defaults { max_length: Some(512), lr: 2e-5, warmup_steps: Some(500), ..common }
+            }
             // A small BERT from scratch has nothing to preserve: it takes a high rate and more passes.
             (_, ModelName::Scratch, _) => Defaults { epochs: 8, batch_size: 32, lr: 1e-3, ..common },
             // A narrow model takes higher rates than BERT-base; the generated reviews need few passes.
@@ -76,6 +79,14 @@ impl Defaults {
             (_, ModelName::Embedded(_), _) => Defaults { batch_size: 32, lr: 2e-4, ..common },
             (_, ModelName::Path(_), _) => common,
         }
+    }
+}
+
+/// Rows to train and to evaluate on by a recipe; none for all.
+pub fn recipe_samples(recipe: Option<Recipe>) -> (Option<usize>, Option<usize>) {
+    match recipe {
+        Some(Recipe::Notebook) => (Some(2500), Some(500)),
+        None => (None, None),
     }
 }
 
@@ -138,6 +149,7 @@ pub fn settings(
         test_data: arguments.test_data.as_ref().map(|path| path.display().to_string()),
         text_column: arguments.columns.text_column.clone(),
         label_column: arguments.columns.label_column.clone(),
+        label_map: arguments.columns.label_map.iter().cloned().collect(),
         train_samples: count(arguments.train_samples, defaults.train_samples),
         test_samples: count(arguments.test_samples, defaults.test_samples),
         sample_seed: arguments.sample_seed.unwrap_or(42),
@@ -145,6 +157,8 @@ pub fn settings(
         max_length,
         truncate: truncate.to_string(),
         warmup_ratio,
+        distill_from: arguments.distillation.distill_from.as_ref().map(ToString::to_string),
+        unlabelled: arguments.distillation.unlabelled.iter().map(|path| path.display().to_string()).collect(),
         train: TrainSettings {
             epochs,
             batch_size,

@@ -2,13 +2,14 @@
 
 use super::settings::Defaults;
 use crate::args::{Samples, Train};
-use crate::names::ModelName;
+use crate::names::{DataName, ModelName};
 use crate::output::{Failure, Outcome, thousands};
 use crate::report;
+use std::path::Path;
 use vitrine_bert::{Checkpoint, DataColumns, Head, Loaded, ModelConfig, SequenceClassifier, Tokenizer};
 use vitrine_train::TrainError;
 use vitrine_train::data::sampling::hold_back;
-use vitrine_train::data::{self, Dataset, Splits, classes};
+use vitrine_train::data::{self, Dataset, LoadOptions, Splits, classes};
 
 /// Share of the rows that is held back to evaluate on where there are no test rows.
 const VALIDATION_SPLIT: f64 = 0.1;
@@ -22,45 +23,68 @@ pub struct Rows {
     pub notes: Vec<String>,
 }
 
-/// The rows to train on and, where there are any, to evaluate on, drawn as the options say, and remarks on them.
-pub fn rows(arguments: &Train, defaults: &Defaults) -> Outcome<Rows> {
-    let options = arguments.columns.options(None);
-    let Splits { train, mut test, mut notes } = arguments.data.splits(&options)?;
-    if let Some(path) = &arguments.test_data {
-        let (rows, remarks) = data::load_evaluation(path, &options)?;
-        let (rows, remark) = rows.aligned(&train.label_names, "the training rows")?;
-        notes.extend(remarks.into_iter().chain(remark));
-        test = Some(rows);
+/// Which rows a run uses.
+pub struct RowChoice<'a> {
+    pub data: DataName,
+    pub test_data: Option<&'a Path>,
+    pub options: LoadOptions,
+    pub train_samples: Samples,
+    pub test_samples: Samples,
+    pub sample_seed: u32,
+    /// Share of the training rows that is held back; none for the default.
+    pub validation_split: Option<f64>,
+}
+
+impl<'a> RowChoice<'a> {
+    /// Those of `vitrine train` with these options.
+    pub fn of(arguments: &'a Train, defaults: &Defaults) -> Self {
+        let count = |asked: Option<Samples>, default: Option<usize>| {
+            asked.unwrap_or(default.map_or(Samples::All, Samples::Count))
+        };
+        RowChoice {
+            data: arguments.data.clone(),
+            test_data: arguments.test_data.as_deref(),
+            options: arguments.columns.options(None),
+            train_samples: count(arguments.train_samples, defaults.train_samples),
+            test_samples: count(arguments.test_samples, defaults.test_samples),
+            sample_seed: arguments.sample_seed.unwrap_or(42),
+            validation_split: arguments.validation.validation_split,
+        }
     }
-    let labels = train.class_counts().iter().filter(|&&count| count > 0).count();
-    if labels < 2 {
-        let (rows, source) = (thousands(train.len()), &train.source);
-        let message = format!(
-            "{source}: all {rows} rows have the same label; there is nothing to learn (see --label-column)"
-        );
-        return Err(Failure::Run(message));
+
+    /// The rows to train on and, where there are any, to evaluate on, drawn as the options say, and remarks on them.
+    pub fn rows(&self) -> Outcome<Rows> {
+        let Splits { train, mut test, mut notes } = self.data.splits(&self.options)?;
+        if let Some(path) = self.test_data {
+            let (rows, remarks) = data::load_evaluation(path, &self.options)?;
+            let (rows, remark) = rows.aligned(&train.label_names, "the training rows")?;
+            notes.extend(remarks.into_iter().chain(remark));
+            test = Some(rows);
+        }
+        let labels = train.class_counts().iter().filter(|&&count| count > 0).count();
+        if labels < 2 {
+            let (rows, source) = (thousands(train.len()), &train.source);
+            let message = format!(
+                "{source}: all {rows} rows have the same label; there is nothing to learn (see --label-column)"
+            );
+            return Err(Failure::Run(message));
+        }
+        let (seed, samples) = (self.sample_seed, self.train_samples);
+        let split = self.validation_split.unwrap_or(if test.is_none() { VALIDATION_SPLIT } else { 0.0 });
+        // A share of the rows that are used; those to train on are drawn from the rest, as many as were asked for.
+        let used = match samples {
+            Samples::All => train.len(),
+            Samples::Count(wanted) => wanted.min(train.len()),
+        };
+        let (kept, held) = hold_back(&train, split * used as f64 / train.len() as f64, seed);
+        if held.is_empty() && split > 0.0 {
+            notes.push(format!("{} rows are too few to hold some back for evaluation", thousands(used)));
+        }
+        let validation = (!held.is_empty()).then(|| train.subset(&held));
+        let train = report::sampled(&train.subset(&kept), samples, seed);
+        let test = test.map(|rows| report::sampled(&rows, self.test_samples, seed));
+        Ok(Rows { train, validation, test, notes })
     }
-    let seed = arguments.sample_seed.unwrap_or(42);
-    let count = |asked: Option<Samples>, default: Option<usize>| {
-        asked.unwrap_or(default.map_or(Samples::All, Samples::Count))
-    };
-    let samples = count(arguments.train_samples, defaults.train_samples);
-    let split = arguments.validation.validation_split;
-    let split = split.unwrap_or(if test.is_none() { VALIDATION_SPLIT } else { 0.0 });
-    // A share of the rows that are used; those to train on are drawn from the rest, as many as were asked for.
-    let used = match samples {
-        Samples::All => train.len(),
-        Samples::Count(wanted) => wanted.min(train.len()),
-    };
-    let (kept, held) = hold_back(&train, split * used as f64 / train.len() as f64, seed);
-    if held.is_empty() && split > 0.0 {
-        notes.push(format!("{} rows are too few to hold some back for evaluation", thousands(used)));
-    }
-    let validation = (!held.is_empty()).then(|| train.subset(&held));
-    let train = report::sampled(&train.subset(&kept), samples, seed);
-    let test =
-        test.map(|rows| report::sampled(&rows, count(arguments.test_samples, defaults.test_samples), seed));
-    Ok(Rows { train, validation, test, notes })
 }
 
 /// Where training starts: a model with a class for each of the rows' classes.

@@ -107,7 +107,15 @@ pub fn techniques(arguments: &Train, train: &Dataset, config: &ModelConfig) -> O
         layer_decay: options.layer_decay,
         freeze: options.freeze.clone(),
         reinit_layers: options.reinit_layers,
-        loss: ClassificationLoss { label_smoothing: options.label_smoothing.unwrap_or(0.0), class_weights },
+        loss: ClassificationLoss {
+            label_smoothing: options.label_smoothing.unwrap_or(0.0),
+            class_weights,
+            distillation: arguments
+                .distillation
+                .distill_from
+                .is_some()
+                .then(|| arguments.distillation.settings()),
+        },
         ema: options.ema,
         lora,
     })
