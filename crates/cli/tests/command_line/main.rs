@@ -9,6 +9,7 @@ mod cuda;
 mod data;
 mod embedded;
 mod families;
+mod hub;
 mod outputs;
 mod predict;
 mod pretrain;

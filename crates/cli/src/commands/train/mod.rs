@@ -30,6 +30,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 pub use settings::default_options;
 use settings::{Defaults, Settings, settings};
+pub use start::located;
 use start::{Rows, Start, rows, start};
 use std::io::LineWriter;
 use std::path::Path;
@@ -145,6 +146,7 @@ pub fn run(arguments: &Train) -> Outcome {
     // Refused now, before anything is read, and claimed for good when there is something to train on: until then an
     // interrupted run has nothing to clean up.
     drop(claim_output(arguments)?);
+    let arguments = &located(arguments)?;
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
     let rows = rows(arguments, &defaults)?;

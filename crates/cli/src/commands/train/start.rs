@@ -2,16 +2,28 @@
 
 use super::settings::Defaults;
 use crate::args::{Samples, Train};
+use crate::hub::resolve_data;
 use crate::names::ModelName;
 use crate::output::{Failure, Outcome, thousands};
 use crate::report;
 use vitrine_bert::{Checkpoint, DataColumns, Head, Loaded, ModelConfig, SequenceClassifier, Tokenizer};
 use vitrine_train::TrainError;
 use vitrine_train::data::sampling::hold_back;
-use vitrine_train::data::{self, Dataset, Splits, classes};
+use vitrine_train::data::{self, Dataset, Purpose, Splits, classes};
 
 /// Share of the rows that is held back to evaluate on where there are no test rows.
 const VALIDATION_SPLIT: f64 = 0.1;
+
+/// The arguments with the place of its files for each name of the hub.
+pub fn located(arguments: &Train) -> Outcome<Train> {
+    let mut located = arguments.clone();
+    located.model = arguments.model.located()?;
+    located.data = arguments.data.located()?;
+    if let Some(data) = &mut located.test_data {
+        *data = resolve_data(data, Purpose::Labelled)?;
+    }
+    Ok(located)
+}
 
 /// The rows of a run, and remarks on them.
 pub struct Rows {
