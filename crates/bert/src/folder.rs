@@ -83,7 +83,9 @@ fn about_file(path: &Path) -> String {
 fn about_missing(path: &Path) -> String {
     let name = path.to_string_lossy();
     if name.contains("://") {
-        return format!("this is an address, and vitrine downloads nothing; {A_MODEL}");
+        return format!(
+            "this is an address; a model on the Hugging Face hub is named owner/name, and else {A_MODEL}"
+        );
     }
     if name.starts_with('~') {
         return "no such folder: the shell leaves ~ as it is inside quotes and after =; write the whole path"
@@ -91,8 +93,8 @@ fn about_missing(path: &Path) -> String {
     }
     if looks_like_hub_name(path) {
         return format!(
-            "no such folder; if it is a model's name on the Hugging Face hub, download it first, for example with \
-             `hf download {name} --local-dir {name}` (config.json, model.safetensors, the tokenizer's files)"
+            "no such folder; if it is a model's name on the Hugging Face hub, download it first with `vitrine fetch {name}`, and \
+             pass the folder that it prints"
         );
     }
     format!("no such folder; {A_MODEL}")

@@ -131,8 +131,8 @@ fn what_is_no_model_folder_says_what_to_pass() {
         assert_eq!(load_any(&at(path)).err().unwrap().to_string(), message);
     }
     for (name, words) in [
-        ("bert-base-uncased", "hf download bert-base-uncased --local-dir bert-base-uncased"),
-        ("textattack/bert-base-uncased-imdb", "hf download textattack/bert-base-uncased-imdb"),
+        ("bert-base-uncased", "vitrine fetch bert-base-uncased"),
+        ("textattack/bert-base-uncased-imdb", "vitrine fetch textattack/bert-base-uncased-imdb"),
         ("https://huggingface.co/bert-base-uncased", "this is an address"),
         ("~/models/bert", "the shell leaves ~"),
         ("./bert", "no such folder; a model is"),

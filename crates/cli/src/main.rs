@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod config;
 mod data_summary;
+mod hub;
 mod interrupt;
 mod machine;
 mod names;

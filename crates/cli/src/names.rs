@@ -1,12 +1,13 @@
 //! What `--model` and `--data` may be: names of what is embedded in the program, or paths.
 
+use crate::hub::{name_of, resolve_data, resolve_model, resolve_tokenizer};
 use crate::output::{Failure, Outcome, note};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use vitrine_bert::{Bundle, Source, Tokenizer};
 use vitrine_train::corpus;
-use vitrine_train::data::{self, Dataset, LoadOptions, Splits};
+use vitrine_train::data::{self, Dataset, LoadOptions, Purpose, Splits};
 
 /// The models that are embedded in this program: the folders of `crates/cli/assets`.
 pub static EMBEDDED: &[Bundle] = include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
@@ -45,12 +46,23 @@ impl fmt::Display for ModelName {
         match self {
             ModelName::Embedded(name) => f.write_str(name),
             ModelName::Scratch => f.write_str(SCRATCH),
-            ModelName::Path(path) => path.display().fmt(f),
+            ModelName::Path(path) => f.write_str(&name_of(path)),
         }
     }
 }
 
 impl ModelName {
+    /// The same, with the place of its files in the cache for a name on the hub.
+    ///
+    /// # Errors
+    /// As [`resolve_model`].
+    pub fn located(&self) -> Outcome<Self> {
+        match self {
+            ModelName::Path(path) => Ok(ModelName::Path(resolve_model(path)?)),
+            embedded => Ok(embedded.clone()),
+        }
+    }
+
     /// Where its files are, which is said for an embedded one. For [`ModelName::Scratch`] those of [`PRETRAINED`], of which only the
     /// sizes and the tokenizer are of use.
     ///
@@ -67,7 +79,7 @@ impl ModelName {
                 embedded(PRETRAINED)
             }
             // The one place where a path that a user typed becomes a folder.
-            ModelName::Path(path) => Ok(Source::from(path)),
+            ModelName::Path(path) => Ok(Source::from(&resolve_model(path)?)),
         }
     }
 
@@ -93,6 +105,9 @@ impl ModelName {
     /// # Errors
     /// As [`source`](Self::source) and [`Tokenizer::from_path`].
     pub fn tokenizer(&self) -> Outcome<Tokenizer> {
+        if let ModelName::Path(path) = self {
+            return Ok(Tokenizer::from_path(&resolve_tokenizer(path)?)?);
+        }
         Ok(match self.source()? {
             Source::Folder(path) => Tokenizer::from_path(&path)?,
             source @ Source::Memory(_) => Tokenizer::from_dir(&source)?,
@@ -142,12 +157,23 @@ impl fmt::Display for DataName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DataName::Embedded => f.write_str(PRETRAINED),
-            DataName::Path(path) => path.display().fmt(f),
+            DataName::Path(path) => f.write_str(&name_of(path)),
         }
     }
 }
 
 impl DataName {
+    /// The same, with the place of its files in the cache for a name on the hub.
+    ///
+    /// # Errors
+    /// As [`resolve_data`].
+    pub fn located(&self) -> Outcome<Self> {
+        match self {
+            DataName::Path(path) => Ok(DataName::Path(resolve_data(path, Purpose::Labelled)?)),
+            DataName::Embedded => Ok(DataName::Embedded),
+        }
+    }
+
     /// The rows to train on and, where there are any, to evaluate on.
     ///
     /// # Errors
@@ -158,7 +184,7 @@ impl DataName {
                 not_the_folder("--data", PRETRAINED);
                 corpus::splits(0)
             }
-            DataName::Path(path) => data::load_splits(path, options)?,
+            DataName::Path(path) => data::load_splits(&resolve_data(path, Purpose::Labelled)?, options)?,
         })
     }
 
@@ -171,7 +197,7 @@ impl DataName {
             let Splits { train, test, notes } = self.splits(options)?;
             return Ok((test.unwrap_or(train), notes));
         };
-        Ok(data::load_evaluation(path, options)?)
+        Ok(data::load_evaluation(&resolve_data(path, Purpose::Labelled)?, options)?)
     }
 }
 

@@ -49,7 +49,14 @@ pub fn thousands(n: u64) -> String {
 
 /// The last part of a path or name.
 fn last_part(path: &str) -> &str {
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
+    let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+    // `owner/name@COMMIT` is of the Hugging Face hub.
+    match last.rsplit_once('@') {
+        Some((name, commit)) if commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            name
+        }
+        _ => last,
+    }
 }
 
 /// What was trained: the name of the model it started from.

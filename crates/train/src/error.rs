@@ -226,8 +226,8 @@ pub enum TrainError {
     },
     /// A path that is nothing here, and that looks like a name on the Hugging Face hub.
     #[error(
-        "{name}: no such file or folder. If it is a data set on the Hugging Face hub, fetch its parquet files first: \
-         hf download {name} --repo-type dataset --local-dir DIR, then pass DIR"
+        "{name}: no such file or folder. If it is a data set on the Hugging Face hub, fetch it first: \
+         `vitrine fetch --dataset {name}`, then pass the folder that it prints"
     )]
     HubName {
         /// The name.

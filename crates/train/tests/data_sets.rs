@@ -359,10 +359,10 @@ fn folders_are_found_in_many_shapes() {
     refused(one.path(), &["split", "`reviews_a.csv`, `reviews_b.csv`", "pass one of these"]);
     let one = folder(&[("sst2/train.csv", csv), ("sst2/test.csv", csv)]);
     refused(one.path(), &["split", "`sst2`", "pass that"]);
-    refused(Path::new("imdb"), &["imdb: no such file or folder", "hub", "--local-dir"]);
+    refused(Path::new("imdb"), &["imdb: no such file or folder", "hub", "vitrine fetch --dataset imdb"]);
     refused(
         Path::new("stanfordnlp/imdb"),
-        &["stanfordnlp/imdb: no such file or folder", "hf download stanfordnlp/imdb"],
+        &["stanfordnlp/imdb: no such file or folder", "vitrine fetch --dataset stanfordnlp/imdb"],
     );
     for path in ["no/such/folder", "./imdb", "reviews.csv", "/imdb"] {
         let message =

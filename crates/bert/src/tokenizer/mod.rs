@@ -40,6 +40,16 @@ pub const VOCABULARY_JSON_FILE: &str = "vocab.json";
 pub const MERGES_FILE: &str = "merges.txt";
 /// Names of the special tokens, for older versions of `transformers`.
 pub const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+/// Every file that says something of a tokenizer, besides `config.json`.
+pub(crate) const FILES: [&str; 7] = [
+    TOKENIZER_CONFIG_FILE,
+    TOKENIZER_FILE,
+    VOCABULARY_FILE,
+    VOCABULARY_JSON_FILE,
+    MERGES_FILE,
+    SPECIAL_TOKENS_FILE,
+    read::ADDED_TOKENS_FILE,
+];
 
 /// `[CLS]`, one token, `[SEP]`: no shorter limit makes sense.
 pub const MIN_LENGTH: usize = 3;

@@ -56,8 +56,8 @@ pub struct ConfigOptions {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = examples::DATA_INSPECT)]
 pub struct DataInspect {
-    /// A folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv, .jsonl).
-    #[arg(value_name = "DIR|FILE")]
+    /// A folder (IMDB parquet, aclImdb), a file (.parquet, .csv, .tsv, .jsonl), or a data set's name on the hub.
+    #[arg(value_name = "DIR|FILE|NAME")]
     pub path: PathBuf,
     /// A model (its folder, or `embedded`), a tokenizer.json or a vocab.txt, for lengths in tokens; default: lengths are in words.
     #[arg(long, value_name = "NAME|DIR|FILE")]

@@ -14,6 +14,7 @@ pub const TRAIN: &str = "Examples:
   vitrine train --data data/imdb --output runs/imdb
   vitrine train --model scratch --data data/imdb --output runs/scratch
   vitrine train --model models/MiniLM --data data/imdb --output runs/minilm
+  vitrine train --model google-bert/bert-base-uncased --data stanfordnlp/imdb --recipe notebook
   vitrine train --model models/MiniLM --data reviews.csv --test-data held-out.csv --epochs 4 --lr 3e-5
   vitrine train --model models/MiniLM --data data/imdb --max-length 256 --truncate head-tail
   vitrine train --model models/small --data data/imdb --distill-from runs/imdb --unlabelled texts.txt
@@ -39,6 +40,12 @@ pub const DATA: &str = "Examples:
 pub const BENCH: &str = "Examples:
   vitrine bench step --config bert-base --batch 16 --seq 512
   vitrine bench kernels --only gelu";
+
+pub const FETCH: &str = "Examples:
+  vitrine fetch google-bert/bert-base-uncased
+  vitrine fetch sentence-transformers/all-MiniLM-L6-v2@main distilbert/distilbert-base-uncased --json
+  vitrine fetch --dataset stanfordnlp/imdb
+  vitrine fetch --dataset nyu-mll/glue --subset sst2";
 
 pub const INIT: &str = "Examples:
   vitrine init --output models/fresh

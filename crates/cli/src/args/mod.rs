@@ -7,6 +7,7 @@ mod checkpointing;
 mod data;
 mod distillation;
 pub mod examples;
+mod fetch;
 mod logging;
 mod optimisation;
 mod pretrain;
@@ -18,6 +19,7 @@ pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
 pub use checkpointing::{Checkpointing, Validation};
 pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
 pub use distillation::DistillationOptions;
+pub use fetch::Fetch;
 pub use logging::Logging;
 pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
 pub use pretrain::{FillMask, Pretrain};
@@ -76,6 +78,8 @@ pub enum Command {
     Pretrain(Box<Pretrain>),
     /// Guess the words behind `[MASK]` in a text.
     FillMask(FillMask),
+    /// Download models and data sets of the Hugging Face hub ahead.
+    Fetch(Fetch),
     /// Write a randomly initialised checkpoint: full-size training needs no download.
     Init(Init),
     /// Measure a classifier on labelled data.
@@ -283,10 +287,10 @@ pub struct Init {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::EVAL)]
 pub struct Eval {
-    /// A classifier: its folder, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
+    /// A classifier: its folder, its name on the hub, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
-    /// Labelled data: a folder (its test split), a file, or `embedded` (a folder of that name is ./embedded).
+    /// Labelled data: a folder (its test split), a file, a data set's name on the hub, or `embedded` (a folder of that name is ./embedded).
     #[arg(long, value_name = "NAME|DIR|FILE")]
     pub data: DataName,
     /// Rows: a number (balanced, drawn as pandas would) or 'all'.
@@ -334,7 +338,7 @@ pub struct Report {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::PREDICT)]
 pub struct Predict {
-    /// A classifier: its folder, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
+    /// A classifier: its folder, its name on the hub, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// Texts to classify; '-', or none at all, reads them from standard input, a text a line.
@@ -364,7 +368,7 @@ pub struct Predict {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::INSPECT)]
 pub struct Inspect {
-    /// A model: its folder, `embedded` or `embedded-imdb` (a folder of that name is ./embedded).
+    /// A model: its folder, its name on the hub, `embedded` or `embedded-imdb` (a folder of that name is ./embedded).
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// Count FLOPs and activations for one sequence of this many tokens; default: the model's limit.
@@ -379,7 +383,7 @@ pub struct Inspect {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = examples::TRACE)]
 pub struct Trace {
-    /// A classifier: its folder, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
+    /// A classifier: its folder, its name on the hub, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// The text to run.

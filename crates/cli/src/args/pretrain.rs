@@ -127,7 +127,7 @@ pub struct Pretrain {
 #[derive(Args, Clone, Debug)]
 #[command(allow_negative_numbers = true, after_help = examples::FILL_MASK)]
 pub struct FillMask {
-    /// A masked language model: its folder, or `embedded` (a folder of that name is ./embedded).
+    /// A masked language model: its folder, its name on the hub, or `embedded` (a folder of that name is ./embedded).
     #[arg(long, value_name = "NAME|DIR", default_value = PRETRAINED)]
     pub model: ModelName,
     /// Texts with `[MASK]` (or the model's own mask token) where words are to be guessed; '-', or none at all, reads them from standard

@@ -21,11 +21,12 @@ pub enum Recipe {
 #[command(allow_negative_numbers = true, after_help = examples::TRAIN)]
 pub struct Train {
     /// Where training starts: `embedded` (a small pretrained BERT), `scratch` (the same with random weights), or a folder with
-    /// config.json, model.safetensors and the tokenizer (one that is called embedded: ./embedded).
+    /// config.json, model.safetensors and the tokenizer (one that is called embedded: ./embedded), or a model's name on the
+    /// Hugging Face hub, owner/name[@revision].
     #[arg(long, value_name = "NAME|DIR", default_value = PRETRAINED)]
     pub model: ModelName,
     /// Training data: `embedded` (generated short reviews), a folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv,
-    /// .jsonl); a folder that is called embedded: ./embedded.
+    /// .jsonl), or a data set's name on the hub; a folder that is called embedded: ./embedded.
     #[arg(long, value_name = "NAME|DIR|FILE", default_value = PRETRAINED)]
     pub data: DataName,
     /// Data to evaluate on at the end, when --data has no test split; default: none; see also --validation-split.

@@ -1,6 +1,7 @@
 //! `vitrine data inspect`: what a data set holds, and what is odd about it.
 
 use crate::args::DataInspect;
+use crate::hub::{name_of, resolve_data};
 use crate::names::ModelName;
 use crate::output::{
     self, Align, Outcome, Style, bytes, detail, line, paint, printable, table, thousands, warn,
@@ -9,7 +10,7 @@ use crate::progress::duration;
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_train::TokenCache;
-use vitrine_train::data::{SourceSplit, read_splits};
+use vitrine_train::data::{Purpose, SourceSplit, read_splits};
 use vitrine_train::inspect::{Example, Finding, Inspection, Lengths, SplitInspection, inspect};
 
 /// The longest input where nobody says otherwise: BERT's positions.
@@ -33,7 +34,8 @@ struct Report<'a> {
 pub fn run(arguments: &DataInspect) -> Outcome {
     let started = Instant::now();
     let tokenizer = arguments.model.as_ref().map(ModelName::tokenizer).transpose()?;
-    let (splits, notes) = read_splits(&arguments.path, &arguments.columns.options(None))?;
+    let path = resolve_data(&arguments.path, Purpose::Labelled)?;
+    let (splits, notes) = read_splits(&path, &arguments.columns.options(None))?;
     detail(format!("read in {}", duration(started.elapsed().as_secs_f64())));
     let cache = if arguments.no_cache { None } else { TokenCache::of_user() };
     let lengths = |split: &SourceSplit| -> Outcome<Option<Vec<usize>>> {
@@ -47,7 +49,7 @@ pub fn run(arguments: &DataInspect) -> Outcome {
     let found = inspect(&splits, tokens.as_deref(), max_length);
     let seconds = started.elapsed().as_secs_f64();
     if arguments.json {
-        let path = arguments.path.display().to_string();
+        let path = name_of(&path);
         return output::json(&Report { path, found: &found, notes, seconds });
     }
     notes.iter().for_each(warn);

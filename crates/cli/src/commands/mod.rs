@@ -7,6 +7,7 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod fetch;
 mod fill_mask;
 mod init;
 mod inspect;
@@ -43,6 +44,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Man(arguments) => completions::man(&arguments),
         Command::Pretrain(arguments) => pretrain::run(&arguments),
         Command::FillMask(arguments) => fill_mask::run(&arguments),
+        Command::Fetch(arguments) => fetch::run(&arguments),
         Command::Init(arguments) => start_threads(0).and_then(|()| init::run(&arguments)),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Baseline(arguments) => baseline::run(&arguments),

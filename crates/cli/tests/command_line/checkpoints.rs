@@ -42,7 +42,7 @@ fn every_command_shows_the_table_of_keys_and_says_what_is_no_model() {
     let weights = model.join("model.safetensors");
     let file = path(&weights).to_owned();
     for (name, words) in [
-        ("bert-base-uncased", &["no such folder", "hf download bert-base-uncased"][..]),
+        ("bert-base-uncased", &["no such folder", "not in the cache", "HF_HUB_OFFLINE"][..]),
         (&above, &["the model is one folder below", path(&model)]),
         (&file, &["this is a file; pass the folder that it is in"]),
     ] {

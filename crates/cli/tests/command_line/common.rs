@@ -13,6 +13,11 @@ pub fn vitrine(arguments: &[&str]) -> Output {
         .env_remove("VITRINE_ISA")
         // Not the cache of whoever runs the tests.
         .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+        // Nothing is downloaded, and the cache of whoever runs the tests is left alone.
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/huggingface"))
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HUGGINGFACE_HUB_CACHE")
         // These tests are about the CPU, also where there is a CUDA device.
         .env("CUDA_VISIBLE_DEVICES", "")
         .output()

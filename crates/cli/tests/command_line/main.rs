@@ -11,6 +11,7 @@ mod data;
 mod distillation;
 mod embedded;
 mod families;
+mod hub;
 mod outputs;
 mod predict;
 mod pretrain;

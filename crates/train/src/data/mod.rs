@@ -20,6 +20,7 @@ mod labels;
 mod parquet;
 mod parquet_limits;
 mod records;
+mod repository;
 pub mod sampling;
 mod source;
 mod table;
@@ -38,6 +39,7 @@ use crate::{Result, TrainError, error::shortened};
 use content::utf8;
 pub use labels::MAX_CLASSES;
 use labels::Resolved;
+pub use repository::{DataFiles, Purpose, data_set_files};
 pub use source::{SourceRow, SourceSplit, read_splits};
 use table::{RawTable, Wanted};
 pub use texts::{TextLines, read_pretraining_texts, read_texts};
@@ -320,10 +322,12 @@ fn format_of(path: &Path) -> Option<usize> {
 /// Whether a file is (a shard of) a split by its name: `train.csv`, `train-00000-of-00002.parquet`; or its folder.
 fn shard_of(path: &Path, split: &str) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-    if path.is_dir() {
-        return name.eq_ignore_ascii_case(split);
-    }
-    if format_of(path).is_none()
+    if path.is_dir() { name.eq_ignore_ascii_case(split) } else { is_shard_name(name, split) }
+}
+
+/// The same of a file's name.
+fn is_shard_name(name: &str, split: &str) -> bool {
+    if format_of(Path::new(name)).is_none()
         || !name.get(..split.len()).is_some_and(|start| start.eq_ignore_ascii_case(split))
     {
         return false;

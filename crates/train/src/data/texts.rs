@@ -37,7 +37,7 @@ pub fn read_texts(path: &Path, options: &LoadOptions) -> Result<(Vec<String>, Ve
 }
 
 /// The splits of a folder that a model may be pretrained on.
-const PRETRAINING: [&str; 5] = ["train", "training", "unsupervised", "unlabelled", "unlabeled"];
+pub(super) const PRETRAINING: [&str; 5] = ["train", "training", "unsupervised", "unlabelled", "unlabeled"];
 
 /// The texts to pretrain on, in order, and remarks: those of a file, as [`read_texts`] without the blank ones, or those of a folder's
 /// splits `train` and `unsupervised`, labelled or not.

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use vitrine_bert::looks_like_hub_name;
 use vitrine_train::Evaluation;
 use vitrine_train::data::LoadOptions;
 
@@ -131,6 +132,7 @@ impl FinishedRun {
         if arguments.data.is_none()
             && let DataName::Path(path) = &data
             && !path.exists()
+            && !looks_like_hub_name(path)
         {
             return Err(Failure::Run(format!(
                 "--run {}: its data {} are not there; name them with --data, or run this where the run was started",

@@ -5,6 +5,7 @@ mod start;
 
 use super::{Resolved, claim_output, resolve, resume_command};
 use crate::args::Pretrain;
+use crate::hub::name_of;
 use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
 use crate::output::{Failure, Outcome, line, next, note, quoted_path, thousands};
@@ -12,7 +13,7 @@ use crate::progress::{Progress, duration};
 use log::{Log, Logged};
 use serde::Serialize;
 use serde_json::Value;
-use start::{Start, fits_output, start};
+use start::{Start, fits_output, located, start};
 use std::time::Instant;
 use vitrine_bert::{BertError, MaskedLm, StagedFiles, write_atomically};
 use vitrine_tensor::DType;
@@ -85,6 +86,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
         return Ok(());
     }
     note(resolved.line());
+    let arguments = &located(arguments)?;
     let Start { mut model, tokenizer, data, mut notes, dropout } = start(arguments)?;
     let initial = fingerprint(model.parameters())?;
     let documents = data.documents();
@@ -269,7 +271,7 @@ fn settings(
     model: &MaskedLm,
     resolved: &Resolved,
 ) -> Outcome<Settings> {
-    let name = |path: &std::path::PathBuf| path.display().to_string();
+    let name = |path: &std::path::PathBuf| name_of(path);
     let mut settings = Settings {
         data: arguments.data.iter().map(name).collect(),
         config: arguments.config.clone().unwrap_or_else(|| "default".into()),

@@ -2,6 +2,7 @@
 
 use super::super::{claim_output, named_config};
 use crate::args::Pretrain;
+use crate::hub::resolve_data;
 use crate::names::ModelName;
 use crate::output::{Align, Failure, Outcome, note, table, thousands};
 use crate::progress::{Progress, duration};
@@ -9,7 +10,7 @@ use crate::report;
 use std::time::Instant;
 use vitrine_bert::{AnyModel, MaskedLm, ModelConfig, Tokenizer, load_any};
 use vitrine_train::checkpoint::CHECKPOINTS_FOLDER;
-use vitrine_train::data::{LoadOptions, read_pretraining_texts};
+use vitrine_train::data::{LoadOptions, Purpose, read_pretraining_texts};
 use vitrine_train::pretrain::{Adopted, Documents, Masking, PretrainData, adopt};
 
 /// The size of a vocabulary where none is given.
@@ -38,6 +39,18 @@ pub fn fits_output(arguments: &Pretrain) -> Outcome {
         )));
     }
     claim_output(output, false).map(drop)
+}
+
+/// The arguments with the place of its files for each name of the hub.
+pub fn located(arguments: &Pretrain) -> Outcome<Pretrain> {
+    let mut located = arguments.clone();
+    if let Some(model) = &mut located.init_from {
+        *model = model.located()?;
+    }
+    for data in &mut located.data {
+        *data = resolve_data(data, Purpose::Pretraining)?;
+    }
+    Ok(located)
 }
 
 /// Reads everything.

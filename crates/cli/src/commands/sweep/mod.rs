@@ -7,6 +7,7 @@ mod compare;
 mod plan;
 mod run;
 
+use super::train::located;
 use crate::args::Sweep;
 use crate::interrupt::Interrupts;
 use crate::output::{
@@ -50,6 +51,8 @@ struct SettingReport<'a> {
 /// Runs the command.
 pub fn run(arguments: &Sweep) -> Outcome {
     let plan = Plan::new(arguments)?;
+    // What the hub has not, or has to send first, shows before the first run, and every run then finds it in the cache.
+    located(&arguments.train)?;
     fs::create_dir_all(&plan.folder)
         .map_err(|error| Failure::Run(format!("cannot make {}: {error}", plan.folder.display())))?;
     check_unchanged(&plan)?;

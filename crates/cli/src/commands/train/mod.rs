@@ -33,7 +33,7 @@ use serde_json::{Map, Value};
 pub use settings::default_options;
 pub use settings::recipe_samples;
 use settings::{Defaults, Settings, settings};
-pub use start::{RowChoice, Rows};
+pub use start::{RowChoice, Rows, located};
 use start::{Start, start};
 use std::io::LineWriter;
 use std::path::Path;
@@ -162,6 +162,7 @@ pub fn run(arguments: &Train) -> Outcome {
     // Refused now, before anything is read, and claimed for good when there is something to train on: until then an
     // interrupted run has nothing to clean up.
     drop(claim_output(arguments)?);
+    let arguments = &located(arguments)?;
     let defaults = Defaults::of(arguments);
     let seed = arguments.seed.unwrap_or(42);
     let rows = RowChoice::of(arguments, &defaults).rows()?;

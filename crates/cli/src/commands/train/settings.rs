@@ -2,6 +2,7 @@
 
 use super::techniques::schedule;
 use crate::args::{Recipe, Samples, Train};
+use crate::hub::name_of;
 use crate::names::{DataName, ModelName};
 use crate::output::Outcome;
 use serde::Serialize;
@@ -146,7 +147,7 @@ pub fn settings(
         data: arguments.data.to_string(),
         save_dtype: arguments.save_dtype.dtype().to_string(),
         recipe: arguments.recipe.map(|Recipe::Notebook| "notebook"),
-        test_data: arguments.test_data.as_ref().map(|path| path.display().to_string()),
+        test_data: arguments.test_data.as_ref().map(|path| name_of(path)),
         text_column: arguments.columns.text_column.clone(),
         label_column: arguments.columns.label_column.clone(),
         label_map: arguments.columns.label_map.iter().cloned().collect(),

@@ -2,6 +2,7 @@
 
 use super::settings::Defaults;
 use crate::args::{Samples, Train};
+use crate::hub::resolve_data;
 use crate::names::{DataName, ModelName};
 use crate::output::{Failure, Outcome, thousands};
 use crate::report;
@@ -9,10 +10,27 @@ use std::path::Path;
 use vitrine_bert::{Checkpoint, DataColumns, Head, Loaded, ModelConfig, SequenceClassifier, Tokenizer};
 use vitrine_train::TrainError;
 use vitrine_train::data::sampling::hold_back;
-use vitrine_train::data::{self, Dataset, LoadOptions, Splits, classes};
+use vitrine_train::data::{self, Dataset, LoadOptions, Purpose, Splits, classes};
 
 /// Share of the rows that is held back to evaluate on where there are no test rows.
 const VALIDATION_SPLIT: f64 = 0.1;
+
+/// The arguments with the place of its files for each name of the hub.
+pub fn located(arguments: &Train) -> Outcome<Train> {
+    let mut located = arguments.clone();
+    located.model = arguments.model.located()?;
+    located.data = arguments.data.located()?;
+    if let Some(data) = &mut located.test_data {
+        *data = resolve_data(data, Purpose::Labelled)?;
+    }
+    if let Some(teacher) = &mut located.distillation.distill_from {
+        *teacher = teacher.located()?;
+    }
+    for texts in &mut located.distillation.unlabelled {
+        *texts = resolve_data(texts, Purpose::Pretraining)?;
+    }
+    Ok(located)
+}
 
 /// The rows of a run, and remarks on them.
 pub struct Rows {
@@ -56,7 +74,8 @@ impl<'a> RowChoice<'a> {
     pub fn rows(&self) -> Outcome<Rows> {
         let Splits { train, mut test, mut notes } = self.data.splits(&self.options)?;
         if let Some(path) = self.test_data {
-            let (rows, remarks) = data::load_evaluation(path, &self.options)?;
+            let (rows, remarks) =
+                data::load_evaluation(&resolve_data(path, Purpose::Labelled)?, &self.options)?;
             let (rows, remark) = rows.aligned(&train.label_names, "the training rows")?;
             notes.extend(remarks.into_iter().chain(remark));
             test = Some(rows);

@@ -1,6 +1,7 @@
 //! Schedule and techniques of a run: from options to settings, and what is printed of them.
 
 use crate::args::{ClassWeights, OptimizerName, ScheduleName, Train};
+use crate::hub::base_of;
 use crate::names::ModelName;
 use crate::output::{Failure, Outcome, printable, thousands};
 use std::io::ErrorKind;
@@ -247,7 +248,11 @@ pub fn adapter(
     config: &ModelConfig,
 ) -> Outcome<Option<SavedAdapter>> {
     let Some(lora) = &techniques.lora else { return Ok(None) };
-    let base = Some(arguments.model.to_string()).filter(|_| arguments.model != ModelName::Scratch);
+    let base = match &arguments.model {
+        ModelName::Scratch => None,
+        ModelName::Path(path) => Some(base_of(path)),
+        embedded => Some(embedded.to_string()),
+    };
     Ok(Some(lora.export(parameters, config, base.as_deref())?))
 }
 
