@@ -180,7 +180,7 @@ impl Problem {
                     [sequence, head],
                     first..first + len,
                     asked.clone(),
-                    maps,
+                    maps.as_ref(),
                     inputs,
                     douts,
                     &mut results,
@@ -197,7 +197,7 @@ impl Problem {
         [sequence, head]: [usize; 2],
         rows: Range<usize>,
         asked: Range<usize>,
-        maps: Option<Range<usize>>,
+        maps: Option<&Range<usize>>,
         inputs: &[Vec<Low>],
         douts: &[Vec<Low>],
         results: &mut NaiveResults,
@@ -206,7 +206,7 @@ impl Problem {
         let at = |which: usize, row: usize| ((rows.start + row) * 3 + which) * width + head * size;
         let out_at = |row: usize| (asked.start + row) * width + head * size;
         let zero = |x: &[Low]| x[0].like(0.0);
-        let edit = maps.as_ref().map_or(Edit::None, |_| self.edit);
+        let edit = maps.map_or(Edit::None, |_| self.edit);
         let factor = if self.edit == Edit::Scale { inputs[1][head].get() } else { 1.0 };
         for i in 0..asked.len() {
             let is_blocked = |kind: Edit, j: usize| edit == kind && blocked(i, j);
@@ -220,7 +220,7 @@ impl Problem {
                 .collect();
             let softmax = softmax_of(&scores);
             let row = |maps: &Range<usize>| maps.start + i * len;
-            let p: Vec<Low> = match (&maps, edit) {
+            let p: Vec<Low> = match (maps, edit) {
                 (Some(maps), Edit::Replace) => inputs[1][row(maps)..][..len].to_vec(),
                 _ => (0..len)
                     .map(|j| if is_blocked(Edit::KnockOut, j) { softmax[j].like(0.0) } else { softmax[j] })
@@ -246,7 +246,7 @@ impl Problem {
                     dz.map(|dz| dz * keep[j])
                 })
                 .collect();
-            if let Some(maps) = &maps {
+            if let Some(maps) = maps {
                 for j in 0..len {
                     results.outputs[1][row(maps) + j] = p[j];
                     dp[j] = dp[j] + douts[1][row(maps) + j];
@@ -259,7 +259,7 @@ impl Problem {
                 }
             }
             if edit == Edit::Replace {
-                if let Some(maps) = &maps {
+                if let Some(maps) = maps {
                     results.gradients[1][row(maps)..][..len].copy_from_slice(&dp);
                 }
                 continue;
