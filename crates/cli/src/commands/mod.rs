@@ -6,6 +6,7 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod extract;
 mod fill_mask;
 mod init;
 mod inspect;
@@ -14,6 +15,7 @@ mod pretrain;
 mod replay;
 mod report;
 mod sweep;
+mod tap;
 mod trace;
 mod train;
 
@@ -48,6 +50,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => start_threads(0).and_then(|()| inspect::run(&arguments)),
         Command::Trace(arguments) => start_threads(0).and_then(|()| trace::run(&arguments)),
+        Command::Tap(arguments) => tap::run(&arguments),
+        Command::Extract(arguments) => extract::run(&arguments),
         Command::Doctor(arguments) => start_threads(0).and_then(|()| doctor::run(&arguments)),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),
