@@ -2,7 +2,7 @@
 
 use crate::tape::TapeId;
 use crate::{AutogradError, ParameterId, Result, VarId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vitrine_tensor::Tensor;
 use vitrine_tensor::ops::elementwise::add;
 
@@ -12,12 +12,15 @@ pub struct Gradients {
     tape: TapeId,
     pub(crate) parameters: BTreeMap<ParameterId, Tensor>,
     pub(crate) kept: BTreeMap<VarId, Tensor>,
+    /// What backward was told to keep.
+    asked: BTreeSet<VarId>,
 }
 
 impl Gradients {
-    /// None so far.
-    pub(crate) fn of_tape(tape: TapeId) -> Self {
-        Gradients { tape, parameters: BTreeMap::new(), kept: BTreeMap::new() }
+    /// None so far, of a backward pass that was told to keep those of these variables.
+    pub(crate) fn of_tape(tape: TapeId, asked: &[VarId]) -> Self {
+        let asked = asked.iter().copied().collect();
+        Gradients { tape, parameters: BTreeMap::new(), kept: BTreeMap::new(), asked }
     }
 
     /// The gradient of a parameter: F32 (F64 in the reference), if it took part in the loss and is trainable.
@@ -34,6 +37,12 @@ impl Gradients {
             return Err(AutogradError::OtherTape { op: "Gradients::of" });
         }
         Ok(self.kept.get(&id))
+    }
+
+    /// Whether backward was told to keep the gradient of this variable: then [`Gradients::of`] has none only if the variable took no
+    /// part in the loss.
+    pub fn was_asked_for(&self, id: VarId) -> bool {
+        self.asked.contains(&id)
     }
 
     /// Adds the parameters' gradients of another backward pass: of another part of the same rows. Those that were kept for

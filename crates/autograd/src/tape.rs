@@ -462,7 +462,7 @@ impl Tape {
         }
         let mut nodes = self.state.into_inner().nodes;
         nodes.truncate(slots.len());
-        let mut gradients = Gradients::of_tape(self.id);
+        let mut gradients = Gradients::of_tape(self.id, keep);
         let mut profile = Profile::default();
         while let Some(node) = nodes.pop() {
             let index = nodes.len();

@@ -88,6 +88,11 @@ impl<'t> Var<'t> {
         self.id
     }
 
+    /// Whether its gradient is wanted: it is a leaf or a trainable parameter, or depends on one.
+    pub fn needs_gradient(&self) -> bool {
+        self.needs_gradient
+    }
+
     /// The tape.
     pub fn tape(&self) -> &'t Tape {
         self.tape

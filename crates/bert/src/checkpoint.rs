@@ -7,12 +7,12 @@ use crate::folder::{check_model_folder, unfinished_run};
 use crate::heads::{ClassificationHead, MaskedLmHead};
 use crate::labels::numbered_labels;
 use crate::{
-    BertError, CONFIG_FILE, Family, KeyReport, MaskedLm, ModelConfig, Result, SequenceClassifier, Tokenizer,
-    Weights, files,
+    BaseModel, BertError, CONFIG_FILE, Family, KeyReport, MaskedLm, ModelConfig, Result, SequenceClassifier,
+    Tokenizer, Weights, files,
 };
 use vitrine_nn::ParameterStore;
 use vitrine_nn::listed;
-use vitrine_nn::{Builder, NnError, Source};
+use vitrine_nn::{Builder, NnError, Point, Source};
 
 /// Which classifier stands on the encoder of a checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -183,6 +183,48 @@ impl Checkpoint {
         notes.extend_from_slice(tokenizer.notes());
         notes.extend(about(&report));
         Ok(Loaded { model, tokenizer, notes })
+    }
+
+    /// The encoder of this checkpoint, whatever stands on it.
+    ///
+    /// # Errors
+    /// `Config`, `Weights`; those of reading the weights and the tokenizer.
+    pub fn base(self) -> Result<Loaded<BaseModel>> {
+        let mut notes = self.notes();
+        let Checkpoint { source, config, weights } = self;
+        let tokenizer = tokenizer(&source, &config)?;
+        let built = BaseModel::from_weights(config, weights);
+        let (model, report) = built.map_err(|error| at(&source.path_of(CONFIG_FILE), error))?;
+        notes.extend_from_slice(tokenizer.notes());
+        notes.extend(about(&report));
+        Ok(Loaded { model, tokenizer, notes })
+    }
+
+    /// The points at which the model can be tapped: those of [`TappedModel`](crate::TappedModel).
+    pub fn points(&self) -> Vec<Point> {
+        let head: &[Point] = match () {
+            () if self.is_classifier() => &[Point::Pooler, Point::Logits],
+            () if self.is_masked_lm() => &[Point::MaskedTransform, Point::MaskedLogits],
+            () if self.has_pooler() => &[Point::Pooler],
+            () => &[],
+        };
+        [&Point::of_encoder(self.config.num_hidden_layers)[..], head].concat()
+    }
+
+    /// Whether the weights have a trained classifier of texts.
+    pub fn is_classifier(&self) -> bool {
+        self.rows().is_some() && self.config.classifies_texts()
+    }
+
+    /// Whether the weights have a head that guesses tokens.
+    pub fn is_masked_lm(&self) -> bool {
+        self.weights.contains(self.config.family.masked_lm.bias)
+    }
+
+    /// Whether the encoder comes with the hidden layer of a classifier, as `BertModel` does.
+    pub fn has_pooler(&self) -> bool {
+        let (names, base) = (&self.config.family.classifier, self.config.family.names.base);
+        names.dense.starts_with(base) && self.weights.contains(&format!("{}.weight", names.dense))
     }
 
     /// As a classifier, a masked language model or a bare encoder, whichever the weights are. What is looked at need not be

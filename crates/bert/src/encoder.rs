@@ -5,29 +5,12 @@ use crate::sites::Site;
 use crate::{ModelConfig, Result, TokenBatch};
 use std::sync::Arc;
 use vitrine_autograd::{AutogradError, Segment, Var};
-use vitrine_nn::{Builder, Dropout, Embedding, Embeddings, FeedForward, LayerNorm, MultiHeadAttention, Pass};
+use vitrine_nn::{
+    Builder, Dropout, Embedding, Embeddings, FeedForward, LayerNorm, LayerPoint, MultiHeadAttention, Pass,
+    Point,
+};
+use vitrine_tensor::Offsets;
 use vitrine_tensor::ops::attention::Queries;
-use vitrine_tensor::{Offsets, Tensor};
-
-/// What a forward pass should hand out beside its result.
-#[derive(Clone, Debug, Default)]
-pub struct Observe {
-    /// All hidden states: the embeddings' output and every layer's.
-    pub hidden_states: bool,
-    /// The heads whose attention probabilities are wanted, in every layer.
-    pub attention_heads: Vec<usize>,
-}
-
-impl Observe {
-    /// Hidden states and the attention probabilities of all heads.
-    pub fn everything(config: &ModelConfig) -> Self {
-        Observe { hidden_states: true, attention_heads: (0..config.num_attention_heads).collect() }
-    }
-
-    fn wants_all_rows(&self) -> bool {
-        self.hidden_states || !self.attention_heads.is_empty()
-    }
-}
 
 /// The rows of a layer's result that are computed.
 #[derive(Clone)]
@@ -38,16 +21,6 @@ enum Kept {
     First,
     /// Of these tokens of the batch, numbered `0..T`.
     Listed(Arc<[u32]>),
-}
-
-/// What the encoder computes.
-pub struct Encoded<'t> {
-    /// The last hidden state: `[T, C]`, or fewer rows where only those were wanted.
-    pub last: Var<'t>,
-    /// Empty, or the embeddings' output followed by each layer's: L + 1 of `[T, C]`.
-    pub hidden_states: Vec<Var<'t>>,
-    /// Empty, or for each layer and sequence of S tokens the probabilities `[heads, S, S]`.
-    pub attentions: Vec<Vec<Tensor>>,
 }
 
 /// One layer: attention, then a feed-forward network, each with dropout, residual and LayerNorm.
@@ -91,7 +64,7 @@ impl Layer {
         })
     }
 
-    /// `x: [T, C]` to the kept rows `[N, C]`; `rows` are the sequences that they count as for dropout. With it the probabilities of the heads in `probabilities_for`, by sequence.
+    /// `x: [T, C]` to the kept rows `[N, C]`; `rows` are the sequences that they count as for dropout.
     fn forward<'t>(
         &self,
         pass: &Pass<'_, 't>,
@@ -99,29 +72,30 @@ impl Layer {
         x: &Var<'t>,
         kept: &Kept,
         rows: &Offsets,
-        probabilities_for: &[usize],
-    ) -> vitrine_nn::Result<(Var<'t>, Vec<Tensor>)> {
+    ) -> vitrine_nn::Result<Var<'t>> {
+        let pass = &pass.in_layer(self.index);
         let _scope = pass.tape.scope(format!("encoder.layer.{}", self.index));
-        let (attended, probabilities) = {
+        let attended = {
             let _scope = pass.tape.scope("attention");
             let queries = match kept {
                 Kept::First => Queries::First,
                 // Attention costs little beside the products after it, so these gather its rows instead.
                 Kept::All | Kept::Listed(_) => Queries::All,
             };
-            let attended = self.attention.forward(pass, x, queries, batch.offsets(), probabilities_for)?;
+            let attended = self.attention.forward(pass, x, queries, batch.offsets())?;
             let (output, residual) = match kept {
-                Kept::All => (attended.output, x.clone()),
-                Kept::First => (attended.output, x.gather_rows(batch.offsets().firsts())?),
-                Kept::Listed(rows) => (attended.output.gather_rows(rows)?, x.gather_rows(rows)?),
+                Kept::All => (attended, x.clone()),
+                Kept::First => (attended, x.gather_rows(batch.offsets().firsts())?),
+                Kept::Listed(rows) => (attended.gather_rows(rows)?, x.gather_rows(rows)?),
             };
             let (norm, dropout) = (&self.attention_norm, &self.attention_dropout);
-            (norm.forward_residual(pass, &output, &residual, dropout, rows)?, attended.probabilities)
+            norm.forward_residual(pass, &output, &residual, dropout, rows)?
         };
+        let attended = pass.tap_in_layer(LayerPoint::AttentionNorm, attended)?;
         let _scope = pass.tape.scope("feed_forward");
         let inner = self.feed_forward.forward(pass, &attended)?;
         let (norm, dropout) = (&self.feed_forward_norm, &self.feed_forward_dropout);
-        Ok((norm.forward_residual(pass, &inner, &attended, dropout, rows)?, probabilities))
+        pass.tap_in_layer(LayerPoint::Output, norm.forward_residual(pass, &inner, &attended, dropout, rows)?)
     }
 }
 
@@ -154,56 +128,44 @@ impl Encoder {
         })
     }
 
-    /// The last hidden state of every token.
-    pub fn forward<'t>(
-        &self,
-        pass: &Pass<'_, 't>,
-        batch: &TokenBatch,
-        observe: &Observe,
-    ) -> Result<Encoded<'t>> {
-        self.run(pass, batch, observe, &Kept::All)
+    /// The last hidden state of every token: `[T, C]`.
+    pub fn forward<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch) -> Result<Var<'t>> {
+        self.run(pass, batch, &Kept::All)
     }
 
     /// The last hidden state of these tokens `[N, C]`, numbered `0..T`. The last layer computes nothing else of what follows
-    /// its attention. Its dropout there is a function of a row's place in the list, not in its sequence.
+    /// its attention, unless it is tapped. Its dropout there is a function of a row's place in the list, not in its sequence.
     pub fn forward_rows<'t>(
         &self,
         pass: &Pass<'_, 't>,
         batch: &TokenBatch,
         rows: &Arc<[u32]>,
     ) -> Result<Var<'t>> {
-        Ok(self.run(pass, batch, &Observe::default(), &Kept::Listed(Arc::clone(rows)))?.last)
+        if self.taps_last_layer(pass) {
+            return Ok(self.run(pass, batch, &Kept::All)?.gather_rows(rows)?);
+        }
+        self.run(pass, batch, &Kept::Listed(Arc::clone(rows)))
     }
 
     /// The last hidden state of each sequence's `[CLS]`: `[B, C]`. After the keys and values, the last layer needs no other
-    /// row, so it computes no other unless something is observed.
-    pub fn forward_cls<'t>(
-        &self,
-        pass: &Pass<'_, 't>,
-        batch: &TokenBatch,
-        observe: &Observe,
-    ) -> Result<Encoded<'t>> {
-        if !observe.wants_all_rows() {
-            return self.run(pass, batch, observe, &Kept::First);
+    /// row, so it computes no other unless it is tapped.
+    pub fn forward_cls<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch) -> Result<Var<'t>> {
+        if self.taps_last_layer(pass) {
+            return Ok(self.run(pass, batch, &Kept::All)?.gather_rows(batch.offsets().firsts())?);
         }
-        let encoded = self.run(pass, batch, observe, &Kept::All)?;
-        let last = encoded.last.gather_rows(batch.offsets().firsts())?;
-        Ok(Encoded { last, ..encoded })
+        self.run(pass, batch, &Kept::First)
     }
 
-    fn run<'t>(
-        &self,
-        pass: &Pass<'_, 't>,
-        batch: &TokenBatch,
-        observe: &Observe,
-        last: &Kept,
-    ) -> Result<Encoded<'t>> {
+    fn taps_last_layer(&self, pass: &Pass<'_, '_>) -> bool {
+        pass.touches_layer(self.layers.len().saturating_sub(1))
+    }
+
+    fn run<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch, last: &Kept) -> Result<Var<'t>> {
         let mut x = {
             let _scope = pass.tape.scope("embeddings");
             self.dropout.forward(&self.embeddings.forward(pass, batch.tokens())?, batch.offsets())?
         };
-        let mut hidden_states = Vec::new();
-        let mut attentions = Vec::new();
+        x = pass.tap(Point::Embeddings, x)?;
         // A [CLS] row is position 0 of its sequence: with these offsets it draws the mask that it has among all rows.
         let last_rows = match last {
             Kept::All => batch.offsets().clone(),
@@ -211,36 +173,27 @@ impl Encoder {
             Kept::Listed(rows) => Offsets::ones(rows.len())?,
         };
         // Segments outlive this call: they own what they read, which is cheap to share.
-        let checkpoint = pass.tape.checkpoints_layers() && observe.attention_heads.is_empty();
+        let checkpoint = pass.tape.checkpoints_layers();
         let owned = checkpoint.then(|| (Arc::new(pass.parameters.clone()), Arc::new(batch.clone())));
         for (layer_index, layer) in self.layers.iter().enumerate() {
-            if observe.hidden_states {
-                hidden_states.push(x.clone());
-            }
             let is_last = layer_index + 1 == self.layers.len();
             let (kept, rows) = if is_last { (last, &last_rows) } else { (&Kept::All, batch.offsets()) };
-            if let Some((parameters, batch)) = &owned {
-                let (layer, parameters, batch) =
-                    (Arc::clone(layer), Arc::clone(parameters), Arc::clone(batch));
-                let (kept, rows) = (kept.clone(), rows.clone());
-                let segment = Segment::new(move |tape, x| {
-                    let pass = Pass { tape, parameters: &parameters };
-                    let y = layer.forward(&pass, &batch, x, &kept, &rows, &[]);
-                    Ok(y.map_err(AutogradError::function)?.0)
-                });
-                let _scope = pass.tape.scope(format!("encoder.layer.{layer_index}"));
-                x = x.segment(segment)?;
-                continue;
-            }
-            let (y, probabilities) = layer.forward(pass, batch, &x, kept, rows, &observe.attention_heads)?;
-            if !observe.attention_heads.is_empty() {
-                attentions.push(probabilities);
-            }
-            x = y;
+            // What is tapped has to stand on this tape, so a layer with taps is not computed again.
+            x = match &owned {
+                Some((parameters, batch)) if !pass.touches_layer(layer_index) => {
+                    let (layer, parameters, batch) =
+                        (Arc::clone(layer), Arc::clone(parameters), Arc::clone(batch));
+                    let (kept, rows) = (kept.clone(), rows.clone());
+                    let segment = Segment::new(move |tape, x| {
+                        let y = layer.forward(&Pass::new(tape, &parameters), &batch, x, &kept, &rows);
+                        y.map_err(AutogradError::function)
+                    });
+                    let _scope = pass.tape.scope(format!("encoder.layer.{layer_index}"));
+                    x.segment(segment)?
+                }
+                _ => layer.forward(pass, batch, &x, kept, rows)?,
+            };
         }
-        if observe.hidden_states {
-            hidden_states.push(x.clone());
-        }
-        Ok(Encoded { last: x, hidden_states, attentions })
+        Ok(x)
     }
 }

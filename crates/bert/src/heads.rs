@@ -3,7 +3,7 @@
 use crate::sites::Site;
 use crate::{ModelConfig, Result};
 use vitrine_autograd::{ParameterId, Var};
-use vitrine_nn::{Builder, Dropout, Embedding, Init, LayerNorm, Linear, Pass, Precision};
+use vitrine_nn::{Builder, Dropout, Embedding, Init, LayerNorm, Linear, Pass, Point, Precision};
 use vitrine_tensor::Offsets;
 use vitrine_tensor::ops::linear::Activation;
 
@@ -42,7 +42,7 @@ impl ClassificationHead {
             Some(dropout) => dropout.forward(first, &Offsets::ones(first.dims()[0])?)?,
             None => first.clone(),
         };
-        Ok(self.pooler.forward(pass, &first, self.activation)?)
+        Ok(pass.tap(Point::Pooler, self.pooler.forward(pass, &first, self.activation)?)?)
     }
 
     /// The pooled rows `[B, C]` to logits `[B, labels]`.
@@ -50,7 +50,7 @@ impl ClassificationHead {
         let _scope = pass.tape.scope("classifier");
         let rows = Offsets::ones(pooled.dims()[0])?;
         let dropped = self.dropout.forward(pooled, &rows)?;
-        Ok(self.classifier.forward(pass, &dropped, Activation::None)?)
+        Ok(pass.tap(Point::Logits, self.classifier.forward(pass, &dropped, Activation::None)?)?)
     }
 }
 
@@ -81,8 +81,8 @@ impl MaskedLmHead {
     pub fn forward<'t>(&self, pass: &Pass<'_, 't>, x: &Var<'t>) -> Result<Var<'t>> {
         let _scope = pass.tape.scope("predictions");
         let transformed = self.transform.forward(pass, x, self.activation)?;
-        let normalized = self.norm.forward(pass, &transformed)?;
+        let normalized = pass.tap(Point::MaskedTransform, self.norm.forward(pass, &transformed)?)?;
         let (word, bias) = (pass.parameter(self.word.table), pass.parameter(self.bias));
-        Ok(normalized.linear(&word, Some(&bias), Activation::None)?)
+        Ok(pass.tap(Point::MaskedLogits, normalized.linear(&word, Some(&bias), Activation::None)?)?)
     }
 }

@@ -2,7 +2,7 @@
 //! read. Equal to the classes `BertModel`, `BertForSequenceClassification` and `BertForMaskedLM` in
 //! `transformers/models/bert/modeling_bert.py`, and their relatives.
 
-use crate::encoder::{Encoded, Encoder, Observe};
+use crate::encoder::Encoder;
 use crate::heads::{ClassificationHead, MaskedLmHead};
 use crate::{
     BertError, Checkpoint, DataColumns, Head, KeyReport, Loaded, ModelConfig, Result, StagedFiles,
@@ -11,11 +11,11 @@ use crate::{
 use std::path::Path;
 use std::sync::Arc;
 use vitrine_autograd::{Tape, Var};
-use vitrine_nn::{Builder, Model, ParameterStore, Pass, Source};
+use vitrine_nn::{Builder, Model, ParameterStore, Pass, Point, Source, Taps};
 use vitrine_tensor::{DType, Device};
 
 macro_rules! model {
-    ($(#[$doc:meta])* $name:ident { $($part:ident: $type:ty),* } $suffix:literal) => {
+    ($(#[$doc:meta])* $name:ident { $($part:ident: $type:ty),* } $suffix:literal, points of the head $points:expr) => {
         $(#[$doc])*
         pub struct $name {
             config: ModelConfig,
@@ -100,8 +100,17 @@ macro_rules! model {
                 save::reserve(files, (&config, self.config.dtype), &self.parameters, tokenizer_files)
             }
 
-            fn pass<'a, 't>(&'a self, tape: &'t Tape) -> Pass<'a, 't> {
-                Pass { tape, parameters: &self.parameters }
+            /// The points that [`Taps`] may read or change, in the order in which they are computed.
+            pub fn points(&self) -> Vec<Point> {
+                [&Point::of_encoder(self.config.num_hidden_layers)[..], &$points].concat()
+            }
+
+            /// Begins a forward pass.
+            fn pass<'a, 't>(&'a self, tape: &'t Tape, batch: &TokenBatch, taps: &'a Taps) -> Result<Pass<'a, 't>> {
+                if !taps.is_empty() {
+                    taps.begin(&self.points(), self.config.num_attention_heads, batch.sequences())?;
+                }
+                Ok(Pass::new(tape, &self.parameters).with_taps(taps))
             }
         }
 
@@ -119,25 +128,25 @@ macro_rules! model {
 
 model! {
     /// Tokens to hidden states, without a head.
-    BaseModel { encoder: Encoder } "Model"
+    BaseModel { encoder: Encoder } "Model", points of the head []
 }
 model! {
     /// A class for each sequence: `classifier(dropout(tanh(pooler(h_cls))))`.
-    SequenceClassifier { encoder: Encoder, head: ClassificationHead } "ForSequenceClassification"
+    SequenceClassifier { encoder: Encoder, head: ClassificationHead } "ForSequenceClassification", points of the head [Point::Pooler, Point::Logits]
 }
 model! {
     /// A guess at the token for each position.
-    MaskedLm { encoder: Encoder, head: MaskedLmHead } "ForMaskedLM"
+    MaskedLm { encoder: Encoder, head: MaskedLmHead } "ForMaskedLM", points of the head [Point::MaskedTransform, Point::MaskedLogits]
 }
 
-/// What a classifier computes, with what was observed on the way.
+/// What a classifier computes.
 pub struct Classified<'t> {
     /// `[B, labels]`.
     pub logits: Var<'t>,
     /// `tanh(W h_cls + b)`: `[B, C]`.
     pub pooled: Var<'t>,
-    /// The encoder's part.
-    pub encoded: Encoded<'t>,
+    /// The last hidden state of each sequence's first token: `[B, C]`.
+    pub first: Var<'t>,
 }
 
 impl BaseModel {
@@ -167,12 +176,12 @@ impl BaseModel {
         Ok((BaseModel { config, parameters, encoder }, report))
     }
 
-    /// The batch to hidden states.
+    /// The batch to the last hidden state of every token: `[T, C]`.
     ///
     /// # Errors
-    /// Tensor and tape errors.
-    pub fn forward<'t>(&self, tape: &'t Tape, batch: &TokenBatch, observe: &Observe) -> Result<Encoded<'t>> {
-        self.encoder.forward(&self.pass(tape), batch, observe)
+    /// Tensor and tape errors; `Tap` for a tap that the model does not have.
+    pub fn forward<'t>(&self, tape: &'t Tape, batch: &TokenBatch, taps: &Taps) -> Result<Var<'t>> {
+        self.encoder.forward(&self.pass(tape, batch, taps)?, batch)
     }
 }
 
@@ -242,22 +251,17 @@ impl SequenceClassifier {
         Ok((SequenceClassifier { config, parameters, encoder, head }, report))
     }
 
-    /// The batch to logits and what is observed. Observing hidden states or attention computes all rows of the last layer;
-    /// otherwise only `[CLS]` rows are, with the same result.
+    /// The batch to logits, with taps. A tap in the last layer computes all its rows; otherwise only `[CLS]` rows are, with the same
+    /// result.
     ///
     /// # Errors
-    /// Tensor and tape errors.
-    pub fn forward<'t>(
-        &self,
-        tape: &'t Tape,
-        batch: &TokenBatch,
-        observe: &Observe,
-    ) -> Result<Classified<'t>> {
-        let pass = self.pass(tape);
-        let encoded = self.encoder.forward_cls(&pass, batch, observe)?;
-        let pooled = self.head.pool(&pass, &encoded.last)?;
+    /// Tensor and tape errors; `Tap` for a tap that the model does not have.
+    pub fn forward<'t>(&self, tape: &'t Tape, batch: &TokenBatch, taps: &Taps) -> Result<Classified<'t>> {
+        let pass = self.pass(tape, batch, taps)?;
+        let first = self.encoder.forward_cls(&pass, batch)?;
+        let pooled = self.head.pool(&pass, &first)?;
         let logits = self.head.classify(&pass, &pooled)?;
-        Ok(Classified { logits, pooled, encoded })
+        Ok(Classified { logits, pooled, first })
     }
 
     /// The batch to logits `[B, labels]`.
@@ -265,7 +269,7 @@ impl SequenceClassifier {
     /// # Errors
     /// As [`SequenceClassifier::forward`].
     pub fn logits<'t>(&self, tape: &'t Tape, batch: &TokenBatch) -> Result<Var<'t>> {
-        Ok(self.forward(tape, batch, &Observe::default())?.logits)
+        Ok(self.forward(tape, batch, &Taps::new())?.logits)
     }
 
     /// The mean cross entropy over the batch's sequences, a scalar.
@@ -331,7 +335,21 @@ impl MaskedLm {
     /// # Errors
     /// Tensor and tape errors.
     pub fn logits<'t>(&self, tape: &'t Tape, batch: &TokenBatch, rows: &Arc<[u32]>) -> Result<Var<'t>> {
-        let pass = self.pass(tape);
+        self.forward(tape, batch, rows, &Taps::new())
+    }
+
+    /// [`MaskedLm::logits`] with taps. A tap in the last layer computes all its rows.
+    ///
+    /// # Errors
+    /// As [`MaskedLm::logits`]; `Tap` for a tap that the model does not have.
+    pub fn forward<'t>(
+        &self,
+        tape: &'t Tape,
+        batch: &TokenBatch,
+        rows: &Arc<[u32]>,
+        taps: &Taps,
+    ) -> Result<Var<'t>> {
+        let pass = self.pass(tape, batch, taps)?;
         let rows = self.encoder.forward_rows(&pass, batch, rows)?;
         self.head.forward(&pass, &rows)
     }

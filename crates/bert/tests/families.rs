@@ -1,13 +1,16 @@
 //! Every model family against PyTorch and `transformers` (goldens: `goldens/make_families.py`), and its folders.
 
+mod tapped;
+
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use tapped::{golden_taps, numbers};
 use vitrine_autograd::{Gradients, Tape};
 use vitrine_bert::{
-    BaseModel, Checkpoint, Family, Head, MaskedLm, ModelConfig, Observe, SequenceClassifier, TokenBatch,
+    BaseModel, Checkpoint, Family, Head, MaskedLm, ModelConfig, SequenceClassifier, Taps, TokenBatch,
     Tokenizer, Weights, load_any,
 };
 use vitrine_nn::ParameterStore;
@@ -120,15 +123,15 @@ fn classifiers_equal_transformers() {
         assert_eq!(report, Default::default());
         let batch = golden.batch();
         let tape = Tape::inference();
-        let observed = model.forward(&tape, &batch, &Observe::everything(&golden.config)).unwrap();
+        let mut taps = Taps::new();
+        let (states, maps) = golden_taps(&mut taps, golden.config.num_hidden_layers);
+        let observed = model.forward(&tape, &batch, &taps).unwrap();
         golden.compare("logits", &observed.logits.value().to_vec::<f32>().unwrap());
-        assert_eq!(observed.encoded.hidden_states.len(), golden.config.num_hidden_layers + 1);
-        for (index, state) in observed.encoded.hidden_states.iter().enumerate() {
-            golden.compare(&format!("hidden_states.{index}"), &state.value().to_vec::<f32>().unwrap());
+        for (index, state) in states.into_iter().enumerate() {
+            golden.compare(&format!("hidden_states.{index}"), &numbers(&taps, state));
         }
-        for (layer, maps) in observed.encoded.attentions.iter().enumerate() {
-            let all: Vec<f32> = maps.iter().flat_map(|map| map.to_vec::<f32>().unwrap()).collect();
-            golden.compare(&format!("attentions.{layer}"), &all);
+        for (layer, map) in maps.into_iter().enumerate() {
+            golden.compare(&format!("attentions.{layer}"), &numbers(&taps, map));
         }
         let short = model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap();
         golden.compare("logits", &short);

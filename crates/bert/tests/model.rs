@@ -2,14 +2,16 @@
 //! differences in F64.
 
 mod golden;
+mod tapped;
 
 use golden::{Golden, KEY_BIAS, assert_close, compare_with_autocast, gradients_by_key, largest};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tapped::{golden_taps, numbers};
 use vitrine_autograd::{Node, Randomness, Tape};
 use vitrine_bert::{
-    BaseModel, BertError, Checkpoint, Head, Loaded, MaskedLm, ModelConfig, Observe, SequenceClassifier,
-    TokenBatch, Tokenizer, Weights, load_any,
+    BaseModel, BertError, Checkpoint, Head, LayerPoint, Loaded, MaskedLm, ModelConfig, Point,
+    SequenceClassifier, Taps, TokenBatch, Tokenizer, Weights, load_any,
 };
 use vitrine_tensor::DType;
 
@@ -45,20 +47,19 @@ fn a_classifier_equals_transformers() {
         let batch = golden.batch();
 
         let tape = Tape::inference();
-        let observed = model.forward(&tape, &batch, &Observe::everything(&golden.config)).unwrap();
+        let mut taps = Taps::new();
+        let (states, maps) = golden_taps(&mut taps, golden.config.num_hidden_layers);
+        let observed = model.forward(&tape, &batch, &taps).unwrap();
         let values = |var: &vitrine_autograd::Var<'_>| var.value().to_vec::<f32>().unwrap();
         assert_close("logits", &values(&observed.logits), golden.float("logits"), 1e-4);
         assert_close("pooled", &values(&observed.pooled), golden.float("pooled"), 1e-4);
-        assert_eq!(observed.encoded.hidden_states.len(), golden.config.num_hidden_layers + 1);
-        for (index, state) in observed.encoded.hidden_states.iter().enumerate() {
+        for (index, state) in states.into_iter().enumerate() {
             let name = format!("hidden_states.{index}");
-            assert_close(&name, &values(state), golden.float(&name), 1e-4);
+            assert_close(&name, &numbers(&taps, state), golden.float(&name), 1e-4);
         }
-        assert_eq!(observed.encoded.attentions.len(), golden.config.num_hidden_layers);
-        for (layer, maps) in observed.encoded.attentions.iter().enumerate() {
-            let all: Vec<f32> = maps.iter().flat_map(|map| map.to_vec::<f32>().unwrap()).collect();
+        for (layer, map) in maps.into_iter().enumerate() {
             let name = format!("attentions.{layer}");
-            assert_close(&name, &all, golden.float(&name), 1e-4);
+            assert_close(&name, &numbers(&taps, map), golden.float(&name), 1e-4);
         }
         let short = model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap();
         assert_close("logits of [CLS] rows only", &short, golden.float("logits"), 1e-4);
@@ -137,15 +138,17 @@ fn cls_rows_alone_equal_all_rows() {
     let config = ModelConfig { hidden_dropout_prob: 0.2, attention_probs_dropout_prob: 0.2, ..small() };
     let model = SequenceClassifier::random(config, 2).unwrap();
     let batch = TokenBatch::new(sequences(), Some(&[0, 1, 1, 0]), model.config()).unwrap();
-    let run = |observe: &Observe| {
+    let run = |taps: &Taps| {
         let tape = Tape::training(Randomness { seed: 3, step: 7, first_sequence: 0 });
-        let logits = model.forward(&tape, &batch, observe).unwrap().logits;
+        let logits = model.forward(&tape, &batch, taps).unwrap().logits;
         let loss = logits.cross_entropy(batch.labels().unwrap()).unwrap();
         let (values, id) = (logits.value().to_vec::<f32>().unwrap(), loss.id());
         (values, gradients_by_key(model.parameters(), &tape.backward(id, &[]).unwrap()))
     };
-    let (short, short_gradients) = run(&Observe::default());
-    let (full, full_gradients) = run(&Observe { hidden_states: true, ..Observe::default() });
+    let (short, short_gradients) = run(&Taps::new());
+    let mut taps = Taps::new();
+    taps.read(Point::Layer(1, LayerPoint::Output));
+    let (full, full_gradients) = run(&taps);
     assert_close("logits", &short, &full, 1e-5);
     let largest_gradient = full_gradients.values().map(|g| largest(g)).fold(0.0, f32::max);
     for (key, gradient) in &short_gradients {

@@ -118,6 +118,14 @@ pub enum NnError {
         /// Rows of the tensor.
         rows: usize,
     },
+    /// A tap that the model does not have, or that has no such value.
+    #[error("tap {name}: {why}")]
+    Tap {
+        /// The point.
+        name: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] vitrine_tensor::Error),

@@ -61,7 +61,7 @@ impl Toy {
 
     /// The loss of two sequences of 4 and 2 tokens.
     fn loss<'t>(&self, tape: &'t Tape, parameters: &ParameterStore) -> Result<Var<'t>> {
-        let pass = Pass { tape, parameters };
+        let pass = Pass::new(tape, parameters);
         let offsets = Offsets::from_lengths([4, 2])?;
         let tokens = vitrine_autograd::TokenIds {
             ids: [1, 10, 0, 1, 7, 3].into(),
@@ -69,7 +69,7 @@ impl Toy {
             positions: [0, 1, 2, 3, 0, 1].into(),
         };
         let x = self.embeddings.forward(&pass, &tokens)?;
-        let attended = self.attention.forward(&pass, &x, Queries::All, &offsets, &[])?.output;
+        let attended = self.attention.forward(&pass, &x, Queries::All, &offsets)?;
         let x = self.norm.forward_residual(&pass, &attended, &x, &self.dropout, &offsets)?;
         let inner = self.feed_forward.forward(&pass, &x)?;
         let x = self.norm.forward_residual(&pass, &inner, &x, &self.dropout, &offsets)?;
@@ -113,13 +113,13 @@ fn a_segment_of_layers_changes_no_gradient() {
     let (toy, store) = Toy::random();
     let run = |segmented: bool| {
         let tape = Tape::recording();
-        let pass = Pass { tape: &tape, parameters: &store };
+        let pass = Pass::new(&tape, &store);
         let x = toy.embeddings.word.forward(&pass, &[3, 4, 3]).unwrap();
         let layer = toy.feed_forward;
         let y = if segmented {
             let owned = store.clone();
             let function = Segment::new(move |tape, x| {
-                let y = layer.forward(&Pass { tape, parameters: &owned }, x);
+                let y = layer.forward(&Pass::new(tape, &owned), x);
                 y.map_err(vitrine_autograd::AutogradError::function)
             });
             x.segment(function).unwrap()

@@ -68,6 +68,13 @@ pub fn all() -> Vec<OpCase> {
             rows.push(attention(&[37, 3], 1, 64, queries, dropout_p));
         }
         rows.push(attention(&[], 2, 8, queries, None));
+        for dropout_p in [None, Some(0.3)] {
+            rows.push(open_attention(&[1, 0, 7], 3, 3, queries, dropout_p, &[1], Edit::None));
+            rows.push(open_attention(&[17, 16], 2, 8, queries, dropout_p, &[0, 1], Edit::None));
+            for edit in [Edit::Renormalise, Edit::KnockOut, Edit::Replace, Edit::Scale] {
+                rows.push(open_attention(&[7, 0, 2, 18], 4, 5, queries, dropout_p, &[0, 2, 3], edit));
+            }
+        }
         rows.push(attention(&[9, 20], 2, 4, queries, Some(0.1)).strided(3));
     }
     rows

@@ -3,12 +3,17 @@
 mod folder;
 #[path = "../golden/mod.rs"]
 mod golden;
+#[path = "../tapped/mod.rs"]
+mod tapped;
 
 use golden::{Golden, KEY_BIAS, assert_close, compare_with_autocast, gradients_by_key, largest};
 use serde_json::Value;
 use std::path::Path;
+use tapped::{golden_taps, numbers};
 use vitrine_autograd::Tape;
-use vitrine_bert::{ModelConfig, Observe, SequenceClassifier, Tokenizer, Weights};
+use vitrine_bert::{
+    BaseModel, LayerPoint, ModelConfig, Point, SequenceClassifier, Tap, Taps, TokenBatch, Tokenizer, Weights,
+};
 use vitrine_tensor::Tensor;
 
 const MINILM: &str = "models/all-MiniLM-L6-v2";
@@ -23,6 +28,7 @@ fn main() {
         ("vocab_txt_gives_the_ids_of_transformers", MINILM, vocab_txt_gives_the_ids_of_transformers),
         ("mixed_precision_is_as_exact_as_autocast", MINILM, mixed_precision_is_as_exact_as_autocast),
         ("minilm_equals_transformers", MINILM, minilm_equals_transformers),
+        ("taps_equal_transformers", MINILM, taps_equal_transformers),
     ]);
 }
 
@@ -79,17 +85,69 @@ fn mixed_precision_is_as_exact_as_autocast(folder: &Path) {
     compare_with_autocast("autocast.json", &mut model, &golden.batch());
 }
 
+/// Hidden states, attention maps and their gradients of ten texts, one of 512 tokens: the sampled entries of `goldens/make_taps.py`.
+fn taps_equal_transformers(folder: &Path) {
+    let config = ModelConfig::from_file(&folder.join("config.json")).unwrap();
+    let layers = config.num_hidden_layers;
+    let golden = Golden::read("minilm_taps.safetensors", Some(config.clone()));
+    let weights = Weights::open(folder, &config.family.names).unwrap();
+    let (model, _) = BaseModel::from_weights(config, weights).unwrap();
+    let (ids, offsets) = (&golden.integers["ids"], &golden.integers["offsets"]);
+    for (text, range) in offsets.windows(2).enumerate() {
+        let ids = &ids[range[0] as usize..range[1] as usize];
+        let batch = TokenBatch::new([ids], None, model.config()).unwrap();
+        let compare = |name: &str, values: &[f32]| {
+            let expected = &golden.float(name)[64 * text..64 * text + 64];
+            let got: Vec<f32> = (0..64).map(|k| values[(1_000_003 * k + 17) % values.len()]).collect();
+            assert_close(&format!("{name} of text {text}"), &got, expected, 1e-4);
+            let norm = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32;
+            let expected = golden.float(&format!("norm.{name}"))[text];
+            assert_close(&format!("norm of {name} of text {text}"), &[norm], &[expected], 1e-4);
+        };
+        // As the fused kernel gives them, then with open heads and gradients.
+        let mut taps = Taps::new();
+        let (states, maps) = golden_taps(&mut taps, layers);
+        model.forward(&Tape::inference(), &batch, &taps).unwrap();
+        states
+            .iter()
+            .enumerate()
+            .for_each(|(i, &state)| compare(&format!("hidden.{i}"), &numbers(&taps, state)));
+        maps.iter()
+            .enumerate()
+            .for_each(|(i, &map)| compare(&format!("attention.{i}"), &numbers(&taps, map)));
+
+        let mut taps = Taps::new();
+        let point = |layer| Point::Layer(layer, LayerPoint::Probabilities);
+        let maps: Vec<Tap> = (0..layers).map(|layer| taps.read_with_gradient(point(layer))).collect();
+        let tape = Tape::recording();
+        let last = model.forward(&tape, &batch, &taps).unwrap();
+        let width = last.dims()[1];
+        let dy: Vec<f32> =
+            (0..last.value().numel()).map(|i| if i < width { (i as f32).cos() } else { 0.0 }).collect();
+        let dy = Tensor::from_slice(&dy, last.dims()).unwrap();
+        let id = last.id();
+        drop(last);
+        let gradients = tape.vjp(&[(id, dy)], &taps.ids()).unwrap();
+        for (layer, &map) in maps.iter().enumerate() {
+            compare(&format!("attention.{layer}"), &numbers(&taps, map));
+            let gradient = taps.gradients(map, &gradients).unwrap()[0].to_vec::<f32>().unwrap();
+            compare(&format!("gradient.{layer}"), &gradient);
+        }
+    }
+}
+
 fn minilm_equals_transformers(folder: &Path) {
     let (model, golden) = minilm(folder);
     let batch = golden.batch();
     let tape = Tape::inference();
-    let observe = Observe { hidden_states: true, ..Observe::default() };
-    let observed = model.forward(&tape, &batch, &observe).unwrap();
+    let mut taps = Taps::new();
+    let (states, _) = golden_taps(&mut taps, model.config().num_hidden_layers);
+    let observed = model.forward(&tape, &batch, &taps).unwrap();
     assert_close("logits", &observed.logits.value().to_vec::<f32>().unwrap(), golden.float("logits"), 1e-4);
-    for (index, state) in observed.encoded.hidden_states.iter().enumerate() {
+    for (index, state) in states.into_iter().enumerate() {
         let name = format!("hidden_states.{index}");
         let expected = golden.float(&name);
-        assert_close(&name, &state.value().to_vec::<f32>().unwrap()[..expected.len()], expected, 1e-4);
+        assert_close(&name, &numbers(&taps, state)[..expected.len()], expected, 1e-4);
     }
     let tape = Tape::recording();
     let loss = model.loss(&tape, &batch).unwrap();

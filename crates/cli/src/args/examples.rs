@@ -72,6 +72,18 @@ pub const TRACE: &str = "Examples:
   vitrine trace 'a wonderful film'
   vitrine trace --model runs/imdb 'a wonderful film'";
 
+pub const TAP: &str = "Examples:
+  vitrine tap --list
+  vitrine tap --list --model models/MiniLM";
+
+pub const EXTRACT: &str = "Examples:
+  vitrine extract --model models/MiniLM --taps layer.3.attention.probs --output maps.safetensors 'not bad at all'
+  vitrine extract --model models/MiniLM --data data/imdb --pool mean --rows 1000 --output means.npy
+  vitrine extract --model runs/imdb --data reviews.csv --taps layer.0-5.output,pooler --pool cls --output cls.safetensors
+
+A .safetensors file has an array for each point, and token_ids and offsets: the rows of text I are offsets[I] to offsets[I + 1]. Scores and
+probabilities have an array [heads, tokens, tokens] for each text, called NAME.I.";
+
 pub const DOCTOR: &str = "Examples:
   vitrine doctor
   vitrine doctor --json";

@@ -12,6 +12,7 @@ mod logging;
 mod optimisation;
 mod pretrain;
 mod sweep;
+mod taps;
 mod train;
 
 pub use baseline::Baseline;
@@ -24,6 +25,7 @@ pub use logging::Logging;
 pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
 pub use pretrain::{FillMask, Pretrain};
 pub use sweep::{Axis, Sweep};
+pub use taps::{Extract, Pool, Store, TapList};
 pub use train::{Recipe, Train};
 
 use crate::names::{CLASSIFIER, DataName, ModelName};
@@ -60,6 +62,9 @@ pub fn command() -> clap::Command {
             .mut_arg("resume", |resume| resume.hide(true))
             .mut_arg("print_config", |print| print.hide(true))
     });
+    // What is extracted is compared with other programs' numbers, so it is exact unless something else is asked for.
+    root = root
+        .mut_subcommand("extract", |extract| extract.mut_arg("dtype", |dtype| dtype.default_value("f32")));
     root.build();
     root
 }
@@ -94,6 +99,10 @@ pub enum Command {
     Inspect(Inspect),
     /// Show every operation of one forward pass: shapes, bytes, FLOPs, milliseconds.
     Trace(Trace),
+    /// List the points inside of a model that can be read or changed.
+    Tap(TapList),
+    /// Write what a model computes at some of its points, for texts or a data set.
+    Extract(Box<Extract>),
     /// Show what this machine has, what Vitrine chose, and whether it computes correctly.
     Doctor(Doctor),
     /// Compute the step again at which a training run ended with NaN, and say which operation made it.

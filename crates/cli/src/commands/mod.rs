@@ -7,6 +7,7 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod extract;
 mod fetch;
 mod fill_mask;
 mod init;
@@ -16,6 +17,7 @@ mod pretrain;
 mod replay;
 mod report;
 mod sweep;
+mod tap;
 mod trace;
 mod train;
 
@@ -52,6 +54,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Predict(arguments) => predict::run(&arguments),
         Command::Inspect(arguments) => start_threads(0).and_then(|()| inspect::run(&arguments)),
         Command::Trace(arguments) => start_threads(0).and_then(|()| trace::run(&arguments)),
+        Command::Tap(arguments) => tap::run(&arguments),
+        Command::Extract(arguments) => extract::run(&arguments),
         Command::Doctor(arguments) => start_threads(0).and_then(|()| doctor::run(&arguments)),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),

@@ -19,6 +19,7 @@ mod reports;
 mod resume;
 mod sweep;
 mod tables;
+mod taps;
 mod techniques;
 #[cfg(unix)]
 mod terminal;

@@ -1,11 +1,11 @@
 //! [`MultiHeadAttention`].
 
 use super::{Dropout, Linear, Pass};
-use crate::{Builder, Precision, Result};
+use crate::{Builder, LayerPoint, Precision, Result};
 use vitrine_autograd::{AttentionSettings, Var};
+use vitrine_tensor::Offsets;
 use vitrine_tensor::ops::attention::Queries;
 use vitrine_tensor::ops::linear::Activation;
-use vitrine_tensor::{Offsets, Tensor};
 
 /// `softmax(Q K^T / sqrt(D)) V W^T + b`, with queries, keys and values of one projection (Vaswani et al., arXiv 1706.03762).
 /// Under mixed precision it computes in the compute dtype.
@@ -16,14 +16,6 @@ pub struct MultiHeadAttention {
     heads: usize,
     softmax_scale: f64,
     dropout: Dropout,
-}
-
-/// What an attention computes.
-pub struct Attended<'t> {
-    /// `[T, C]`, or `[B, C]` where only each sequence's first row is a query row.
-    pub output: Var<'t>,
-    /// For each sequence of S tokens the probabilities `[heads, S, S]` of the heads in `probabilities_for`.
-    pub probabilities: Vec<Tensor>,
 }
 
 impl MultiHeadAttention {
@@ -49,7 +41,8 @@ impl MultiHeadAttention {
         })
     }
 
-    /// `x: [T, C]`, whose rows attend to those of their own sequence in `offsets`.
+    /// `x: [T, C]`, whose rows attend to those of their own sequence in `offsets`, to `[T, C]`, or `[B, C]` where only each
+    /// sequence's first row is a query row.
     ///
     /// # Errors
     /// As [`Var::linear`] and [`Var::attention`].
@@ -59,18 +52,33 @@ impl MultiHeadAttention {
         x: &Var<'t>,
         queries: Queries,
         offsets: &Offsets,
-        probabilities_for: &[usize],
-    ) -> Result<Attended<'t>> {
-        let qkv = self.qkv.forward(pass, x, Activation::None)?;
+    ) -> Result<Var<'t>> {
+        let qkv = Self::tapped_parts(pass, self.qkv.forward(pass, x, Activation::None)?)?;
         let settings = AttentionSettings {
             heads: self.heads,
             softmax_scale: self.softmax_scale,
             queries,
             dropout_p: self.dropout.dropout_p,
             site: self.dropout.site,
-            probabilities_for: probabilities_for.to_vec(),
+            probabilities_for: Vec::new(),
         };
-        let (context, probabilities) = qkv.attention(offsets, &settings)?;
-        Ok(Attended { output: self.output.forward(pass, &context, Activation::None)?, probabilities })
+        let context = match pass.taps_in_layer(&[LayerPoint::Scores, LayerPoint::Probabilities]) {
+            Some(taps) => taps.attend(pass.layer, &qkv, offsets, &settings)?,
+            None => qkv.attention(offsets, &settings)?.0,
+        };
+        let context = pass.tap_in_layer(LayerPoint::Context, context)?;
+        pass.tap_in_layer(LayerPoint::AttentionOutput, self.output.forward(pass, &context, Activation::None)?)
+    }
+
+    /// `[T, 3C]` with what taps make of its three parts.
+    fn tapped_parts<'t>(pass: &Pass<'_, 't>, qkv: Var<'t>) -> Result<Var<'t>> {
+        const PARTS: [LayerPoint; 3] = [LayerPoint::Query, LayerPoint::Key, LayerPoint::Value];
+        if pass.taps_in_layer(&PARTS).is_none() {
+            return Ok(qkv);
+        }
+        let width = qkv.dims()[1] / 3;
+        let part = |which: usize| pass.tap_in_layer(PARTS[which], qkv.narrow(1, which * width, width)?);
+        let [query, key, value] = [part(0)?, part(1)?, part(2)?];
+        Ok(query.cat(&[&key, &value], 1)?)
     }
 }

@@ -1,7 +1,7 @@
 //! [`Embedding`], and [`Embeddings`] of tokens as BERT has them.
 
 use super::{LayerNorm, Pass};
-use crate::{Builder, Init, Precision, Result};
+use crate::{Builder, Init, Point, Precision, Result};
 use vitrine_autograd::{EmbedParameters, ParameterId, TokenIds, Var};
 use vitrine_tensor::Tensor;
 
@@ -48,7 +48,7 @@ impl Embeddings {
     /// The tokens to `[T, C]`.
     ///
     /// # Errors
-    /// As [`Var::embed_layer_norm`].
+    /// As [`Var::embed_layer_norm`]; where word embeddings are tapped, of the operations that it joins.
     pub fn forward<'t>(&self, pass: &Pass<'_, 't>, tokens: &TokenIds) -> Result<Var<'t>> {
         let word = pass.parameter(self.word.table);
         let token_type = match &self.token_type {
@@ -58,6 +58,12 @@ impl Embeddings {
                 pass.tape.constant(Tensor::zeros(&[1, word.dims()[1]], dtype, device)?)
             }
         };
+        if pass.taps_at(Point::Words).is_some() {
+            let words = pass.tap(Point::Words, word.embedding(&tokens.ids)?)?;
+            let positions = pass.parameter(self.position.table).embedding(&tokens.positions)?;
+            let sum = words.add(&positions)?.add(&token_type.embedding(&tokens.token_types)?)?;
+            return self.norm.forward(pass, &sum);
+        }
         let parameters = EmbedParameters {
             word: &word,
             position: &pass.parameter(self.position.table),

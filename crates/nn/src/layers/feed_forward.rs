@@ -1,7 +1,7 @@
 //! [`FeedForward`].
 
 use super::{Linear, Pass};
-use crate::{Builder, Precision, Result};
+use crate::{Builder, LayerPoint, Precision, Result};
 use vitrine_autograd::Var;
 use vitrine_tensor::ops::linear::Activation;
 
@@ -38,7 +38,7 @@ impl FeedForward {
     /// # Errors
     /// As [`Var::linear`].
     pub fn forward<'t>(&self, pass: &Pass<'_, 't>, x: &Var<'t>) -> Result<Var<'t>> {
-        let inner = self.up.forward(pass, x, self.activation)?;
-        self.down.forward(pass, &inner, Activation::None)
+        let hidden = pass.tap_in_layer(LayerPoint::Hidden, self.up.forward(pass, x, self.activation)?)?;
+        pass.tap_in_layer(LayerPoint::FeedForwardOutput, self.down.forward(pass, &hidden, Activation::None)?)
     }
 }
