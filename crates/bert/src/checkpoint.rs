@@ -191,10 +191,10 @@ impl Checkpoint {
     /// `Config`, `Weights`; those of reading the weights and the tokenizer.
     pub fn base(self) -> Result<Loaded<BaseModel>> {
         let mut notes = self.notes();
-        let Checkpoint { folder, config, weights } = self;
-        let tokenizer = tokenizer(&folder, &config)?;
+        let Checkpoint { source, config, weights } = self;
+        let tokenizer = tokenizer(&source, &config)?;
         let built = BaseModel::from_weights(config, weights);
-        let (model, report) = built.map_err(|error| at(&folder.join(CONFIG_FILE), error))?;
+        let (model, report) = built.map_err(|error| at(&source.path_of(CONFIG_FILE), error))?;
         notes.extend_from_slice(tokenizer.notes());
         notes.extend(about(&report));
         Ok(Loaded { model, tokenizer, notes })

@@ -4,10 +4,9 @@ use crate::{
     BaseModel, Checkpoint, Head, Loaded, MaskedLm, ModelConfig, Result, SequenceClassifier, TokenBatch,
     Tokenizer,
 };
-use std::path::Path;
 use std::sync::Arc;
 use vitrine_autograd::Tape;
-use vitrine_nn::{Extent, Point, Taps};
+use vitrine_nn::{Extent, Point, Source, Taps};
 use vitrine_tensor::{DType, Device};
 
 /// What a folder's weights are.
@@ -24,13 +23,13 @@ pub struct TappedModel {
 }
 
 impl TappedModel {
-    /// Reads a folder as a classifier, a masked language model or an encoder, whichever its weights are. An encoder with a pooler, such
+    /// Reads a folder, or files in memory, as a classifier, a masked language model or an encoder, whichever its weights are. An encoder with a pooler, such
     /// as `BertModel` saves, has the point `pooler` too.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`], [`Checkpoint::classifier`] and [`Checkpoint::masked_lm`].
-    pub fn load(folder: &Path) -> Result<Loaded<Self>> {
-        let (mut loaded, finished) = Checkpoint::read(folder, Self::from_checkpoint)?;
+    pub fn load(source: impl Into<Source>) -> Result<Loaded<Self>> {
+        let (mut loaded, finished) = Checkpoint::read(source, Self::from_checkpoint)?;
         loaded.notes.extend(finished);
         Ok(loaded)
     }
