@@ -93,12 +93,12 @@ fn values_have_the_shapes_of_the_table() {
     check_shapes(&model.points(), |taps| drop(model.forward(&tape(), &batch, taps).unwrap().into_value()));
     let model = SequenceClassifier::random(config(), 1).unwrap();
     check_shapes(&model.points(), |taps| {
-        drop(model.forward(&tape(), &batch, taps).unwrap().logits.into_value())
+        drop(model.forward(&tape(), &batch, taps).unwrap().logits.into_value());
     });
     let model = MaskedLm::random(config(), 1).unwrap();
     let rows = [3, 7].into();
     check_shapes(&model.points(), |taps| {
-        drop(model.forward(&tape(), &batch, &rows, taps).unwrap().into_value())
+        drop(model.forward(&tape(), &batch, &rows, taps).unwrap().into_value());
     });
 }
 
