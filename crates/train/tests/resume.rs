@@ -84,7 +84,11 @@ fn with_techniques(settings: &TrainSettings) -> TrainSettings {
     let targets = ["query", "output.dense"].map(str::to_owned).to_vec();
     let techniques = Techniques {
         optimizer: OptimizerKind::Sgd { momentum: 0.9 },
-        loss: ClassificationLoss { label_smoothing: 0.1, class_weights: Some(vec![0.5, 2.0]) },
+        loss: ClassificationLoss {
+            label_smoothing: 0.1,
+            class_weights: Some(vec![0.5, 2.0]),
+            distillation: None,
+        },
         layer_decay: Some(0.8),
         ema: Some(0.7),
         lora: Some(Lora { rank: 4, alpha: 8.0, targets }),
