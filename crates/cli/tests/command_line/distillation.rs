@@ -1,6 +1,6 @@
 //! `vitrine train --distill-from`.
 
-use crate::common::{path, refuse, succeed, text, vitrine};
+use crate::common::{model, path, refuse, succeed, text, tiny, vitrine};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
@@ -11,7 +11,9 @@ const STUDENT: [&str; 8] =
 /// Trains a student, with a cache of its own beside `output`.
 fn student(output: &Path, more: &[&str]) -> Output {
     let cache = output.parent().unwrap().join("cache");
-    let arguments = [&["train", "-v", "--json", "--output", path(output)], &STUDENT[..], more].concat();
+    let start = ["--model", tiny(), "--lr", "1e-3"];
+    let arguments =
+        [&["train", "-v", "--json", "--output", path(output)], &start[..], &STUDENT[..], more].concat();
     std::process::Command::new(env!("CARGO_BIN_EXE_vitrine"))
         .args(arguments)
         .env_remove("VITRINE_ISA")
@@ -32,7 +34,18 @@ fn a_student_learns_from_texts_without_labels_and_goes_on_after_a_stop() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let teacher = at("teacher");
-    let rows = ["--train-samples", "1200", "--test-samples", "200", "--epochs", "6"];
+    let rows = [
+        "--model",
+        tiny(),
+        "--lr",
+        "1e-3",
+        "--train-samples",
+        "4000",
+        "--test-samples",
+        "200",
+        "--epochs",
+        "4",
+    ];
     let report: Value = serde_json::from_str(&succeed(
         &[&["train", "--json", "--output", path(&teacher)], &rows[..]].concat(),
     ))
@@ -44,7 +57,7 @@ fn a_student_learns_from_texts_without_labels_and_goes_on_after_a_stop() {
         .examples
         .into_iter()
         .map(|example| example.text)
-        .take(1000)
+        .take(3000)
         .collect();
     std::fs::write(at("texts.txt"), texts.join("\n")).unwrap();
 
@@ -58,7 +71,7 @@ fn a_student_learns_from_texts_without_labels_and_goes_on_after_a_stop() {
         "--distill-weight",
         "0.9",
         "--epochs",
-        "6",
+        "4",
     ];
     let output = student(&at("distilled"), &distilled);
     let learnt = accuracy(&output);
@@ -68,14 +81,14 @@ fn a_student_learns_from_texts_without_labels_and_goes_on_after_a_stop() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["settings"]["distill_weight"], 0.9);
     assert_eq!(report["settings"]["distill_temperature"], 2.0);
-    assert!(report["rows"]["unlabelled"].as_u64().unwrap() > 900, "{}", report["rows"]);
+    assert!(report["rows"]["unlabelled"].as_u64().unwrap() > 2000, "{}", report["rows"]);
 
     // A run of the same teacher and rows finds the logits; one that was stopped ends with the same bits.
     let (stopped, weights) =
         (at("stopped"), |name: &str| std::fs::read(at(name).join("model.safetensors")).unwrap());
-    let first = [&distilled[..], &["--save-every", "40"]].concat();
+    let first = [&distilled[..], &["--save-every", "200"]].concat();
     let output = student(&stopped, &first);
-    assert!(text(&output.stderr).contains("logits of 10") && text(&output.stderr).contains("from the cache"));
+    assert!(text(&output.stderr).contains("logits of ") && text(&output.stderr).contains("from the cache"));
     assert!(weights("stopped") == weights("distilled"), "the same run has other bits");
     std::fs::remove_file(stopped.join("model.safetensors")).unwrap();
     std::fs::remove_file(stopped.join("config.json")).unwrap();
@@ -99,8 +112,7 @@ fn a_student_learns_from_texts_without_labels_and_goes_on_after_a_stop() {
 #[test]
 fn what_does_not_fit_is_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    let teacher = folder.path().join("teacher");
-    succeed(&["init", "--config", "mini", "--output", path(&teacher)]);
+    let (_kept, teacher) = model();
     let table = folder.path().join("topics.csv");
     let rows: Vec<String> = (0..30).map(|row| format!("text {row},{}", ["a", "b", "c"][row % 3])).collect();
     std::fs::write(&table, format!("text,label\n{}\n", rows.join("\n"))).unwrap();
