@@ -1,6 +1,6 @@
 //! `vitrine baseline`.
 
-use crate::common::{path, refuse, succeed, train};
+use crate::common::{path, refuse, succeed, tiny, train};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -65,9 +65,8 @@ fn it_uses_the_rows_of_train_and_stands_beside_its_model() {
 fn a_run_on_renamed_and_held_back_rows_is_found_again() {
     let folder = tempfile::tempdir().unwrap();
     let data = table(folder.path(), "topics.csv", 90);
-    let (model, run) = (folder.path().join("init"), folder.path().join("run"));
-    succeed(&["init", "--config", "mini", "--output", path(&model)]);
-    let arguments = ["--model", path(&model), "--data", path(&data), "--output", path(&run), "--epochs", "1"];
+    let run = folder.path().join("run");
+    let arguments = ["--model", tiny(), "--data", path(&data), "--output", path(&run), "--epochs", "1"];
     let more = ["--label-map", "food=dish", "--validation-split", "0.2", "--batch-size", "32", "--json"];
     let report: Value =
         serde_json::from_str(&succeed(&[&["train"], &arguments[..], &more].concat())).unwrap();
