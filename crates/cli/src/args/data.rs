@@ -57,7 +57,7 @@ pub struct ConfigOptions {
 #[command(after_help = examples::DATA_INSPECT)]
 pub struct DataInspect {
     /// A folder (IMDB parquet, aclImdb), a file (.parquet, .csv, .tsv, .jsonl), or a data set's name on the hub.
-    #[arg(value_name = "DIR|FILE|NAME")]
+    #[arg(value_name = "DATA")]
     pub path: PathBuf,
     /// A model (its folder, or `embedded`), a tokenizer.json or a vocab.txt, for lengths in tokens; default: lengths are in words.
     #[arg(long, value_name = "NAME|DIR|FILE")]
