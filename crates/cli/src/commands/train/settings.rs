@@ -73,9 +73,9 @@ impl Defaults {
             }
             // A small BERT from scratch has nothing to preserve: it takes a high rate and more passes.
             (_, ModelName::Scratch, _) => Defaults { epochs: 8, batch_size: 32, lr: 1e-3, ..common },
-            // A narrow model takes higher rates than BERT-base; the generated reviews need few passes.
+            // A narrow model takes higher rates than BERT-base. The generated reviews need few passes, at a high one.
             (_, ModelName::Embedded(_), DataName::Embedded) => {
-                Defaults { epochs: 2, batch_size: 32, lr: 2e-4, ..common }
+                Defaults { epochs: 2, batch_size: 32, lr: 5e-4, ..common }
             }
             (_, ModelName::Embedded(_), _) => Defaults { batch_size: 32, lr: 2e-4, ..common },
             (_, ModelName::Path(_), _) => common,
