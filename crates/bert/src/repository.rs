@@ -29,7 +29,8 @@ pub fn model_files(name: &str, files: &[&str]) -> Result<Vec<String>, String> {
 /// One line where it has none.
 pub fn tokenizer_files(files: &[&str]) -> Result<Vec<String>, String> {
     let has = |file| files.contains(&file);
-    if !has(TOKENIZER_FILE) && !has(VOCABULARY_FILE) && !(has(VOCABULARY_JSON_FILE) && has(MERGES_FILE)) {
+    let byte_level = has(VOCABULARY_JSON_FILE) && has(MERGES_FILE);
+    if !(has(TOKENIZER_FILE) || has(VOCABULARY_FILE) || byte_level) {
         return Err(
             "no tokenizer in it: neither tokenizer.json nor vocab.txt, nor vocab.json with merges.txt".into(),
         );

@@ -166,7 +166,7 @@ impl TokenCache {
             let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some(EXTENSION | LOGITS_EXTENSION) if about.is_file() => {
-                    files.push((used, about.len(), path))
+                    files.push((used, about.len(), path));
                 }
                 Some("partial") if used.elapsed().is_ok_and(|age| age > ABANDONED) => {
                     let _ = fs::remove_file(path);

@@ -29,12 +29,12 @@ pub fn outputs(classes: usize) -> usize {
 
 impl Logistic {
     /// Fits it to rows `x` and their labels below `classes`.
-    pub fn fit(x: SparseRows, labels: &[usize], classes: usize, c: f64) -> (Self, Convergence) {
+    pub fn fit(x: &SparseRows, labels: &[usize], classes: usize, c: f64) -> (Self, Convergence) {
         let (rows, outputs) = (x.rows() as f64, outputs(classes));
         let (penalty, split) = (1.0 / (c * rows), x.width * outputs);
         let transposed = x.transposed();
         let function = |weights: &[f64], gradient: &mut [f64]| {
-            let logits = logits(&x, weights, outputs);
+            let logits = logits(x, weights, outputs);
             let (loss, residuals) = loss_and_residuals(logits, labels, outputs);
             let products = transposed.times(&residuals, outputs);
             for ((g, &product), &weight) in gradient.iter_mut().zip(&products).zip(weights) {

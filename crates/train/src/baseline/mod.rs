@@ -104,7 +104,7 @@ impl BagOfWords {
         }
         let place = |label: u32| present.iter().position(|&class| class == label as usize);
         let labels: Vec<usize> = rows.examples.iter().filter_map(|example| place(example.label)).collect();
-        let (logistic, convergence) = Logistic::fit(x, &labels, present.len(), settings.c);
+        let (logistic, convergence) = Logistic::fit(&x, &labels, present.len(), settings.c);
         let model = BagOfWords { tfidf, logistic, names: rows.label_names.clone(), present };
         Ok((model, Fitted { features, convergence, seconds: started.elapsed().as_secs_f64() }))
     }
