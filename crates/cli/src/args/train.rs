@@ -22,7 +22,7 @@ pub enum Recipe {
 pub struct Train {
     /// Where training starts: `embedded` (a small pretrained BERT), `scratch` (the same with random weights), or a folder with
     /// config.json, model.safetensors and the tokenizer (one that is called embedded: ./embedded), or a model's name on the
-    /// Hugging Face hub, owner/name[@revision].
+    /// Hugging Face hub, `owner/name[@revision]`.
     #[arg(long, value_name = "NAME|DIR", default_value = PRETRAINED)]
     pub model: ModelName,
     /// Training data: `embedded` (generated short reviews), a folder (IMDB parquet, aclImdb) or a file (.parquet, .csv, .tsv,
