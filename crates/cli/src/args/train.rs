@@ -80,7 +80,7 @@ pub struct Train {
     /// Rows in an evaluation batch; default: as many as have 4,096 tokens together.
     #[arg(long, value_parser = count, value_name = "N", help_heading = "Training")]
     pub eval_batch_size: Option<usize>,
-    /// Peak learning rate; default: 5e-5 (notebook: 2e-5; embedded model: 2e-4, on embedded data 5e-4; scratch: 1e-3).
+    /// Peak learning rate; default: 5e-5 (notebook: 2e-5; embedded model: 2e-4, on embedded data 5e-4; scratch: 3e-4).
     #[arg(long, value_parser = positive, value_name = "LR", help_heading = "Training")]
     pub lr: Option<f64>,
     #[command(flatten)]
