@@ -19,14 +19,30 @@ pub struct TokenBatch {
 /// What a teacher says of the sequences of a batch, for a student to learn from.
 #[derive(Clone, Debug)]
 pub struct Teacher {
-    logits: Arc<[f32]>,
+    /// `[B, K + M]`: logits, then hidden numbers.
+    rows: Arc<[f32]>,
+    classes: usize,
     labelled: Arc<[bool]>,
 }
 
 impl Teacher {
-    /// `[B, K]`, row-major, in the order of the student's classes.
-    pub fn logits(&self) -> &[f32] {
-        &self.logits
+    /// For each sequence the logits, in the order of the student's classes.
+    pub fn logits(&self) -> impl Iterator<Item = &[f32]> {
+        self.rows.chunks_exact(self.width()).map(|row| &row[..self.classes])
+    }
+
+    /// For each sequence what the teacher's layers computed of it, one after the other; empty if only logits are known.
+    pub fn hidden(&self) -> impl Iterator<Item = &[f32]> {
+        self.rows.chunks_exact(self.width()).map(|row| &row[self.classes..])
+    }
+
+    /// Both, `[B, K + M]`, as [`TokenBatch::with_teacher`] takes it.
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+
+    fn width(&self) -> usize {
+        self.rows.len() / self.labelled.len()
     }
 
     /// Which sequences have a label of their own; the label of another does not count.
@@ -102,21 +118,27 @@ impl TokenBatch {
         Ok(TokenBatch { tokens: TokenIds { token_types: token_types.into(), ..self.tokens }, ..self })
     }
 
-    /// The same batch with a teacher's logits, `[B, K]`, and which of its sequences have a label: the others' labels do not count.
+    /// The same batch with what a teacher says, `[B, K + M]`: a row has the logits of the K classes, and M numbers of the teacher's
+    /// layers, or none. `labelled` says which sequences have a label: the others' labels do not count.
     ///
     /// # Errors
-    /// `Batch` without labels, for another number of them than of sequences and classes, and for logits that are not numbers.
-    pub fn with_teacher(self, logits: &[f32], labelled: &[bool], config: &ModelConfig) -> Result<Self> {
+    /// `Batch` without labels, for rows of other numbers or less than K of them, and for what is not a number.
+    pub fn with_teacher(self, rows: &[f32], labelled: &[bool], config: &ModelConfig) -> Result<Self> {
         self.require_labels()?;
         let (sequences, classes) = (self.sequences(), config.num_labels());
-        if labelled.len() != sequences || logits.len() != sequences * classes {
-            let expected = format!("{sequences} x {classes}");
-            return Err(refusal(0, "number of a teacher's logits", expected, &logits.len()));
+        if labelled.len() != sequences
+            || rows.len() < sequences * classes
+            || !rows.len().is_multiple_of(sequences)
+        {
+            let expected = format!("{sequences} x {classes} or more");
+            return Err(refusal(0, "number of a teacher's logits", expected, &rows.len()));
         }
-        if let Some(place) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(refusal(place / classes, "teacher's logit", "a number".into(), &logits[place]));
+        if let Some(place) = rows.iter().position(|value| !value.is_finite()) {
+            let sequence = place / (rows.len() / sequences);
+            return Err(refusal(sequence, "what a teacher says", "a number".into(), &rows[place]));
         }
-        Ok(TokenBatch { teacher: Some(Teacher { logits: logits.into(), labelled: labelled.into() }), ..self })
+        let teacher = Teacher { rows: rows.into(), classes, labelled: labelled.into() };
+        Ok(TokenBatch { teacher: Some(teacher), ..self })
     }
 
     /// What a teacher says of the sequences, if there is one.

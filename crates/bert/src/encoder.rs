@@ -130,7 +130,7 @@ impl Encoder {
 
     /// The last hidden state of every token: `[T, C]`.
     pub fn forward<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch) -> Result<Var<'t>> {
-        self.run(pass, batch, &Kept::All)
+        self.run(pass, batch, &Kept::All, &mut |_| Ok(()))
     }
 
     /// The last hidden state of these tokens `[N, C]`, numbered `0..T`. The last layer computes nothing else of what follows
@@ -142,25 +142,46 @@ impl Encoder {
         rows: &Arc<[u32]>,
     ) -> Result<Var<'t>> {
         if self.taps_last_layer(pass) {
-            return Ok(self.run(pass, batch, &Kept::All)?.gather_rows(rows)?);
+            return Ok(self.forward(pass, batch)?.gather_rows(rows)?);
         }
-        self.run(pass, batch, &Kept::Listed(Arc::clone(rows)))
+        self.run(pass, batch, &Kept::Listed(Arc::clone(rows)), &mut |_| Ok(()))
     }
 
     /// The last hidden state of each sequence's `[CLS]`: `[B, C]`. After the keys and values, the last layer needs no other
     /// row, so it computes no other unless it is tapped.
     pub fn forward_cls<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch) -> Result<Var<'t>> {
         if self.taps_last_layer(pass) {
-            return Ok(self.run(pass, batch, &Kept::All)?.gather_rows(batch.offsets().firsts())?);
+            return Ok(self.forward(pass, batch)?.gather_rows(batch.offsets().firsts())?);
         }
-        self.run(pass, batch, &Kept::First)
+        self.run(pass, batch, &Kept::First, &mut |_| Ok(()))
+    }
+
+    /// The hidden state of each sequence's `[CLS]` after each layer but the last, `[B, C]` each, and that after the last.
+    pub fn forward_cls_of_layers<'t>(
+        &self,
+        pass: &Pass<'_, 't>,
+        batch: &TokenBatch,
+    ) -> Result<(Vec<Var<'t>>, Var<'t>)> {
+        let mut before = Vec::with_capacity(self.layers.len());
+        let last = self.run(pass, batch, &Kept::First, &mut |x| {
+            before.push(x.gather_rows(batch.offsets().firsts())?);
+            Ok(())
+        })?;
+        Ok((before, last))
     }
 
     fn taps_last_layer(&self, pass: &Pass<'_, '_>) -> bool {
         pass.touches_layer(self.layers.len().saturating_sub(1))
     }
 
-    fn run<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch, last: &Kept) -> Result<Var<'t>> {
+    /// `between` sees what goes from a layer to the next, `[T, C]`.
+    fn run<'t>(
+        &self,
+        pass: &Pass<'_, 't>,
+        batch: &TokenBatch,
+        last: &Kept,
+        between: &mut dyn FnMut(&Var<'t>) -> Result<()>,
+    ) -> Result<Var<'t>> {
         let mut x = {
             let _scope = pass.tape.scope("embeddings");
             self.dropout.forward(&self.embeddings.forward(pass, batch.tokens())?, batch.offsets())?
@@ -193,6 +214,9 @@ impl Encoder {
                 }
                 _ => layer.forward(pass, batch, &x, kept, rows)?,
             };
+            if !is_last {
+                between(&x)?;
+            }
         }
         Ok(x)
     }

@@ -264,6 +264,23 @@ impl SequenceClassifier {
         Ok(Classified { logits, pooled, first })
     }
 
+    /// The batch to logits, and the hidden state of each sequence's first token after each layer, `[B, C]` each.
+    ///
+    /// # Errors
+    /// Tensor and tape errors.
+    pub fn forward_with_firsts<'t>(
+        &self,
+        tape: &'t Tape,
+        batch: &TokenBatch,
+    ) -> Result<(Classified<'t>, Vec<Var<'t>>)> {
+        let pass = Pass::new(tape, &self.parameters);
+        let (mut firsts, first) = self.encoder.forward_cls_of_layers(&pass, batch)?;
+        firsts.push(first.clone());
+        let pooled = self.head.pool(&pass, &first)?;
+        let logits = self.head.classify(&pass, &pooled)?;
+        Ok((Classified { logits, pooled, first }, firsts))
+    }
+
     /// The batch to logits `[B, labels]`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::tokenized::TokenizedDataset;
 use serde::Serialize;
 use std::time::Instant;
 use vitrine_autograd::Tape;
-use vitrine_bert::SequenceClassifier;
+use vitrine_bert::{ModelConfig, SequenceClassifier, TokenBatch};
 
 /// What an evaluation found and took.
 #[derive(Clone, Debug, Serialize)]
@@ -84,27 +84,25 @@ pub fn evaluate(
     let mut metrics = Accumulator::new(names.clone());
     let mut predictions =
         Predictions::new(names, rows.labels().to_vec(), rows.lengths().map(|length| length as u32).collect());
-    for_each_batch(model, rows, batch, progress, |indices, logits| {
-        metrics.add(logits, &rows.labels_of(indices))?;
-        predictions.set(indices, logits)
+    for_each_batch(rows, model.config(), batch, progress, |indices, batch| {
+        let logits = model.logits(&Tape::inference(), batch)?.value().to_vec::<f32>()?;
+        metrics.add(&logits, &rows.labels_of(indices))?;
+        predictions.set(indices, &logits)
     })?;
     Ok(Evaluation::of(metrics.finish()?, predictions, started.elapsed().as_secs_f64(), rows.tokens()))
 }
 
-/// Calls `found(rows, logits)` with the logits `[rows, K]` of every batch, without dropout, the longest rows first.
+/// Calls `measure(rows, batch)` with every batch, the longest rows first.
 pub(crate) fn for_each_batch(
-    model: &SequenceClassifier,
     rows: &TokenizedDataset,
+    config: &ModelConfig,
     batch: EvalBatch,
     progress: &mut dyn FnMut(usize) -> Result<()>,
-    mut found: impl FnMut(&[usize], &[f32]) -> Result<()>,
+    mut measure: impl FnMut(&[usize], &TokenBatch) -> Result<()>,
 ) -> Result<()> {
     let mut done = 0;
     for indices in rows.eval_batches(batch) {
-        let batch = rows.inputs(&indices, model.config())?;
-        let tape = Tape::inference();
-        let logits = model.logits(&tape, &batch)?.value().to_vec::<f32>()?;
-        found(&indices, &logits)?;
+        measure(&indices, &rows.inputs(&indices, config)?)?;
         done += indices.len();
         progress(done)?;
     }

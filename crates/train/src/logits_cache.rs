@@ -24,7 +24,7 @@ pub struct LogitsKey(Hash);
 
 impl LogitsKey {
     /// Of a teacher in F32 as it was read, its tokenizer, the longest input in tokens, the precision in which it will compute, the
-    /// teacher's class for each of the student's, and the SHA-256 of the rows.
+    /// teacher's class for each of the student's, the layers whose states are wanted, too, and the SHA-256 of the rows.
     ///
     /// # Errors
     /// Errors of the device.
@@ -34,6 +34,7 @@ impl LogitsKey {
         max_length: usize,
         dtype: DType,
         classes: &[u32],
+        layers: &[usize],
         rows: &[String],
     ) -> Result<Self> {
         let config = teacher.config();
@@ -43,7 +44,7 @@ impl LogitsKey {
         hash.update(checkpoint::fingerprint(teacher.parameters())?);
         hash.update(config.to_json(&config.family.architecture("ForSequenceClassification")));
         hash.update(Sha256::digest(tokenizer.identity()));
-        hash.update(format!("{max_length} {dtype} {classes:?} {rows:?}"));
+        hash.update(format!("{max_length} {dtype} {classes:?} {layers:?} {rows:?}"));
         Ok(LogitsKey(hash.finalize().into()))
     }
 

@@ -82,7 +82,7 @@ pub struct TokenizedDataset {
     labels: Vec<u32>,
     /// The first so many rows have labels.
     labelled: usize,
-    /// A teacher's logits, `[rows, K]`.
+    /// What a teacher says of each row, `[rows, W]`.
     teacher: Option<Vec<f32>>,
 }
 
@@ -126,18 +126,19 @@ impl TokenizedDataset {
         TokenizedDataset { teacher: None, ..self }
     }
 
-    /// The rows with a teacher's logits `[rows, K]`.
+    /// The rows with what a teacher says of each, `width` numbers: logits, and perhaps hidden states ([`TokenBatch::with_teacher`]).
     ///
     /// # Errors
     /// `MetricsShape` if these are not as many for each row.
-    pub fn with_teacher(self, logits: Vec<f32>, classes: usize) -> Result<Self> {
-        if classes == 0 || logits.len() != self.len() * classes {
-            return Err(TrainError::MetricsShape { logits: logits.len(), labels: self.len(), classes });
+    pub fn with_teacher(self, teacher: Vec<f32>, width: usize) -> Result<Self> {
+        if width == 0 || teacher.len() != self.len() * width {
+            let (logits, labels, classes) = (teacher.len(), self.len(), width);
+            return Err(TrainError::MetricsShape { logits, labels, classes });
         }
-        Ok(TokenizedDataset { teacher: Some(logits), ..self })
+        Ok(TokenizedDataset { teacher: Some(teacher), ..self })
     }
 
-    /// Whether they have a teacher's logits.
+    /// Whether they have a teacher.
     pub fn has_teacher(&self) -> bool {
         self.teacher.is_some()
     }
@@ -207,11 +208,11 @@ impl TokenizedDataset {
         let sequences = rows.iter().map(|&row| self.tokens.row(row));
         let batch = TokenBatch::new(sequences, Some(&self.labels_of(rows)), config)?;
         let Some(teacher) = &self.teacher else { return Ok(batch) };
-        let classes = teacher.len() / self.len();
-        let logits: Vec<f32> =
-            rows.iter().flat_map(|&row| &teacher[row * classes..(row + 1) * classes]).copied().collect();
+        let width = teacher.len() / self.len();
+        let said: Vec<f32> =
+            rows.iter().flat_map(|&row| &teacher[row * width..(row + 1) * width]).copied().collect();
         let labelled: Vec<bool> = rows.iter().map(|&row| self.is_labelled(row)).collect();
-        Ok(batch.with_teacher(&logits, &labelled, config)?)
+        Ok(batch.with_teacher(&said, &labelled, config)?)
     }
 
     /// The given rows as one unpadded batch that has nothing but tokens.

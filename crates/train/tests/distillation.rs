@@ -2,11 +2,13 @@
 
 mod tiny;
 
-use vitrine_autograd::Tape;
+use vitrine_autograd::{Tape, Var};
 use vitrine_bert::{ModelConfig, SequenceClassifier, TokenBatch};
 use vitrine_tensor::Tensor;
 use vitrine_tensor::random::philox;
-use vitrine_train::techniques::{ClassificationLoss, Distillation, OptimizerKind, Techniques};
+use vitrine_train::techniques::{
+    ClassificationLoss, Distillation, OptimizerKind, Techniques, teacher_layers,
+};
 use vitrine_train::{MicroBatch, StepSettings};
 
 /// Numbers between -3 and 3.
@@ -40,7 +42,7 @@ fn closed_form(
     teacher: &[f64],
     labelled: &[bool],
 ) -> (f64, Vec<f64>) {
-    let (rows, Distillation { weight, temperature }) = (labels.len(), loss.distillation.unwrap());
+    let (rows, Distillation { weight, temperature, .. }) = (labels.len(), loss.distillation.unwrap());
     let classes = logits.len() / rows;
     let of_class = |class: usize| loss.class_weights.as_ref().map_or(1.0, |weights| weights[class]);
     let v: Vec<f64> =
@@ -76,7 +78,7 @@ fn loss_and_gradient_are_the_closed_form() {
     for (weight, temperature) in [(0.5, 2.0), (1.0, 1.0), (0.0, 3.0), (0.9, 0.5)] {
         for labelled in [&vec![true; rows], &some, &vec![false; rows]] {
             for (label_smoothing, class_weights) in [(0.0, None), (0.1, Some(vec![0.3, 2.5, 1.0]))] {
-                let distillation = Some(Distillation { weight, temperature });
+                let distillation = Some(Distillation { weight, temperature, hidden: 0.0 });
                 let loss = ClassificationLoss { label_smoothing, class_weights, distillation };
                 let batch = batch(&labels, &teacher, labelled, classes);
                 let tape = Tape::recording();
@@ -101,11 +103,107 @@ fn loss_and_gradient_are_the_closed_form() {
     }
     // Where they agree, there is nothing to learn.
     let loss = ClassificationLoss {
-        distillation: Some(Distillation { weight: 1.0, temperature: 2.0 }),
+        distillation: Some(Distillation { weight: 1.0, ..Default::default() }),
         ..Default::default()
     };
     let (value, gradient) = closed_form(&loss, &teacher, &labels, &teacher, &some);
     assert!(value.abs() < 1e-12 && gradient.iter().all(|g| g.abs() < 1e-12));
+}
+
+#[test]
+fn hidden_states_are_compared_by_direction() {
+    let (rows, layers, width) = (5, 2, 3);
+    let labels: Vec<u32> = (0..rows as u32).map(|row| row % 2).collect();
+    let labelled = [true, false, true, true, false];
+    let class_weights = vec![0.3, 2.5];
+    let v: Vec<f64> =
+        (0..rows).map(|row| if labelled[row] { class_weights[labels[row] as usize] } else { 1.0 }).collect();
+    let all: f64 = v.iter().sum();
+    let hidden = 0.7;
+    let distillation = Distillation { hidden, ..Default::default() };
+    let loss = ClassificationLoss {
+        class_weights: Some(class_weights),
+        distillation: Some(distillation),
+        ..Default::default()
+    };
+    let said: Vec<f64> =
+        numbers(rows * (2 + layers * width), 6).iter().map(|&z| f64::from(z as f32)).collect();
+    let batch = batch(&labels, &said, &labelled, 2);
+    let states: Vec<Vec<f64>> = (0..layers as u32).map(|layer| numbers(rows * width, 7 + layer)).collect();
+
+    let tape = Tape::recording();
+    let leaf = |state: &Vec<f64>| tape.leaf(Tensor::from_slice(state, &[rows, width]).unwrap());
+    let firsts: Vec<_> = states.iter().map(leaf).collect();
+    let ids: Vec<_> = firsts.iter().map(Var::id).collect();
+    let of = distillation.of_hidden(&loss, &firsts, &labels, batch.teacher().unwrap()).unwrap();
+    let (id, got) = (of.id(), of.value().item().unwrap());
+    drop((of, firsts));
+    let gradients = tape.backward(id, &ids).unwrap();
+
+    let mut expected = 0.0;
+    for (layer, (state, id)) in states.iter().zip(ids).enumerate() {
+        let gradient = gradients.of(id).unwrap().unwrap().to_vec::<f64>().unwrap();
+        assert_eq!(gradient.len(), rows * width);
+        for row in 0..rows {
+            let s = &state[row * width..][..width];
+            let t = &said[row * (2 + layers * width) + 2 + layer * width..][..width];
+            let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let (s_norm, t_norm) = (norm(s), norm(t));
+            let share = v[row] / all * hidden / layers as f64;
+            let unit: Vec<(f64, f64)> = s.iter().zip(t).map(|(s, t)| (s / s_norm, t / t_norm)).collect();
+            expected += share * unit.iter().map(|(s, t)| (s - t).powi(2)).sum::<f64>();
+            let cosine: f64 = unit.iter().map(|(s, t)| s * t).sum();
+            for (got, (s, t)) in gradient[row * width..].iter().zip(&unit) {
+                let expected = -2.0 * share * (t - cosine * s) / s_norm;
+                assert!((got - expected).abs() <= 1e-12, "layer {layer}, row {row}: {got} is not {expected}");
+            }
+        }
+    }
+    assert!((got - expected).abs() <= 1e-12, "{got} is not {expected}");
+}
+
+/// A teacher that is the student has its logits and states: what is left is the entropy of nothing, 0.
+#[test]
+fn a_student_that_is_its_teacher_has_nothing_to_learn() {
+    let model = SequenceClassifier::random(tiny::config(2), 3).unwrap();
+    let (sequences, labels) = tiny::sequences(6, 0);
+    let layers: Vec<usize> = (0..model.config().num_hidden_layers).collect();
+    let tape = Tape::inference();
+    let batch = TokenBatch::new(&sequences, Some(&labels), model.config()).unwrap();
+    let (found, firsts) = model.forward_with_firsts(&tape, &batch).unwrap();
+    let plain = model.logits(&tape, &batch).unwrap().value().to_vec::<f32>().unwrap();
+    let logits = found.logits.value().to_vec::<f32>().unwrap();
+    assert_eq!(logits, plain, "other logits than without the states");
+    let width = model.config().hidden_size;
+    let firsts: Vec<Vec<f32>> = firsts.iter().map(|first| first.value().to_vec::<f32>().unwrap()).collect();
+    assert_eq!(firsts.len(), layers.len());
+    let mut said = Vec::new();
+    for row in 0..6 {
+        said.extend_from_slice(&logits[2 * row..2 * row + 2]);
+        firsts.iter().for_each(|first| said.extend_from_slice(&first[width * row..width * (row + 1)]));
+    }
+    let loss = |hidden| ClassificationLoss {
+        distillation: Some(Distillation { weight: 1.0, temperature: 2.0, hidden }),
+        ..Default::default()
+    };
+    let value = |said: &[f32], hidden| {
+        let batch = batch.clone().with_teacher(said, &[true; 6], model.config()).unwrap();
+        let tape = Tape::inference();
+        loss(hidden).of_batch(&model, &tape, &batch).unwrap().0.value().item().unwrap()
+    };
+    assert!(value(&said, 5.0).abs() < 1e-5, "{}", value(&said, 5.0));
+    // Another state of the first layer counts, and only if it should.
+    let mut other = said.clone();
+    other[2] += 1.0;
+    assert!(value(&other, 5.0) > 1e-3 && value(&other, 0.0).abs() < 1e-5);
+}
+
+#[test]
+fn layers_of_a_teacher_are_spread_over_the_student() {
+    assert_eq!(teacher_layers(2, 6), [2, 5]);
+    assert_eq!(teacher_layers(4, 6), [1, 2, 4, 5]);
+    assert_eq!(teacher_layers(3, 3), [0, 1, 2]);
+    assert_eq!(teacher_layers(3, 1), [0, 0, 0]);
 }
 
 /// 4 x 4 rows are the step of 16, some without labels, with class weights.
@@ -114,7 +212,7 @@ fn micro_batches_make_the_step_of_the_whole_batch() {
     let loss = ClassificationLoss {
         label_smoothing: 0.1,
         class_weights: Some(vec![0.3, 2.5]),
-        distillation: Some(Distillation { weight: 0.7, temperature: 3.0 }),
+        distillation: Some(Distillation { weight: 0.7, temperature: 3.0, hidden: 0.4 }),
     };
     let sgd = Techniques {
         optimizer: OptimizerKind::Sgd { momentum: 0.9 },
@@ -126,7 +224,9 @@ fn micro_batches_make_the_step_of_the_whole_batch() {
         sgd.prepare(&mut model, 5).unwrap();
         let mut optimizer = sgd.optimizer(0.01);
         let (sequences, labels) = tiny::sequences(16, 0);
-        let teacher: Vec<f32> = numbers(32, 4).iter().map(|&z| z as f32).collect();
+        // Two logits, and a state for each layer.
+        let width = 2 + model.config().num_hidden_layers * model.config().hidden_size;
+        let teacher: Vec<f32> = numbers(16 * width, 4).iter().map(|&z| z as f32).collect();
         let labelled: Vec<bool> = (0..16).map(|row| row % 5 != 0 && row < 12).collect();
         let mut start = 0;
         let batches: Vec<TokenBatch> = parts
@@ -136,8 +236,8 @@ fn micro_batches_make_the_step_of_the_whole_batch() {
                 start += count;
                 let batch =
                     TokenBatch::new(&sequences[range.clone()], Some(&labels[range.clone()]), model.config());
-                let logits = &teacher[2 * range.start..2 * range.end];
-                batch.unwrap().with_teacher(logits, &labelled[range], model.config()).unwrap()
+                let said = &teacher[width * range.start..width * range.end];
+                batch.unwrap().with_teacher(said, &labelled[range], model.config()).unwrap()
             })
             .collect();
         let weights: Vec<MicroBatch> = batches.iter().map(|batch| loss.micro_batch(batch)).collect();
@@ -170,7 +270,10 @@ fn micro_batches_make_the_step_of_the_whole_batch() {
 fn settings_that_mean_nothing_are_refused() {
     for (weight, temperature) in [(1.5, 2.0), (-0.1, 2.0), (f64::NAN, 2.0), (0.5, 0.0), (0.5, f64::INFINITY)]
     {
-        assert!(Distillation { weight, temperature }.check().is_err(), "{weight} {temperature}");
+        assert!(Distillation { weight, temperature, hidden: 0.0 }.check().is_err(), "{weight} {temperature}");
+    }
+    for hidden in [-1.0, f64::NAN, f64::INFINITY] {
+        assert!(Distillation { hidden, ..Default::default() }.check().is_err(), "{hidden}");
     }
     assert!(Distillation::default().check().is_ok());
 }

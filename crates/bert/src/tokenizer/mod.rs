@@ -2,12 +2,14 @@
 //!
 //! The algorithm (BertNormalizer, whitespace and punctuation splitting, WordPiece; or byte-level BPE) is the `tokenizers` crate's.
 //! Here is decided what it is built from: `read` finds the files of a folder, `describe` makes of them the one `tokenizer.json` that does what
-//! they say together, `save` writes that. `pieces` cuts long texts. `train` makes a vocabulary.
+//! they say together, `save` writes that. `pieces` cuts long texts. `train` makes a vocabulary, and `prune` a smaller
+//! one.
 
 mod added;
 mod byte_level;
 mod describe;
 mod pieces;
+mod prune;
 mod read;
 mod save;
 mod train;

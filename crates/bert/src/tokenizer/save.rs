@@ -34,13 +34,14 @@ const FILE_CLASS: &str = "PreTrainedTokenizerFast";
 /// The files of a tokenizer.
 pub(super) struct Saved {
     /// The kind whose class builds what `tokenizer.json` says; none if only that says it.
-    built: Option<Kind>,
+    pub built: Option<Kind>,
     /// `tokenizer.json`.
     description: String,
     vocabulary: Option<String>,
-    special: Map<String, Value>,
+    /// The special tokens by the names of their parts, such as `cls_token`.
+    pub special: Map<String, Value>,
     /// All of `tokenizer_config.json` but its `model_max_length`.
-    config: Map<String, Value>,
+    pub config: Map<String, Value>,
     pub max_length: Option<usize>,
 }
 

@@ -19,6 +19,10 @@ pub struct DistillationOptions {
     /// Temperature by which the logits of both are divided in the teacher's term; default: 2.
     #[arg(long, value_name = "T", value_parser = positive, requires = "distill_from", help_heading = "Distillation")]
     pub distill_temperature: Option<f64>,
+    /// Weight of the hidden states: how far the student's `[CLS]` after each layer points from the teacher's after the layer in its place.
+    /// Both must have the same width; default: 0, only logits count.
+    #[arg(long, value_name = "W", value_parser = super::not_negative, requires = "distill_from", help_heading = "Distillation")]
+    pub distill_hidden: Option<f64>,
     /// More texts to train on, for which only the teacher counts: a file or a folder, as for `vitrine pretrain --data`; may be
     /// given several times; default: none.
     #[arg(long, value_name = "DIR|FILE", requires = "distill_from", help_heading = "Distillation")]
@@ -32,6 +36,7 @@ impl DistillationOptions {
         Distillation {
             weight: self.distill_weight.unwrap_or(default.weight),
             temperature: self.distill_temperature.unwrap_or(default.temperature),
+            hidden: self.distill_hidden.unwrap_or(default.hidden),
         }
     }
 }

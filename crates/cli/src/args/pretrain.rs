@@ -46,6 +46,9 @@ pub struct Pretrain {
     /// none.
     #[arg(long, value_name = "NAME|DIR")]
     pub init_from: Option<ModelName>,
+    /// Take these layers of --init-from, counted from 0; the new model has as many, unless --config says otherwise; default: all.
+    #[arg(long, value_name = "I,J,..", value_delimiter = ',', requires = "init_from")]
+    pub init_layers: Option<Vec<usize>>,
     /// Precision of the saved weights; the model is measured with weights rounded so. Checkpoints keep f32.
     #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
     pub save_dtype: SaveDType,
@@ -56,6 +59,9 @@ pub struct Pretrain {
     /// Make a WordPiece vocabulary of so many tokens from the texts; default: 8000, or that of --init-from.
     #[arg(long, value_parser = count, value_name = "N", conflicts_with = "tokenizer", help_heading = "Data")]
     pub vocab_size: Option<usize>,
+    /// Keep so many tokens of the vocabulary of --init-from (or --tokenizer): those that the texts need most; default: all.
+    #[arg(long, value_parser = count, value_name = "N", conflicts_with = "vocab_size", help_heading = "Data")]
+    pub prune_vocab: Option<usize>,
     /// Take this tokenizer: that of a model (its folder, or `embedded`), a tokenizer.json or a vocab.txt; default: one made from the
     /// texts.
     #[arg(long, value_name = "NAME|DIR|FILE", help_heading = "Data")]

@@ -20,7 +20,7 @@ pub struct Adopted {
 
 /// Copies into `model` what it has in common with `source`: tensors of the same key and shape; of a vocabulary's tensors (word embeddings and
 /// the output's bias) the rows of the tokens that both tokenizers have, by the token's text. The rest stays as it is. All tensors of
-/// `model` are returned, in their order.
+/// `model` are returned, in their order. With `layers`, layer `i` of `model` is compared with layer `layers[i]` of `source`.
 ///
 /// # Errors
 /// Tensor errors.
@@ -29,6 +29,7 @@ pub fn adopt(
     tokenizer: &Tokenizer,
     source: &AnyModel,
     source_tokenizer: &Tokenizer,
+    layers: Option<&[usize]>,
 ) -> Result<Vec<Adopted>> {
     let size = model.config().vocab_size;
     // Rows (in the new vocabulary, in the other one) of the same token.
@@ -46,7 +47,7 @@ pub fn adopt(
             first += part.rows;
             let dims = [&[part.rows], parameter.value.dims().get(1..).unwrap_or_default()].concat();
             let mut found = Adopted { key: part.key.clone(), rows: part.rows, taken: 0, why: None };
-            match theirs.get(&part.key) {
+            match theirs.get(&key_in_source(&part.key, layers)) {
                 None => found.why = Some("the other model has none"),
                 Some(value) if value.dims().get(1..) != dims.get(1..) => {
                     found.why = Some("it has another width there");
@@ -82,4 +83,11 @@ pub fn adopt(
         }
     }
     Ok(adopted)
+}
+
+/// The key of the other model's tensor for one of the new model's: another layer's, if so chosen.
+fn key_in_source(key: &str, layers: Option<&[usize]>) -> String {
+    let chosen = |part: &str| Some(layers?.get(part.parse::<usize>().ok()?)?.to_string());
+    let parts = key.split('.').map(|part| chosen(part).unwrap_or_else(|| part.to_owned()));
+    parts.collect::<Vec<_>>().join(".")
 }

@@ -356,7 +356,7 @@ fn what_fits_of_another_model_is_taken() {
     let config = ModelConfig { num_hidden_layers: 3, max_position_embeddings: 40, ..config(&tokenizer) };
     let new = MaskedLm::random(config.clone(), 2).unwrap();
     let mut model = MaskedLm::random(config, 2).unwrap();
-    let adopted = adopt(&mut model, &tokenizer, &source, &theirs).unwrap();
+    let adopted = adopt(&mut model, &tokenizer, &source, &theirs, None).unwrap();
     let value = |model: &MaskedLm, key: &str| {
         let parts = model.parameters().parts().unwrap();
         parts.iter().find(|(there, _)| *there == key).unwrap().1.to_vec::<f32>().unwrap()
@@ -387,4 +387,25 @@ fn what_fits_of_another_model_is_taken() {
     assert!(shared > 5 && shared < tokenizer.vocabulary_size());
     assert_eq!(find(word).taken, shared);
     assert_eq!(find("cls.predictions.bias").taken, shared);
+}
+
+#[test]
+fn layers_may_be_chosen() {
+    let (_, tokenizer) = data(60);
+    let folder = tempfile::tempdir().unwrap();
+    let other = MaskedLm::random(config(&tokenizer), 1).unwrap();
+    other.save(&folder.path().join("other"), &tokenizer).unwrap();
+    let source = vitrine_bert::load_any(&folder.path().join("other")).unwrap();
+    let config = ModelConfig { num_hidden_layers: 1, ..config(&tokenizer) };
+    let mut model = MaskedLm::random(config, 2).unwrap();
+    adopt(&mut model, &tokenizer, &source, &tokenizer, Some(&[1])).unwrap();
+    let parts = |model: &MaskedLm| -> Vec<(String, Vec<f32>)> {
+        let parts = model.parameters().parts().unwrap().into_iter();
+        parts.map(|(key, value)| (key.to_owned(), value.to_vec::<f32>().unwrap())).collect()
+    };
+    let theirs = parts(&other);
+    for (key, value) in parts(&model) {
+        let key = key.replace(".layer.0.", ".layer.1.");
+        assert_eq!(theirs.iter().find(|(there, _)| *there == key).unwrap().1, value, "{key}");
+    }
 }

@@ -4,7 +4,7 @@ use super::Distillation;
 use crate::{MicroBatch, Result, TrainError};
 use serde::{Deserialize, Serialize};
 use vitrine_autograd::{Tape, Var};
-use vitrine_bert::{SequenceClassifier, TokenBatch};
+use vitrine_bert::{Classified, SequenceClassifier, TokenBatch};
 use vitrine_tensor::Tensor;
 
 /// The loss of a batch, as `torch.nn.CrossEntropyLoss(weight, label_smoothing)` with its weighted mean. With logits `x: [B, K]`,
@@ -128,12 +128,20 @@ impl ClassificationLoss {
         batch: &TokenBatch,
     ) -> vitrine_bert::Result<(Var<'t>, Tensor)> {
         let labels = batch.require_labels()?;
-        let logits = model.logits(tape, batch)?;
-        let _scope = tape.scope("loss");
-        let loss = match (self.distillation, batch.teacher()) {
-            (Some(distillation), Some(teacher)) => distillation.of(self, &logits, labels, teacher)?,
-            _ => self.of(&logits, labels)?,
+        let (Some(distillation), Some(teacher)) = (self.distillation, batch.teacher()) else {
+            let logits = model.logits(tape, batch)?;
+            let _scope = tape.scope("loss");
+            return Ok((self.of(&logits, labels)?, logits.into_value()));
         };
+        if distillation.hidden == 0.0 {
+            let logits = model.logits(tape, batch)?;
+            let _scope = tape.scope("loss");
+            return Ok((distillation.of(self, &logits, labels, teacher)?, logits.into_value()));
+        }
+        let (Classified { logits, .. }, firsts) = model.forward_with_firsts(tape, batch)?;
+        let _scope = tape.scope("loss");
+        let loss = distillation.of(self, &logits, labels, teacher)?;
+        let loss = loss.add(&distillation.of_hidden(self, &firsts, labels, teacher)?)?;
         Ok((loss, logits.into_value()))
     }
 }

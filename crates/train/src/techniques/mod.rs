@@ -8,7 +8,7 @@ mod loss;
 mod replay;
 
 pub use collapse::Collapse;
-pub use distillation::{Distillation, teacher_logits};
+pub use distillation::{Distillation, teacher_layers, teacher_rows};
 pub use lora::{Lora, SavedAdapter};
 pub use loss::{ClassificationLoss, balanced_class_weights};
 pub use replay::{FailedStep, REPLAY_FOLDER, ReplayedStep};

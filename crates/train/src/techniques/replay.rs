@@ -52,9 +52,9 @@ struct SavedBatch {
     sequences: Vec<Vec<u32>>,
     token_types: Vec<u32>,
     labels: Vec<u32>,
-    /// `[B, K]`; none without a teacher.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    teacher_logits: Vec<f32>,
+    /// What the teacher says, a row a sequence; none without one.
+    #[serde(default, alias = "teacher_logits", skip_serializing_if = "Vec::is_empty")]
+    teacher: Vec<f32>,
     /// Which sequences have a label; with a teacher only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     labelled: Vec<bool>,
@@ -71,7 +71,7 @@ impl FailedStep<'_> {
             sequences: batch.offsets().ranges().map(|range| batch.tokens().ids[range].to_vec()).collect(),
             token_types: batch.tokens().token_types.to_vec(),
             labels: batch.labels().map_or_else(Vec::new, |labels| labels.to_vec()),
-            teacher_logits: batch.teacher().map_or_else(Vec::new, |teacher| teacher.logits().to_vec()),
+            teacher: batch.teacher().map_or_else(Vec::new, |teacher| teacher.rows().to_vec()),
             labelled: batch.teacher().map_or_else(Vec::new, |teacher| teacher.labelled().to_vec()),
         };
         let step = SavedStep {
@@ -157,7 +157,7 @@ impl ReplayedStep {
             let batch = batch.with_token_types(&saved.token_types, &config)?;
             match saved.labelled.is_empty() {
                 true => Ok(batch),
-                false => Ok(batch.with_teacher(&saved.teacher_logits, &saved.labelled, &config)?),
+                false => Ok(batch.with_teacher(&saved.teacher, &saved.labelled, &config)?),
             }
         });
         let batches = batches.collect::<Result<_>>()?;

@@ -59,9 +59,29 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
     let source = from.as_ref().map(load_any).transpose()?;
     let mut config = match (&arguments.config, &source) {
         (Some(name), _) => named_config("--config", name)?,
-        (None, Some(source)) => source.config().clone(),
+        (None, Some(source)) => ModelConfig {
+            num_hidden_layers: arguments
+                .init_layers
+                .as_ref()
+                .map_or(source.config().num_hidden_layers, Vec::len),
+            ..source.config().clone()
+        },
         (None, None) => ModelConfig::bert_mini(),
     };
+    if let (Some(chosen), Some(source)) = (&arguments.init_layers, &source) {
+        let layers = source.config().num_hidden_layers;
+        if let Some(none) = chosen.iter().find(|layer| **layer >= layers) {
+            return Err(Failure::Usage(format!(
+                "--init-layers: there is no layer {none}: --init-from has {layers}, 0 to {}",
+                layers.saturating_sub(1)
+            )));
+        }
+    }
+    if arguments.prune_vocab.is_some() && arguments.init_from.is_none() && arguments.tokenizer.is_none() {
+        return Err(Failure::Usage(
+            "--prune-vocab: name the vocabulary's model with --init-from or --tokenizer; --vocab-size makes a new one".into(),
+        ));
+    }
     // Before minutes go into a vocabulary.
     report::max_length(Some(arguments.max_length), &config)?;
     let options = LoadOptions { text_column: arguments.text_column.clone(), ..LoadOptions::default() };
@@ -95,9 +115,20 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
             tokenizer
         }
     };
+    let tokenizer = match arguments.prune_vocab {
+        Some(size) => {
+            let pruned = tokenizer.pruned(&texts, size)?;
+            let (kept, all) = (pruned.vocabulary_size(), tokenizer.vocabulary_size());
+            note(format!("{} of the {} tokens of the vocabulary are kept", thousands(kept), thousands(all)));
+            pruned
+        }
+        None => tokenizer,
+    };
     notes.extend_from_slice(tokenizer.notes());
     // A checkpoint may have rows that its tokenizer has no token for.
-    let own = source.as_ref().filter(|_| arguments.tokenizer.is_none() && arguments.vocab_size.is_none());
+    let own = source.as_ref().filter(|_| {
+        [arguments.vocab_size, arguments.prune_vocab] == [None; 2] && arguments.tokenizer.is_none()
+    });
     config.vocab_size = own.map_or(0, |source| source.config().vocab_size).max(tokenizer.vocabulary_size());
     config.position_padding = config.position_padding.and(tokenizer.id("[PAD]").or(tokenizer.id("<pad>")));
     let dropout = (config.hidden_dropout_prob, config.attention_probs_dropout_prob);
@@ -109,7 +140,7 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
     })?;
     let mut model = MaskedLm::random(config, arguments.seed)?;
     if let (Some(source), Some(theirs)) = (&source, &source_tokenizer) {
-        take_over(&mut model, &tokenizer, source, theirs)?;
+        take_over(&mut model, &tokenizer, source, theirs, arguments.init_layers.as_deref())?;
     }
     let masking = Masking::new(&tokenizer, arguments.mask_share, arguments.seed)?;
     let mut progress = Progress::new("tokenize", texts.len());
@@ -127,8 +158,14 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
 }
 
 /// Takes over what fits of another model, and says what that is.
-fn take_over(model: &mut MaskedLm, tokenizer: &Tokenizer, source: &AnyModel, theirs: &Tokenizer) -> Outcome {
-    let adopted = adopt(model, tokenizer, source, theirs)?;
+fn take_over(
+    model: &mut MaskedLm,
+    tokenizer: &Tokenizer,
+    source: &AnyModel,
+    theirs: &Tokenizer,
+    layers: Option<&[usize]>,
+) -> Outcome {
+    let adopted = adopt(model, tokenizer, source, theirs, layers)?;
     if adopted.iter().all(|tensor| tensor.taken == 0) {
         let (config, other) = (model.config(), source.config());
         return Err(Failure::Run(format!(

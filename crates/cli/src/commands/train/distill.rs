@@ -1,4 +1,4 @@
-//! `--distill-from`: a teacher whose logits a student learns from, and texts without labels for which only the teacher counts.
+//! `--distill-from`: a teacher whose logits and hidden states a student learns from, and texts without labels for which only the teacher counts.
 
 use crate::args::Train;
 use crate::commands::Resolved;
@@ -8,10 +8,10 @@ use crate::progress::{Progress, duration};
 use crate::report;
 use std::collections::HashSet;
 use std::time::Instant;
-use vitrine_bert::{Loaded, SequenceClassifier, Tokenizer};
+use vitrine_bert::{Loaded, ModelConfig, SequenceClassifier, Tokenizer};
 use vitrine_train::data::batching::EvalBatch;
 use vitrine_train::data::{self, Dataset, Example, classes};
-use vitrine_train::techniques::teacher_logits;
+use vitrine_train::techniques::{teacher_layers, teacher_rows};
 use vitrine_train::{LogitsKey, TokenizedDataset, TrainError};
 
 /// A teacher that has been read.
@@ -21,6 +21,8 @@ pub struct Teacher<'a> {
     tokenizer: Tokenizer,
     /// The teacher's class for each of the student's.
     classes: Vec<u32>,
+    /// The teacher's layer for each of the student's, if hidden states count.
+    layers: Vec<usize>,
     /// It reads as many tokens as the student, within its own positions.
     max_length: usize,
     key: LogitsKey,
@@ -73,7 +75,7 @@ impl<'a> Teacher<'a> {
     /// Reads the teacher, whose classes have to be those of the student; `rows` are what it will look at.
     pub fn read(
         arguments: &'a Train,
-        names: &[String],
+        student: &ModelConfig,
         max_length: usize,
         resolved: &Resolved,
         rows: &[&Dataset],
@@ -81,20 +83,32 @@ impl<'a> Teacher<'a> {
         let Some(teacher) = &arguments.distillation.distill_from else { return Ok(None) };
         let Loaded { model, tokenizer, notes } = SequenceClassifier::load(&teacher.trained()?)?;
         notes.iter().for_each(warn);
-        let known = model.config().label_names();
-        let classes = classes::align(names, &known).filter(|_| names.len() == known.len());
+        let (names, known) = (student.label_names(), model.config().label_names());
+        let classes = classes::align(&names, &known).filter(|_| names.len() == known.len());
         let Some((classes, _)) = classes else {
             let list = |names: &[String]| names.join(", ");
             return Err(Failure::Run(format!(
                 "--distill-from {teacher}: its classes ({}) are not those of the data ({})",
                 list(&known),
-                list(names)
+                list(&names)
             )));
         };
+        let mut layers = Vec::new();
+        if arguments.distillation.settings().hidden > 0.0 {
+            let (own, other) = (student.hidden_size, model.config().hidden_size);
+            if own != other {
+                return Err(Failure::Run(format!(
+                    "--distill-hidden: the states of --distill-from {teacher} have {other} numbers and those of --model {own}; \
+                     without that option only logits are compared"
+                )));
+            }
+            layers = teacher_layers(student.num_hidden_layers, model.config().num_hidden_layers);
+        }
         let max_length = max_length.min(report::max_length(None, model.config())?);
         let hashes: Vec<String> = rows.iter().map(|rows| rows.sha256()).collect();
-        let key = LogitsKey::new(&model, &tokenizer, max_length, resolved.compute, &classes, &hashes)?;
-        Ok(Some(Teacher { arguments, model, tokenizer, classes, max_length, key }))
+        let key =
+            LogitsKey::new(&model, &tokenizer, max_length, resolved.compute, &classes, &layers, &hashes)?;
+        Ok(Some(Teacher { arguments, model, tokenizer, classes, layers, max_length, key }))
     }
 
     /// What its logits are a function of.
@@ -106,16 +120,17 @@ impl<'a> Teacher<'a> {
     pub fn line(&self) -> String {
         let settings = self.arguments.distillation.settings();
         format!(
-            "distillation from {} ({} parameters): weight {}, temperature {}, {} tokens of a text",
+            "distillation from {} ({} parameters): weight {}, temperature {}, weight of hidden states {}, {} tokens of a text",
             self.arguments.distillation.distill_from.as_ref().map_or_else(String::new, ToString::to_string),
             thousands(self.model.parameters().numel()),
             settings.weight,
             settings.temperature,
+            settings.hidden,
             self.max_length
         )
     }
 
-    /// The student's tokens with the teacher's logits of the same rows, from the cache or computed now.
+    /// The student's tokens with what the teacher says of the same rows, from the cache or computed now.
     pub fn attach(
         mut self,
         tokens: TokenizedDataset,
@@ -124,7 +139,8 @@ impl<'a> Teacher<'a> {
         resolved: &Resolved,
         interrupts: &Interrupts,
     ) -> Outcome<TokenizedDataset> {
-        let (started, width) = (Instant::now(), self.classes.len());
+        let started = Instant::now();
+        let width = self.classes.len() + self.layers.len() * self.model.config().hidden_size;
         let options = &self.arguments.tokens;
         let cache = options.cache();
         if let Some(logits) = cache.as_ref().and_then(|cache| cache.logits(&self.key, tokens.len() * width)) {
@@ -148,7 +164,7 @@ impl<'a> Teacher<'a> {
             }
         };
         let batch = EvalBatch::default();
-        let logits = teacher_logits(&self.model, &as_read, &self.classes, batch, &mut progress);
+        let logits = teacher_rows(&self.model, &as_read, &self.classes, &self.layers, batch, &mut progress);
         drop(bar);
         let logits = logits.map_err(|error| match error {
             TrainError::Interrupted { .. } => Failure::Run(

@@ -195,8 +195,7 @@ pub fn run(arguments: &Train) -> Outcome {
         None => train_tokens.clone(),
     };
     let seen: Vec<&Dataset> = [Some(&train_rows), unlabelled.as_ref()].into_iter().flatten().collect();
-    let names = model.config().label_names();
-    let teacher = Teacher::read(arguments, &names, max_length, &resolved, &seen)?;
+    let teacher = Teacher::read(arguments, model.config(), max_length, &resolved, &seen)?;
     detail(format!("ready to train {} after the start", duration(started.elapsed().as_secs_f64())));
     let mut splits = vec![SplitSummary::new("train", &train_rows, &train_tokens)];
     for (name, rows, tokens) in
