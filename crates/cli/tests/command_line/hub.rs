@@ -4,6 +4,7 @@
 mod support;
 
 use crate::common::{model, path, refused, text, vitrine};
+use crate::outputs::on_a_small_disk;
 use std::path::Path;
 use std::process::{Command, Output};
 use support::{COMMIT, Contents, Reply, Server};
@@ -239,4 +240,31 @@ fn a_wrong_file_is_no_model() {
         refused(1, &arguments, &["model.safetensors", "100 bytes", "announced"], &output);
         assert!(output.stdout.is_empty());
     }
+}
+
+/// A disk that fills up ends the download with what is missing; with more room it goes on where it was.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_a_download_that_goes_on_when_there_is_room() {
+    let (folder, model) = model();
+    let server = Server::start(repository(&model));
+    let disk = folder.path().join("disk");
+    let mut fetch = Command::new(env!("CARGO_BIN_EXE_vitrine"));
+    fetch.args(["fetch", "owner/name"]);
+    let script = format!(
+        "export HF_HOME=$DISK HF_ENDPOINT={} HF_HUB_OFFLINE=0 HF_TOKEN=; unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE; \
+         \"$@\"; echo \"ended with $?\" >&2; mount -o remount,size=64m $DISK; \
+         \"$@\"; echo \"then with $?\" >&2; find $DISK -name '*.incomplete' >&2",
+        server.address
+    );
+    let Some(output) = on_a_small_disk("400k", &disk, &script, &fetch) else {
+        return eprintln!("skipped: no mounts of our own");
+    };
+    let stderr = text(&output.stderr);
+    let (first, then) = stderr.split_once("ended with 1").unwrap_or_else(|| panic!("{stderr}"));
+    let last = first.trim_end().lines().last().unwrap_or_default();
+    assert!(last.contains("error:") && last.contains("No space left"), "{stderr}");
+    assert!(then.trim_end().ends_with("then with 0"), "something is left or it failed again: {stderr}");
+    let starts: Vec<_> = server.seen().iter().filter_map(support::Request::from).collect();
+    assert!(starts.iter().any(|&start| start > 0), "it began again: {stderr}");
 }
