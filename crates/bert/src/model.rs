@@ -371,6 +371,15 @@ impl MaskedLm {
         self.head.forward(&pass, &rows)
     }
 
+    /// The head alone, over hidden states of any layer `[N, C]`: logits over the vocabulary `[N, V]`. Of the last layer's they are the
+    /// model's guesses.
+    ///
+    /// # Errors
+    /// Tensor and tape errors.
+    pub fn head<'t>(&self, tape: &'t Tape, states: &Var<'t>) -> Result<Var<'t>> {
+        self.head.forward(&Pass::new(tape, &self.parameters), states)
+    }
+
     /// The mean cross entropy of the tokens at these rows, a scalar.
     ///
     /// # Errors

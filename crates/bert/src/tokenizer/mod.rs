@@ -291,6 +291,19 @@ impl Tokenizer {
             return Err(BertError::MaxLength { min: MIN_LENGTH, max: usize::MAX, got: max_length });
         }
         let wanted = self.limit.map_or(max_length, |limit| limit.min(max_length)) - 2;
+        self.encode_within(text, wanted, piece, limit)
+    }
+
+    /// How many tokens the whole text has, `[CLS]` and `[SEP]` included, whatever the limit.
+    ///
+    /// # Errors
+    /// `TextTooLong` and `Tokenizer`, as [`Tokenizer::encode`].
+    pub fn count(&self, text: &str) -> Result<usize> {
+        Ok(self.encode_within(text, usize::MAX - 2, pieces::PIECE, pieces::LIMIT)?.ids.len())
+    }
+
+    /// `[CLS]`, at most `wanted` tokens of the text, `[SEP]`.
+    fn encode_within(&self, text: &str, wanted: usize, piece: usize, limit: usize) -> Result<Encoding> {
         let fail = |source| BertError::Tokenizer { path: "tokenizer".into(), source };
         let head = self.truncation.head(wanted);
         let tail = wanted - head;
