@@ -37,7 +37,7 @@ impl Pooling {
             }
             Pooling::Max => {
                 all.for_each(|row| {
-                    pooled.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(*value))
+                    pooled.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(*value));
                 });
             }
         }

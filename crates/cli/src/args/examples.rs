@@ -130,3 +130,42 @@ pub const BASELINE: &str = "Examples:
 pub const REPORT: &str = "Examples:
   vitrine report runs/imdb
   vitrine report runs/first runs/second --output comparison.html";
+
+pub const EXPLAIN: &str = "Examples:
+  vitrine explain attributions 'not bad at all'
+  vitrine explain ablate 'not bad at all'
+  vitrine explain lens 'the film was [MASK]'";
+
+pub const EXPLAIN_ATTRIBUTIONS: &str = "Examples:
+  vitrine explain attributions 'not bad at all'
+  vitrine explain attributions --method occlusion --baseline mask --class positive 'not bad at all'
+  vitrine explain attributions --model runs/imdb --ablate 2.1 --block bad:not@3 --json 'not bad at all'
+
+Values are those of tokens' word embeddings, added up over a word's tokens. [CLS] and [SEP] stay in every baseline.";
+
+pub const EXPLAIN_ATTENTION: &str = "Examples:
+  vitrine explain attention 'not bad at all'
+  vitrine explain attention --model models/MiniLM --head 3.7 'not bad at all'";
+
+pub const EXPLAIN_LENS: &str = "Examples:
+  vitrine explain lens 'the film was [MASK]'
+  vitrine explain lens --tokens 4 --top-k 5 'the film was [MASK]'
+  vitrine explain lens --model embedded-imdb --lens embedded 'the film was bad'
+  vitrine explain lens --backward --class positive 'the film was bad'";
+
+pub const EXPLAIN_ABLATE: &str = "Examples:
+  vitrine explain ablate 'not bad at all'
+  vitrine explain ablate --what edges --top 10 'not bad at all'
+  vitrine explain ablate --model runs/imdb --class negative --json 'not bad at all'";
+
+pub const EXPLAIN_PATCH: &str = "Examples:
+  vitrine explain patch 'the film was good' 'the film was bad'
+  vitrine explain patch --what attention 'the film was good' 'the film was bad'";
+
+pub const EXPLAIN_PROBE: &str = "Examples:
+  vitrine explain probe
+  vitrine explain probe --model models/MiniLM --data data/imdb --samples 2000 --test-samples 2000";
+
+pub const EXPLAIN_DRIFT: &str = "Examples:
+  vitrine explain drift
+  vitrine explain drift --from models/MiniLM --model runs/imdb --data data/imdb --json";

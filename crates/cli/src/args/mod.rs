@@ -7,6 +7,7 @@ mod checkpointing;
 mod data;
 mod distillation;
 pub mod examples;
+mod explain;
 mod fetch;
 mod logging;
 mod optimisation;
@@ -20,6 +21,10 @@ pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
 pub use checkpointing::{Checkpointing, Validation};
 pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
 pub use distillation::DistillationOptions;
+pub use explain::{
+    Ablate, AblatedPart, Attention, Attributions, BaselineName, Drift, EdgeName, Explain, Explained,
+    HeadName, Lens, MethodName, Patch, PatchedPart, Probe,
+};
 pub use fetch::Fetch;
 pub use logging::Logging;
 pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
@@ -65,6 +70,9 @@ pub fn command() -> clap::Command {
     // What is extracted is compared with other programs' numbers, so it is exact unless something else is asked for.
     root = root
         .mut_subcommand("extract", |extract| extract.mut_arg("dtype", |dtype| dtype.default_value("f32")));
+    root = root.mut_subcommand("explain", |explain| {
+        explain.mut_subcommands(|method| method.mut_arg("dtype", |dtype| dtype.default_value("f32")))
+    });
     root.build();
     root
 }
@@ -103,6 +111,9 @@ pub enum Command {
     Tap(TapList),
     /// Write what a model computes at some of its points, for texts or a data set.
     Extract(Box<Extract>),
+    /// Explain a prediction: attributions, attention, the logit lens, ablations, patching.
+    #[command(subcommand, after_help = examples::EXPLAIN)]
+    Explain(Explain),
     /// Show what this machine has, what Vitrine chose, and whether it computes correctly.
     Doctor(Doctor),
     /// Compute the step again at which a training run ended with NaN, and say which operation made it.

@@ -7,6 +7,7 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod explain;
 mod extract;
 mod fetch;
 mod fill_mask;
@@ -56,6 +57,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Trace(arguments) => start_threads(0).and_then(|()| trace::run(&arguments)),
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Extract(arguments) => extract::run(&arguments),
+        Command::Explain(command) => explain::run(&command),
         Command::Doctor(arguments) => start_threads(0).and_then(|()| doctor::run(&arguments)),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),

@@ -10,6 +10,7 @@ mod cuda;
 mod data;
 mod distillation;
 mod embedded;
+mod explain;
 mod families;
 mod hub;
 mod outputs;
