@@ -7,8 +7,8 @@ use vitrine_autograd::{BlockedEdges, Blocking};
 use vitrine_bert::{LayerPoint, Point, Taps};
 use vitrine_tensor::Tensor;
 
-/// Edges that are ablated one by one, at most: a run each.
-const MOST_EDGES: usize = 16_384;
+/// Edges that [`Subject::ablate_edges`] ablates one by one, at most: a run each.
+pub const MOST_EDGES: usize = 16_384;
 
 /// What blocking each head would change (Michel et al. 2019, arXiv 1905.10650).
 #[derive(Clone, Debug, PartialEq, Serialize)]

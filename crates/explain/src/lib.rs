@@ -21,7 +21,7 @@ mod states;
 mod subject;
 mod text;
 
-pub use ablation::{Ablations, EdgeAblations, EdgeChange};
+pub use ablation::{Ablations, EdgeAblations, EdgeChange, MOST_EDGES};
 pub use attention::{Attention, HeadNumbers};
 pub use attribution::{Attributions, Baseline, Method, Steps, Wanted};
 pub use backward::{BackwardLens, Direction};

@@ -135,7 +135,7 @@ impl Subject {
         };
         let tokens = encoding.ids.iter().zip(&encoding.offsets).enumerate().map(token).collect();
         let truncated = match encoding.truncated {
-            true => tokenizer.count(text)?.saturating_sub(encoding.ids.len()),
+            true => tokenizer.count_tokens(text)?.saturating_sub(encoding.ids.len()),
             false => 0,
         };
         Ok(Text { text: text.to_owned(), tokens, truncated })

@@ -298,7 +298,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// `TextTooLong` and `Tokenizer`, as [`Tokenizer::encode`].
-    pub fn count(&self, text: &str) -> Result<usize> {
+    pub fn count_tokens(&self, text: &str) -> Result<usize> {
         Ok(self.encode_within(text, usize::MAX - 2, pieces::PIECE, pieces::LIMIT)?.ids.len())
     }
 

@@ -155,7 +155,7 @@ pub const EXPLAIN_LENS: &str = "Examples:
 
 pub const EXPLAIN_ABLATE: &str = "Examples:
   vitrine explain ablate 'not bad at all'
-  vitrine explain ablate --what edges --top 10 'not bad at all'
+  vitrine explain ablate --what edges --tokens 1-4 'not bad at all'
   vitrine explain ablate --model runs/imdb --class negative --json 'not bad at all'";
 
 pub const EXPLAIN_PATCH: &str = "Examples:

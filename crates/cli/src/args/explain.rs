@@ -241,6 +241,9 @@ pub struct Ablate {
     /// What is ablated, one at a time.
     #[arg(long, value_enum, default_value = "heads")]
     pub what: AblatedPart,
+    /// Edges between these tokens only, such as 1-8; default: all tokens of the text.
+    #[arg(long, value_name = "FROM-TO")]
+    pub tokens: Option<TokenRange>,
     /// The class whose logit is measured, by name or number; default: the one that is predicted with nothing blocked.
     #[arg(long, value_name = "CLASS")]
     pub class: Option<String>,

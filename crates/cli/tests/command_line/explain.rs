@@ -122,6 +122,9 @@ fn an_ablated_edge_changes_what_was_announced() {
         let change = edge["change"].as_f64().expect("a number");
         assert!((logit(&closed) - logit(&open) - change).abs() < 1e-4, "{edge} {closed}");
     }
+    let some =
+        json(&["ablate", "--what", "edges", "--tokens", "1-2", "--model", model, "--class", "1", text]);
+    assert_eq!(some["edges"].as_array().expect("edges").len(), 4);
     let map = ["attention", "--model", model, "--head", "0.1", "--block", "bad:not@0.1", text];
     let row = numbers(&json(&map)["map"]["probabilities"][bad]);
     assert!(row[not] == 0.0 && (row.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{row:?}");
@@ -225,6 +228,10 @@ fn what_makes_no_sense_is_refused() {
         &["explain", "ablate", "--model", classifier(), "--block", "film:a", "a film is a film"],
         &["is at 2, 5"],
     );
+    let long = "film ".repeat(140);
+    refuse(2, &["explain", "ablate", "--what", "edges", &long], &["20,164 edges", "--tokens"]);
+    refuse(2, &["explain", "ablate", "--what", "edges", "--tokens", "1-9", "a film"], &["no token 9"]);
+    refuse(2, &["explain", "ablate", "--tokens", "1-2", "a film"], &["only --what edges"]);
     refuse(2, &["explain", "attention", "--head", "4.0", TEXT], &["no layer 4"]);
     refuse(2, &["explain", "lens", "--tokens", "90", TEXT], &["no token 90"]);
     refuse(2, &["explain", "lens", "--class", "1", TEXT], &["--backward"]);

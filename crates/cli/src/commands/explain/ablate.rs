@@ -2,12 +2,15 @@
 
 use super::{Session, blocked_line, each, headline, piece, tokens_json, watched};
 use crate::args::{self, AblatedPart};
-use crate::output::{self, Align, Outcome, line, printable, table};
+use crate::output::{self, Align, Failure, Outcome, line, printable, table, thousands};
 use serde_json::json;
-use vitrine_explain::{Ablations, Blocks, EdgeAblations, Text};
+use vitrine_explain::{Ablations, Blocks, EdgeAblations, ExplainError, MOST_EDGES, Text};
 
 /// Runs the command.
 pub fn run(arguments: &args::Ablate) -> Outcome {
+    if arguments.tokens.is_some() && arguments.what == AblatedPart::Heads {
+        return Err(Failure::Usage("--tokens: only --what edges takes tokens".into()));
+    }
     let session = Session::new(&arguments.model, None, &arguments.explained)?;
     each(&arguments.texts, |text| {
         let text = session.read(text)?;
@@ -20,7 +23,7 @@ pub fn run(arguments: &args::Ablate) -> Outcome {
                 heads(arguments, &session, (&text, &blocks), &name, &found)
             }
             AblatedPart::Edges => {
-                let all: Vec<usize> = (0..text.size()).collect();
+                let all = tokens(arguments, &text)?;
                 let found = watched("edges", |watch| {
                     session.subject.ablate_edges(&text, &blocks, class, (&all, &all), watch)
                 })?;
@@ -28,6 +31,25 @@ pub fn run(arguments: &args::Ablate) -> Outcome {
             }
         }
     })
+}
+
+/// The tokens whose edges are ablated.
+fn tokens(arguments: &args::Ablate, text: &Text) -> Outcome<Vec<usize>> {
+    let size = text.size();
+    if let Some(range) = arguments.tokens {
+        if range.to >= size {
+            return Err(ExplainError::NoToken { index: range.to, count: size }.into());
+        }
+        return Ok((range.from..=range.to).collect());
+    }
+    if size * size > MOST_EDGES {
+        return Err(Failure::Usage(format!(
+            "the text has {} edges between its {size} tokens, and each costs a run; choose some with --tokens, such as 1-{}",
+            thousands(size * size),
+            MOST_EDGES.isqrt()
+        )));
+    }
+    Ok((0..size).collect())
 }
 
 fn head_of_output(session: &Session, text: &Text, blocks: &Blocks) -> Outcome {
