@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use vitrine_tensor::ops::attention::{AttentionOptions, Queries};
 use vitrine_tensor::ops::linear::Activation;
+use vitrine_tensor::ops::source::{Source, source};
 use vitrine_tensor::{DType, Dropout, Offsets, Shape, Tensor};
 
 type Function = dyn for<'t> Fn(&'t Tape, &Var<'t>) -> Result<Var<'t>> + Send + Sync;
@@ -259,6 +260,12 @@ impl Op {
             Activation::Relu => "linear + relu",
             Activation::Tanh => "linear + tanh",
         }
+    }
+
+    /// Where it stands and what it computes; none of what is given (constants, leaves, parameters) and of a segment, which is
+    /// operations itself.
+    pub fn source(&self) -> Option<&'static Source> {
+        source(self.variant().1)
     }
 
     /// What backward takes, weights of layers not counted; a tensor that is also another operation's may occur there again.

@@ -92,6 +92,8 @@ pub struct TimedOp {
     pub op: &'static str,
     /// Where in the model.
     pub scope: Arc<str>,
+    /// Its place in [`Tape::nodes`]; none inside of a segment and on a tape that does not record.
+    pub node: Option<usize>,
     /// Shape of its result, in forward and in backward.
     pub shape: Shape,
     /// When it began.
@@ -347,7 +349,8 @@ impl Tape {
             let mut state = self.state.borrow_mut();
             let scope = state.scopes.last().map_or("", String::as_str).into();
             let (op, shape) = (op.name(), *value.shape());
-            state.profile.operations.push(TimedOp { op, scope, shape, started, seconds });
+            let node = self.records.then_some(state.nodes.len());
+            state.profile.operations.push(TimedOp { op, scope, node, shape, started, seconds });
         }
         let ids = if self.records { inputs.iter().map(|input| input.id).collect() } else { Vec::new() };
         Ok(self.push(value, op, ids, needs.contains(&true), seconds))
@@ -500,7 +503,7 @@ impl Tape {
                 finish(node.device)?;
                 let (op, scope, shape) = (node.op.name(), node.scope.clone(), node.shape);
                 let seconds = started.elapsed().as_secs_f64();
-                profile.operations.push(TimedOp { op, scope, shape, started, seconds });
+                profile.operations.push(TimedOp { op, scope, node: Some(index), shape, started, seconds });
             }
         }
         Ok((gradients, profile))

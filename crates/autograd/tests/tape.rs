@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use vitrine_autograd::{
-    AttentionSettings, AutogradError, Direction, EmbedParameters, Gradients, Node, Operand, ParameterId,
+    AttentionSettings, AutogradError, Direction, EmbedParameters, Gradients, Node, Op, Operand, ParameterId,
     Randomness, Result, Segment, Tape, TokenIds, Var, VarId,
 };
 use vitrine_tensor::ops::attention::Queries;
@@ -390,4 +390,46 @@ fn a_segment_has_the_flops_of_its_inside() {
     let inside = Segment::new(|_, x| x.dropout(0.3, 5, &offsets())?.gelu_erf()?.mul(x));
     let y = x.segment(inside).unwrap();
     assert_eq!(tape.nodes()[y.id().index()].flops(), 36 * (1 + 5 + 1));
+}
+
+// ---- For readers ----
+
+#[test]
+fn a_profile_names_its_nodes_and_segments_have_none() {
+    let tape = Tape::recording().profiled();
+    let x = tape.leaf(tensor(&[3, 3], 0));
+    let y = x.exp().unwrap().mul(&x).unwrap();
+    let y = y.segment(Segment::new(|_, x| x.tanh())).unwrap();
+    let loss = y.sum_all().unwrap().id();
+    drop((x, y));
+    let forward = tape.profile();
+    let names: Vec<&str> = tape.nodes().iter().map(|node| node.op.name()).collect();
+    let inside = |timed: &&vitrine_autograd::TimedOp| timed.node.is_none();
+    assert_eq!(
+        forward.operations().iter().filter(inside).map(|timed| timed.op).collect::<Vec<_>>(),
+        ["tanh"]
+    );
+    let (_, backward) = tape.backward_profiled(loss, &[]).unwrap();
+    for profile in [&forward, &backward] {
+        let named: Vec<(usize, &str)> =
+            profile.operations().iter().filter_map(|timed| Some((timed.node?, timed.op))).collect();
+        assert!(named.len() >= 4, "{named:?}");
+        assert!(named.iter().all(|&(node, op)| names[node] == op), "{named:?} {names:?}");
+    }
+    assert_eq!(backward.operations().last().and_then(|timed| timed.node), Some(1));
+}
+
+#[test]
+fn every_operation_has_a_place_in_the_source() {
+    let given = ["constant", "leaf", "parameter", "segment"];
+    for (variant, name) in Op::VARIANTS {
+        let source = vitrine_tensor::ops::source::source(name);
+        assert_eq!(
+            source.is_none(),
+            given.contains(name),
+            "{variant}: a line in ops/source.rs is missing or too many"
+        );
+    }
+    assert_eq!(Op::AddScalar.source().map(|source| source.formula), Some("y = x + term"));
+    assert_eq!(Op::VARIANTS.len(), vitrine_tensor::ops::source::SOURCES.len() + given.len());
 }

@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+mod audit;
 mod batch;
 mod checkpoint;
 mod config;
@@ -63,6 +64,7 @@ mod sites;
 mod tapped;
 mod tokenizer;
 
+pub use audit::{Audited, Finding, audit};
 pub use batch::{Teacher, TokenBatch};
 pub use checkpoint::{AnyModel, Checkpoint, Head, Loaded, load_any};
 pub use config::{CONFIG_FILE, ModelConfig};

@@ -260,7 +260,7 @@ fn line_of(before: &[u8]) -> usize {
 }
 
 /// Levenshtein's distance: letters to insert, remove or replace.
-fn distance(left: &str, right: &str) -> usize {
+pub fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().take(100).collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (i, l) in left.chars().enumerate() {

@@ -13,6 +13,7 @@ pub mod plot;
 pub mod run;
 pub mod sentence;
 pub mod tensorboard;
+pub mod timeline;
 pub mod trace;
 
 pub use error::{ReportError, Result};

@@ -14,6 +14,7 @@ pub mod ops;
 pub mod random;
 mod shape;
 mod storage;
+mod summary;
 mod tensor;
 
 pub use device::Device;
@@ -23,4 +24,5 @@ pub use offsets::Offsets;
 pub use random::Dropout;
 pub use shape::{Layout, MAX_RANK, Shape};
 pub use storage::Storage;
+pub use summary::Summary;
 pub use tensor::{Rows, Tensor};

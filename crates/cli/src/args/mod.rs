@@ -14,6 +14,7 @@ mod optimisation;
 mod pretrain;
 mod sweep;
 mod taps;
+mod trace;
 mod train;
 
 pub use baseline::Baseline;
@@ -31,6 +32,7 @@ pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
 pub use pretrain::{FillMask, Pretrain};
 pub use sweep::{Axis, Sweep};
 pub use taps::{Extract, Pool, Store, TapList};
+pub use trace::Trace;
 pub use train::{Recipe, Train};
 
 use crate::names::{CLASSIFIER, DataName, ModelName};
@@ -105,8 +107,8 @@ pub enum Command {
     Predict(Predict),
     /// Show a model's parameters, FLOPs and activation memory.
     Inspect(Inspect),
-    /// Show every operation of one forward pass: shapes, bytes, FLOPs, milliseconds.
-    Trace(Trace),
+    /// Show every operation of one pass: shapes, bytes, FLOPs, milliseconds, numbers, gradients.
+    Trace(Box<Trace>),
     /// List the points inside of a model that can be read or changed.
     Tap(TapList),
     /// Write what a model computes at some of its points, for texts or a data set.
@@ -394,20 +396,6 @@ pub struct Inspect {
     /// Count FLOPs and activations for one sequence of this many tokens; default: the model's limit.
     #[arg(long, value_parser = count, value_name = "T")]
     pub tokens: Option<usize>,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `vitrine trace`.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = examples::TRACE)]
-pub struct Trace {
-    /// A classifier: its folder, its name on the hub, or `embedded-imdb` (a folder of that name is ./embedded-imdb).
-    #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
-    pub model: ModelName,
-    /// The text to run.
-    pub text: String,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

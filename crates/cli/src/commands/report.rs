@@ -4,7 +4,7 @@ use crate::args::Report;
 use crate::output::{Failure, Outcome, json, line};
 use serde::Serialize;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use vitrine_bert::write_atomically;
 use vitrine_report::{GENERATOR, REPORT_PAGE, Run, report};
 
@@ -13,6 +13,22 @@ use vitrine_report::{GENERATOR, REPORT_PAGE, Run, report};
 struct Written {
     report: PathBuf,
     runs: Vec<PathBuf>,
+}
+
+/// Refuses a path that a page cannot be written to; a page of somebody else is not replaced.
+pub fn check_page(option: &str, path: &Path) -> Outcome {
+    let shown = path.display();
+    if path.is_dir() {
+        let file = path.join(REPORT_PAGE);
+        let message = format!("{option} {shown}: this is a folder; name a file such as {}", file.display());
+        return Err(Failure::Usage(message));
+    }
+    if fs::read(path).is_ok_and(|there| !String::from_utf8_lossy(&there).contains(GENERATOR)) {
+        return Err(Failure::Usage(format!(
+            "{shown} is there and is no report of vitrine; name another file with {option}"
+        )));
+    }
+    Ok(())
 }
 
 /// Runs the command.
@@ -28,20 +44,7 @@ pub fn run(arguments: &Report) -> Outcome {
         (None, [only]) => only.join(REPORT_PAGE),
         (None, _) => PathBuf::from(REPORT_PAGE),
     };
-    if path.is_dir() {
-        return Err(Failure::Usage(format!(
-            "--output {}: this is a folder; name a file such as {}",
-            path.display(),
-            path.join(REPORT_PAGE).display()
-        )));
-    }
-    // A page of somebody else is not replaced.
-    if fs::read(&path).is_ok_and(|there| !String::from_utf8_lossy(&there).contains(GENERATOR)) {
-        let path = path.display();
-        return Err(Failure::Usage(format!(
-            "{path} is there and is no report of vitrine; name another file with --output"
-        )));
-    }
+    check_page("--output", &path)?;
     write_atomically(&path, report(&runs).as_bytes())?;
     if arguments.json {
         return json(&Written { report: path, runs: arguments.runs.clone() });

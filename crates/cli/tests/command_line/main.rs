@@ -25,6 +25,7 @@ mod techniques;
 #[cfg(unix)]
 mod terminal;
 mod tokenizers;
+mod trace;
 
 use common::{model, path, refuse, refused, succeed, text, tiny, train, vitrine};
 use std::io::{BufRead, BufReader};

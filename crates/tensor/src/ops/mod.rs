@@ -22,3 +22,4 @@ pub mod movement;
 pub mod reduce;
 pub mod rms_norm;
 pub mod softmax;
+pub mod source;
