@@ -152,7 +152,7 @@ fn a_pass_stops_at_a_part_and_knows_near_names() {
     }
     let shown = succeed(&["trace", "--model", tiny(), "--break", "layer.1.attention", "--backward", TEXT]);
     for words in
-        ["softmax(softmax_scale * Q K^T) V", "ops/attention/mod.rs:", "[CLS]", "gradient of the result"]
+        ["softmax(softmax_scale * Q K^T)) V", "ops/attention/mod.rs:", "[CLS]", "gradient of the result"]
     {
         assert!(shown.contains(words), "{words} is not in\n{shown}");
     }

@@ -31,10 +31,10 @@ fn part(scope: &str) -> &str {
 
 fn sums(group: &[Operation]) -> String {
     let forward: f64 = group.iter().map(|op| op.forward.seconds).sum();
-    let mut text = format!("{} ms", number(forward * 1e3));
+    let mut text = format!("{:.3} ms", forward * 1e3);
     if group.iter().any(|op| op.backward.is_some()) {
         let backward: f64 = group.iter().filter_map(|op| op.backward).map(|span| span.seconds).sum();
-        text += &format!(" forward, {} ms backward", number(backward * 1e3));
+        text += &format!(" forward, {:.3} ms backward", backward * 1e3);
     }
     text
 }
@@ -82,7 +82,7 @@ fn bar(span: Span, whole: f64, class: &str) -> Markup {
 }
 
 fn milliseconds(span: Span) -> String {
-    format!("{} ms", number(span.seconds * 1e3))
+    format!("{:.3} ms", span.seconds * 1e3)
 }
 
 /// Small gradients keep their digits.

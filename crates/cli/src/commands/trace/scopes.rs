@@ -54,7 +54,8 @@ pub fn show(report: &Report) -> Outcome {
         if index > 0 {
             line("")?;
         }
-        line(format!("{}  {}", op.path, op.op))?;
+        let is_named = op.path.split('.').any(|part| part == op.op);
+        line(if is_named { op.path.clone() } else { format!("{}  {}", op.path, op.op) })?;
         line(format!("  {}", op.formula))?;
         line(format!("  {}:{}", op.file, op.line))?;
         for read in &op.reads {
