@@ -71,8 +71,8 @@ pub const INSPECT: &str = "Examples:
 pub const TRACE: &str = "Examples:
   vitrine trace 'a wonderful film'
   vitrine trace --backward --label neg 'a wonderful film'
-  vitrine trace --break layer.3.attention 'not bad at all'
-  vitrine trace --audit --freeze embeddings,0-1 'not bad at all'
+  vitrine trace --break layer.1.attention 'not bad at all'
+  vitrine trace --audit --freeze embeddings,0 'not bad at all'
   vitrine trace --model embedded --html trace.html 'the movie was [MASK]'";
 
 pub const TAP: &str = "Examples:

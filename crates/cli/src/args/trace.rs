@@ -26,7 +26,7 @@ pub struct Trace {
     /// Show statistics and the first numbers of every result.
     #[arg(long)]
     pub values: bool,
-    /// Stop at a part of the model, such as layer.3.attention, and show its operations with formula, inputs and result; default:
+    /// Stop at a part of the model, such as layer.1.attention, and show its operations with formula, inputs and result; default:
     /// none.
     #[arg(long = "break", value_name = "SCOPE")]
     pub at: Option<String>,
