@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn what_cannot_be_made_is_said() {
         let tokenizer = Tokenizer::from_vocabulary(VOCABULARY).unwrap();
-        let said = tokenizer.pruned(&["bade"], 9).unwrap_err().to_string();
+        let said = tokenizer.pruned(&["bade"], 9).err().unwrap().to_string();
         assert!(said.contains("too few") && said.contains("13"), "{said}");
     }
 }
