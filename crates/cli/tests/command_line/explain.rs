@@ -153,7 +153,7 @@ fn the_lens_shows_what_fill_mask_guesses() {
         &["no masked-language-model head", "--lens"],
     );
     let borrowed = succeed(&["explain", "lens", "--model", "embedded-imdb", "--lens", "embedded", masked]);
-    assert!(borrowed.contains("layer 3"), "{borrowed}");
+    assert!(borrowed.contains("layer 1"), "{borrowed}");
     refuse(
         2,
         &["explain", "lens", "--model", classifier(), "--lens", "embedded", masked],
@@ -173,7 +173,7 @@ fn patching_says_where_texts_differ() {
     assert!((embeddings[4] - 1.0).abs() < 1e-3 && embeddings[0].abs() < 1e-3, "{embeddings:?}");
     let printed =
         succeed(&["explain", "patch", "--what", "attention", "the film was good", "the film was bad"]);
-    assert!(printed.contains("good>bad (4)") && printed.contains("layer.3.attention.output"), "{printed}");
+    assert!(printed.contains("good>bad (4)") && printed.contains("layer.1.attention.output"), "{printed}");
     refuse(2, &["explain", "patch", "a good film", "bad"], &["5 tokens and the second 3"]);
     refuse(2, &["explain", "patch", "a film", "a film"], &["nothing to recover"]);
 }
