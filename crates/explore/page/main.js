@@ -140,6 +140,7 @@ function describe() {
   const facts = model => [
     `${model.layers} layers × ${model.heads} heads`, `hidden size ${model.hidden}`, `${model.vocabulary.toLocaleString("en")} words`,
     model.classes ? `classes ${model.classes.join(", ")}` : "no classifier", model.masked_lm ? "masked-LM head" : "no masked-LM head",
+    ...(model.lens_head_of ? [`the lens looks through that of ${model.lens_head_of}`] : []),
   ].join(", ");
   const line = model => el("span", { className: "line" }, `${models.length > 1 ? `${model.name}: ` : ""}${facts(model)}.`);
   byId("facts").replaceChildren(...models.map(line));

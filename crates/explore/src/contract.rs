@@ -64,6 +64,8 @@ pub struct Model {
     pub classes: Option<Vec<String>>,
     /// Whether its file has a masked-LM head.
     pub masked_lm: bool,
+    /// The model whose masked-LM head the lens looks through, if it is not this one's.
+    pub lens_head_of: Option<String>,
 }
 
 /// A method of attribution.

@@ -1,8 +1,8 @@
-//! The page of the explorer: a text, what a model says of it, and where that comes from.
+//! The explorer: a page that shows a text, what a model says of it, and where that comes from; and its server.
 //!
 //! The page is plain HTML, CSS and ES modules ([`FILES`]). It talks to a server by the requests and answers of [`contract`], or reads
-//! recorded answers from the same file ([`self_contained`]). This crate holds the page and the contract. It computes nothing of a model
-//! and opens no socket.
+//! recorded answers from the same file ([`self_contained`]). [`server`] serves the page and the answers
+//! of an [`engine`]; [`ModelEngine`] is the one over real models. [`record`] makes the answers of a saved page.
 //!
 //! ## The contract
 //!
@@ -22,7 +22,13 @@
 
 pub mod base64;
 pub mod contract;
+pub mod engine;
+mod model;
 mod page;
+mod record;
+pub mod server;
 
 pub use contract::Snapshot;
+pub use model::ModelEngine;
 pub use page::{CONTENT_SECURITY_POLICY, FILES, self_contained};
+pub use record::{Recorded, record};

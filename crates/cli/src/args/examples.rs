@@ -87,6 +87,19 @@ pub const EXTRACT: &str = "Examples:
 A .safetensors file has an array for each point, and token_ids and offsets: the rows of text I are offsets[I] to offsets[I + 1]. Scores and
 probabilities have an array [heads, tokens, tokens] for each text, called NAME.I.";
 
+pub const EXPLORE: &str = "Examples:
+  vitrine explore
+  vitrine explore --model runs/imdb --port 8080
+  vitrine explore --model embedded --compare embedded-imdb
+  vitrine explore --text 'not bad at all' --html not-bad.html
+
+Everything is computed on this machine, and the page loads nothing from elsewhere.";
+
+pub const LOOK: &str = "Examples:
+  vitrine look 'not bad at all'
+  vitrine look runs/imdb 'not bad at all' --output not-bad.html
+  vitrine look models/MiniLM --compare runs/imdb 'not bad at all'";
+
 pub const DOCTOR: &str = "Examples:
   vitrine doctor
   vitrine doctor --json";

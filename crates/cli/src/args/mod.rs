@@ -8,6 +8,7 @@ mod data;
 mod distillation;
 pub mod examples;
 mod explain;
+mod explore;
 mod fetch;
 mod logging;
 mod optimisation;
@@ -26,6 +27,7 @@ pub use explain::{
     Ablate, AblatedPart, Attention, Attributions, BaselineName, Drift, EdgeName, Explain, Explained,
     HeadName, Lens, MethodName, Patch, PatchedPart, Probe,
 };
+pub use explore::{Explore, Look};
 pub use fetch::Fetch;
 pub use logging::Logging;
 pub use optimisation::{ClassWeights, OptimizerName, ScheduleName};
@@ -70,8 +72,10 @@ pub fn command() -> clap::Command {
             .mut_arg("print_config", |print| print.hide(true))
     });
     // What is extracted is compared with other programs' numbers, so it is exact unless something else is asked for.
-    root = root
-        .mut_subcommand("extract", |extract| extract.mut_arg("dtype", |dtype| dtype.default_value("f32")));
+    for exact in ["extract", "explore", "look"] {
+        root = root
+            .mut_subcommand(exact, |command| command.mut_arg("dtype", |dtype| dtype.default_value("f32")));
+    }
     root = root.mut_subcommand("explain", |explain| {
         explain.mut_subcommands(|method| method.mut_arg("dtype", |dtype| dtype.default_value("f32")))
     });
@@ -109,6 +113,10 @@ pub enum Command {
     Inspect(Inspect),
     /// Show every operation of one pass: shapes, bytes, FLOPs, milliseconds, numbers, gradients.
     Trace(Box<Trace>),
+    /// Explore in the browser what a model does with a text: attention, attributions, blocked heads, the logit lens.
+    Explore(Box<Explore>),
+    /// Write one page about a text: tokens, prediction, attention maps, attributions.
+    Look(Box<Look>),
     /// List the points inside of a model that can be read or changed.
     Tap(TapList),
     /// Write what a model computes at some of its points, for texts or a data set.

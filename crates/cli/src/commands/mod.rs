@@ -8,6 +8,7 @@ mod data;
 mod doctor;
 mod eval;
 mod explain;
+mod explore;
 mod extract;
 mod fetch;
 mod fill_mask;
@@ -58,6 +59,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Tap(arguments) => tap::run(&arguments),
         Command::Extract(arguments) => extract::run(&arguments),
         Command::Explain(command) => explain::run(&command),
+        Command::Explore(arguments) => explore::run(&arguments),
+        Command::Look(arguments) => explore::look::run(&arguments),
         Command::Doctor(arguments) => start_threads(0).and_then(|()| doctor::run(&arguments)),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),

@@ -11,6 +11,7 @@ mod data;
 mod distillation;
 mod embedded;
 mod explain;
+mod explore;
 mod families;
 mod hub;
 mod outputs;

@@ -244,9 +244,24 @@ impl Page {
 
     /// Writes a picture of the whole page into the folder `VITRINE_SCREENSHOTS`, if that is set.
     pub fn screenshot(&mut self, name: &str) {
+        self.capture(name, &json!({"captureBeyondViewport": true}));
+    }
+
+    /// The same of an element, so much smaller: pictures of many small cells take much space.
+    pub fn screenshot_of(&mut self, name: &str, selector: &str, scale: f64) {
+        self.value("scrollTo(0, 0)");
+        let script = format!(
+            "(() => {{ const r = document.querySelector({selector:?}).getBoundingClientRect(); \
+             return {{ x: r.left, y: r.top, width: r.width, height: r.height, scale: {scale} }}; }})()"
+        );
+        let clip = self.value(&script);
+        self.capture(name, &json!({"captureBeyondViewport": true, "clip": clip}));
+    }
+
+    fn capture(&mut self, name: &str, options: &Value) {
         let Some(folder) = std::env::var_os("VITRINE_SCREENSHOTS") else { return };
         self.value("scrollTo(0, 0)");
-        let picture = self.call("Page.captureScreenshot", &json!({"captureBeyondViewport": true}));
+        let picture = self.call("Page.captureScreenshot", options);
         let bytes = vitrine_explore::base64::decode(picture["data"].as_str().unwrap()).unwrap();
         std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), bytes).unwrap();
     }

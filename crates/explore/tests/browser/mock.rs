@@ -37,6 +37,7 @@ pub fn models(sizes: &[(&str, usize, usize)]) -> Models {
         max_tokens: 512,
         classes: (name != "bare").then(classes).flatten(),
         masked_lm: id == 0 && name != "bare",
+        lens_head_of: None,
     });
     Models {
         models: models.collect(),
