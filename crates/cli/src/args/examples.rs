@@ -100,6 +100,19 @@ pub const LOOK: &str = "Examples:
   vitrine look runs/imdb 'not bad at all' --output not-bad.html
   vitrine look models/MiniLM --compare runs/imdb 'not bad at all'";
 
+pub const CLAIMS: &str = "Examples:
+  vitrine claims list
+  vitrine claims run all --quick";
+
+pub const CLAIMS_LIST: &str = "Examples:
+  vitrine claims list
+  vitrine claims list --json";
+
+pub const CLAIMS_RUN: &str = "Examples:
+  vitrine claims run C5 C6
+  vitrine claims run all --quick
+  vitrine claims run all --data data/imdb --html claims.html";
+
 pub const DOCTOR: &str = "Examples:
   vitrine doctor
   vitrine doctor --json";

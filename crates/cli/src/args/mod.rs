@@ -4,6 +4,7 @@
 mod baseline;
 mod bench;
 mod checkpointing;
+mod claims;
 mod data;
 mod distillation;
 pub mod examples;
@@ -21,6 +22,7 @@ mod train;
 pub use baseline::Baseline;
 pub use bench::{Bench, BenchKernels, BenchStep, StepMode};
 pub use checkpointing::{Checkpointing, Validation};
+pub use claims::{Claims, ClaimsList, ClaimsRun};
 pub use data::{ConfigOptions, Data, DataInspect, TokenOptions, truncation};
 pub use distillation::DistillationOptions;
 pub use explain::{
@@ -124,6 +126,9 @@ pub enum Command {
     /// Explain a prediction: attributions, attention, the logit lens, ablations, patching.
     #[command(subcommand, after_help = examples::EXPLAIN)]
     Explain(Explain),
+    /// Test what is said of fine-tuning BERT: hypotheses with methods, intervals and verdicts.
+    #[command(subcommand, after_help = examples::CLAIMS)]
+    Claims(Claims),
     /// Show what this machine has, what Vitrine chose, and whether it computes correctly.
     Doctor(Doctor),
     /// Compute the step again at which a training run ended with NaN, and say which operation made it.

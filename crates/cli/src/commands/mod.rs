@@ -3,6 +3,7 @@
 mod baseline;
 mod bench;
 mod bench_kernels;
+mod claims;
 mod completions;
 mod data;
 mod doctor;
@@ -23,7 +24,7 @@ mod tap;
 mod trace;
 mod train;
 
-use crate::args::{Bench, Command, Compute, DTypeChoice, Data};
+use crate::args::{Bench, Claims, Command, Compute, DTypeChoice, Data};
 use crate::machine;
 use crate::names::{ModelName, PRETRAINED};
 use crate::output::{Failure, Outcome, bytes, quoted, quoted_path};
@@ -61,6 +62,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Explain(command) => explain::run(&command),
         Command::Explore(arguments) => explore::run(&arguments),
         Command::Look(arguments) => explore::look::run(&arguments),
+        Command::Claims(Claims::List(arguments)) => claims::list(&arguments),
+        Command::Claims(Claims::Run(arguments)) => claims::run(&arguments),
         Command::Doctor(arguments) => start_threads(0).and_then(|()| doctor::run(&arguments)),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(Bench::Step(arguments)) => bench::run(&arguments),
