@@ -18,7 +18,7 @@ pub fn open(url: &str) {
         // Nobody waits for it; a thread does, so that nothing of it stays.
         Ok(mut child) => drop(std::thread::spawn(move || child.wait())),
         Err(error) => {
-            warn(format!("--open: {program} cannot be started ({error}); open the address by hand"))
+            warn(format!("--open: {program} cannot be started ({error}); open the address by hand"));
         }
     }
 }

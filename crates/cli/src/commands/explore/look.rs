@@ -51,7 +51,7 @@ pub fn run(arguments: &Look) -> Outcome {
     for Of { model, label, score, .. } in &of {
         match (label, score) {
             (Some(label), Some(score)) => {
-                line(format!("{}: {} {score:.4}", printable(model), printable(label)))?
+                line(format!("{}: {} {score:.4}", printable(model), printable(label)))?;
             }
             _ => line(format!("{}: no classifier", printable(model)))?,
         }

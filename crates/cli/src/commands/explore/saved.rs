@@ -21,12 +21,12 @@ pub fn check(path: &Path, option: &str) -> Outcome {
     if path.is_dir() || path.file_name().is_none() || folder.is_some_and(|folder| !folder.is_dir()) {
         return refuse("name a file in a folder that is there");
     }
-    let is_ours = |there: Vec<u8>| {
-        let there = String::from_utf8_lossy(&there);
+    let is_ours = |there: &[u8]| {
+        let there = String::from_utf8_lossy(there);
         there.contains(GENERATOR) && there.contains(MARK)
     };
     match fs::read(path) {
-        Ok(there) if !is_ours(there) => refuse("it is there and is no page of `vitrine look`; name another"),
+        Ok(there) if !is_ours(&there) => refuse("it is there and is no page of `vitrine look`; name another"),
         Err(_) if path.exists() => refuse("it is there and cannot be read; name another"),
         _ => Ok(()),
     }
