@@ -87,20 +87,28 @@ fn evidence(setting: &Setting, readers: &[Reader], lengths: &[usize], train: usi
             BOOTSTRAP,
         )
         .deciding(),
-        Estimate::new(
-            format!("BERT minus {long_name}, accuracy on reviews of over {LONG} words"),
-            long_gain,
-            long_interval,
-            BOOTSTRAP,
-        )
-        .deciding(),
     ];
+    if !long.is_empty() {
+        estimates.push(
+            Estimate::new(
+                format!("BERT minus {long_name}, accuracy on reviews of over {LONG} words"),
+                long_gain,
+                long_interval,
+                BOOTSTRAP,
+            )
+            .deciding(),
+        );
+    }
     for reader in readers {
         for (what, right) in [
             ("negated sentences", reader.negated.clone()),
             ("reviews", reader.reviews.clone()),
             ("long reviews", of(&reader.reviews, &long)),
         ] {
+            // The built-in reviews are all short.
+            if right.is_empty() {
+                continue;
+            }
             let (value, interval) = share(&right);
             estimates.push(Estimate::new(
                 format!("{}: accuracy on {what}", reader.name),
@@ -110,6 +118,20 @@ fn evidence(setting: &Setting, readers: &[Reader], lengths: &[usize], train: usi
             ));
         }
     }
+    let percent = |right: &[bool]| 100.0 * share(right).0;
+    let mut result = format!(
+        "On negated sentences BERT is right in {:.1} %, the better bag of words ({negation_name}) in {:.1} %",
+        percent(&bert.negated),
+        percent(&negation)
+    );
+    result += &match long.is_empty() {
+        true => format!("; no review has over {LONG} words."),
+        false => format!(
+            "; on long reviews in {:.1} % and {:.1} % ({long_name}).",
+            percent(&of(&bert.reviews, &long)),
+            percent(&on_long)
+        ),
+    };
     let line = |reader: &Reader| {
         let point = |(place, &(from, to, _)): (usize, &(usize, usize, &str))| {
             let rows: Vec<usize> =
@@ -129,13 +151,7 @@ fn evidence(setting: &Setting, readers: &[Reader], lengths: &[usize], train: usi
         ],
         seeds: vec![crate::setting::SAMPLE_SEED.into(), SEED],
         verdict,
-        result: format!(
-            "On negated sentences BERT is right in {:.1} %, the better bag of words ({negation_name}) in {:.1} %; on long reviews in {:.1} % and {:.1} % ({long_name}).",
-            100.0 * share(&bert.negated).0,
-            100.0 * share(&negation).0,
-            100.0 * share(&of(&bert.reviews, &long)).0,
-            100.0 * share(&on_long).0
-        ),
+        result,
         estimates,
         remarks: vec![
             "The negated sentences are alike, so their interval is about sentences like these.".into(),
