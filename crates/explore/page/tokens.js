@@ -5,18 +5,19 @@ import { el } from "./dom.js";
 export const nameOf = (tokens, i) => `token ${i} “${tokens[i].text}”`;
 
 /**
- * The text in pieces: {token, text}. Pieces without a token are what lies between tokens, or was cut off. A special token, and one
+ * The text in pieces: {token, text}. Pieces without a token are what lies between tokens, or was cut out. A special token, and one
  * that shares its characters with the token before, shows its piece of the vocabulary.
  */
 export function piecesOf(text, tokens) {
   const pieces = [];
   let end = 0;
+  const between = text => ({ text, cut: text.trim() !== "" });
   // What no token covers at the end of the text stands before the special tokens that close it.
   let last = tokens.length;
   while (last > 0 && tokens[last - 1].special) last -= 1;
   tokens.forEach((token, i) => {
     if (i === last && last > 0 && end < text.length) {
-      pieces.push({ text: text.slice(end), cut: text.slice(end).trim() !== "" });
+      pieces.push(between(text.slice(end)));
       end = text.length;
     }
     if (token.special || token.end <= end) {
@@ -24,11 +25,11 @@ export function piecesOf(text, tokens) {
       return;
     }
     const start = Math.max(token.start, end);
-    if (start > end) pieces.push({ text: text.slice(end, start) });
+    if (start > end) pieces.push(between(text.slice(end, start)));
     pieces.push({ token: i, text: text.slice(start, token.end) });
     end = token.end;
   });
-  if (end < text.length) pieces.push({ text: text.slice(end), cut: text.slice(end).trim() !== "" });
+  if (end < text.length) pieces.push(between(text.slice(end)));
   return pieces;
 }
 

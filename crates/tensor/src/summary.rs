@@ -2,7 +2,7 @@
 
 use crate::{DType, Device, Result, Tensor};
 
-/// Statistics of a tensor of floats, added up in f64. What is not finite is counted and takes part in nothing else.
+/// Statistics of a tensor's elements, added up in f64. What is not finite is counted and takes part in nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
     /// How many elements there are.
@@ -22,10 +22,10 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of a tensor on any device, strided or not.
+    /// Of a tensor of any dtype on any device, strided or not.
     ///
     /// # Errors
-    /// `DTypeMismatch` for integers; errors of the copy to the host.
+    /// Errors of the conversion to f64 and of the copy to the host.
     pub fn of(tensor: &Tensor) -> Result<Self> {
         let values = tensor.contiguous()?.to_device(Device::Cpu)?.to_dtype(DType::F64)?.to_vec::<f64>()?;
         Ok(Self::of_values(&values))
@@ -77,6 +77,7 @@ mod tests {
         let empty = Summary::of_values(&[]);
         assert_eq!((empty.mean, empty.min, empty.norm), (None, None, 0.0));
         assert_eq!(Summary::of_values(&[f64::NAN]).max, None);
-        assert!(Summary::of(&Tensor::from_slice(&[1u32], &[1]).unwrap()).is_err());
+        let integers = Summary::of(&Tensor::from_slice(&[1u32, 2], &[2]).unwrap()).unwrap();
+        assert_eq!((integers.mean, integers.max), (Some(1.5), Some(2.0)));
     }
 }

@@ -2,7 +2,9 @@
 
 use super::{Compute, examples};
 use crate::names::{CLASSIFIER, ModelName};
+use crate::output::{Failure, Outcome};
 use clap::Args;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -40,17 +42,15 @@ pub struct Explore {
 
 /// `vitrine look`.
 #[derive(Args, Clone, Debug)]
-#[command(allow_missing_positional = true, after_help = examples::LOOK)]
+#[command(override_usage = "vitrine look [OPTIONS] [MODEL] <TEXT>", after_help = examples::LOOK)]
 pub struct Look {
-    /// A model: its folder, its name on the hub, `embedded` or `embedded-imdb`; default: embedded-imdb.
-    #[arg(value_name = "MODEL")]
-    pub named: Option<ModelName>,
-    /// The text to look at.
+    /// The text to look at; before it, if wanted, a model, as for --model.
+    // Two positional arguments, the first of which may be absent, could not have an option between them.
     #[arg(value_name = "TEXT", required = true)]
-    pub text: String,
-    /// The same as MODEL, as other commands take it.
-    #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER, conflicts_with = "named")]
-    pub model: ModelName,
+    pub words: Vec<OsString>,
+    /// A model: its folder, its name on the hub, `embedded` or `embedded-imdb`; default: embedded-imdb.
+    #[arg(long, value_name = "NAME|DIR")]
+    pub model: Option<ModelName>,
     /// A second model, shown beside the first; default: none.
     #[arg(long, value_name = "NAME|DIR")]
     pub compare: Option<ModelName>,
@@ -65,4 +65,26 @@ pub struct Look {
     pub json: bool,
     #[command(flatten)]
     pub compute: Compute,
+}
+
+impl Look {
+    /// The model and the text.
+    ///
+    /// # Errors
+    /// `Usage` for more than a model and a text, for two models, and for a text that is not UTF-8.
+    pub fn model_and_text(&self) -> Outcome<(ModelName, String)> {
+        let usage = |why: &str| Failure::Usage(why.into());
+        let (named, text) = match (self.words.as_slice(), &self.model) {
+            ([text], model) => (model.clone(), text),
+            ([model, text], None) => (Some(ModelName::from(model.clone())), text),
+            ([_, _], Some(_)) => {
+                return Err(usage(
+                    "two models: name one before the text or with --model, and a second one with --compare",
+                ));
+            }
+            _ => return Err(usage("look takes one text; put it in quotes")),
+        };
+        let text = text.to_str().ok_or_else(|| usage("the text is not UTF-8"))?;
+        Ok((named.unwrap_or_else(|| ModelName::from(OsString::from(CLASSIFIER))), text.to_owned()))
+    }
 }

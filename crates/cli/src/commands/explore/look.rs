@@ -30,11 +30,11 @@ struct Of {
 
 /// Runs the command.
 pub fn run(arguments: &Look) -> Outcome {
+    let (model, text) = arguments.model_and_text()?;
     saved::check(&arguments.output, "--output")?;
-    let model = arguments.named.as_ref().unwrap_or(&arguments.model);
-    let names = [Some(model), arguments.compare.as_ref()];
+    let names = [Some(&model), arguments.compare.as_ref()];
     let engine = opened(names, arguments.lens.as_ref(), &arguments.compute)?;
-    let written = saved::write(&engine, &arguments.text, &arguments.output)?;
+    let written = saved::write(&engine, &text, &arguments.output)?;
     let Models { models, .. } = engine.models();
     let of = models.into_iter().zip(&written.recorded.runs).map(|(model, run)| {
         let said =
