@@ -246,7 +246,7 @@ fn evidence(
         result: format!("In the last layer, {}.", said.join("; ")),
         remarks: vec![
             "Hidden state 0 is that of the embeddings, where [CLS] is the same in every review: what it gets there is chance.".into(),
-            "A model that was pretrained on hidden words alone, as `embedded` was, has learned its [CLS] from nothing else.".into(),
+            "A model that was pretrained on hidden words alone has learned its [CLS] from nothing else. `embedded` began from MiniLM, whose sentences are the mean of the tokens.".into(),
         ],
         plots,
     }
