@@ -1,8 +1,8 @@
 //! The server: the page's files and an [`Engine`]'s answers over HTTP/1.1, on this machine.
 //!
-//! It trusts nobody who connects. A browser lets any page of the web send requests to `127.0.0.1`, so [`guard`] looks at `Host` and
+//! It trusts nobody who connects. A browser lets any page of the web send requests to `127.0.0.1`, so `guard` looks at `Host` and
 //! `Origin`. Headers, bodies and readers that are slow lose their connection, sizes and numbers of everything are limited
-//! ([`Limits`]), and one request is computed at a time ([`work`]).
+//! ([`Limits`]), and one request is computed at a time (`work`).
 
 mod connections;
 mod guard;
