@@ -23,6 +23,14 @@ impl Explorer {
     fn new(more: &[&str]) -> Explorer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vitrine"));
         command.args(["explore", "--port", "0"]).args(more).env("CUDA_VISIBLE_DEVICES", "");
+        #[cfg(unix)]
+        // SAFETY: `signal` may be called between fork and exec. A script's background job ignores Ctrl-C, and so would its children.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let mut url = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut url).expect("a line");
