@@ -184,9 +184,9 @@ fn evidence(
     let result = match has_effect {
         true => format!(
             "\"not\" moves the logits by {effect:.2}. Without the edge from the adjective to it {:.0} % of that are lost, without that from [CLS] {:.0} %, without all {:.0} %.",
-            100.0 * shares[0].0,
-            100.0 * shares[2].0,
-            100.0 * shares[3].0
+            percent(shares[0].0),
+            percent(shares[2].0),
+            percent(shares[3].0)
         ),
         false => format!(
             "\"not\" moves the logits by {effect:.2}, which may be no effect at all: there is nothing to carry."
@@ -266,4 +266,9 @@ fn plots(measured: &[Measured], shares: &[Valued], patched: &[Vec<[f64; 3]>]) ->
         });
     }
     plots
+}
+
+/// A share in whole per cent, never -0.
+fn percent(share: f64) -> f64 {
+    (100.0 * share).round() + 0.0
 }

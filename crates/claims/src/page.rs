@@ -1,9 +1,9 @@
 //! The claims as one page, without scripts and without anything from the network.
 
 use crate::evidence::{Estimate, Finding, Plot, Verdict};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
+use vitrine_report::html::head;
 use vitrine_report::plot::{Axis, COLORS, Mark, Series, number, plot};
-use vitrine_report::{GENERATOR, STYLE};
 
 /// What this page adds to the style of reports.
 const OWN: &str = "
@@ -25,16 +25,7 @@ pub fn page(findings: &[Finding], version: &str) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                // Without it a browser looks for /favicon.ico.
-                link rel="icon" href="data:,";
-                (PreEscaped(GENERATOR))
-                title { (title) }
-                style { (PreEscaped(STYLE)) (PreEscaped(OWN)) }
-            }
+            (head(&title, OWN))
             body {
                 header {
                     h1 { (title) }

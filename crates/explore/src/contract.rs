@@ -4,6 +4,7 @@ use crate::base64;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+pub use vitrine_explain::{Baseline, Method};
 
 /// Bytes, in JSON as base64 with padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,30 +67,6 @@ pub struct Model {
     pub masked_lm: bool,
     /// The model whose masked-LM head the lens looks through, if it is not this one's.
     pub lens_head_of: Option<String>,
-}
-
-/// A method of attribution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// The gradient of the logit with respect to a token's embedding, times the embedding.
-    GradientXInput,
-    /// Integrated gradients (arXiv 1703.01365).
-    IntegratedGradients,
-    /// The change of the logit when the token is replaced by the baseline.
-    Occlusion,
-}
-
-/// What stands in a token's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Baseline {
-    /// The embedding of `[PAD]`.
-    Pad,
-    /// The embedding of `[MASK]`.
-    Mask,
-    /// An embedding of zeros.
-    Zero,
 }
 
 /// The body of `POST /api/run`, and a part of all others: a text, and what is blocked in the model.

@@ -1,8 +1,8 @@
 //! [`ModelEngine`]: the engine over real models, by the methods of `vitrine-explain`.
 
 use crate::contract::{
-    Ablations, AblationsRequest, Attention, AttentionRequest, Attributions, AttributionsRequest, Baseline,
-    Bytes, HeadNumbers, Input, Lens, LensRequest, Method, Model, Models, Overview, Prediction, Run, Token,
+    Ablations, AblationsRequest, Attention, AttentionRequest, Attributions, AttributionsRequest, Bytes,
+    HeadNumbers, Input, Lens, LensRequest, Method, Model, Models, Overview, Prediction, Run, Token,
 };
 use crate::engine::{Answered, Engine, Refusal, Wanted};
 use std::cell::{RefCell, RefMut};
@@ -170,9 +170,9 @@ impl Engine for ModelEngine {
     fn attributions(&self, request: &AttributionsRequest, wanted: &Wanted) -> Answered<Attributions> {
         let viewed = self.of(&request.input)?;
         let (text, blocks) = viewed.read(&request.input)?;
-        let mut asked = vitrine_explain::Wanted::new(method(request.method), request.class);
+        let mut asked = vitrine_explain::Wanted::new(request.method, request.class);
         if let Some(chosen) = request.baseline {
-            asked.baseline = baseline(chosen);
+            asked.baseline = chosen;
         }
         let watch = |_, _| wanted.check().is_ok();
         let found =
@@ -236,20 +236,4 @@ fn numbers(attention: &vitrine_explain::Attention) -> Vec<Vec<HeadNumbers>> {
         }
     });
     all.chunks(heads).map(<[_]>::to_vec).collect()
-}
-
-fn method(method: Method) -> vitrine_explain::Method {
-    match method {
-        Method::GradientXInput => vitrine_explain::Method::GradientXInput,
-        Method::IntegratedGradients => vitrine_explain::Method::IntegratedGradients,
-        Method::Occlusion => vitrine_explain::Method::Occlusion,
-    }
-}
-
-fn baseline(baseline: Baseline) -> vitrine_explain::Baseline {
-    match baseline {
-        Baseline::Pad => vitrine_explain::Baseline::Pad,
-        Baseline::Mask => vitrine_explain::Baseline::Mask,
-        Baseline::Zero => vitrine_explain::Baseline::Zero,
-    }
 }

@@ -20,8 +20,5 @@ pub use error::{ReportError, Result};
 pub use html::{GENERATOR, report};
 pub use run::Run;
 
-/// The style of the pages: colours in light and dark, tables, plots.
-pub const STYLE: &str = include_str!("html/style.css");
-
 /// Name of the page in a run's folder.
 pub const REPORT_PAGE: &str = "report.html";

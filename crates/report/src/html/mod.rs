@@ -11,6 +11,22 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 /// What is in every page that this crate has written.
 pub const GENERATOR: &str = "<meta name=\"generator\" content=\"Vitrine\">";
 
+/// The head of a page: its title, the house's style and `own` rules. The page loads nothing.
+pub fn head(title: &str, own: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+            // Without it a browser looks for /favicon.ico.
+            link rel="icon" href="data:,";
+            (PreEscaped(GENERATOR))
+            title { (title) }
+            style { (PreEscaped(include_str!("style.css"))) (PreEscaped(own)) }
+        }
+    }
+}
+
 /// The page about one run, or about several side by side. Everything that comes from the runs is escaped.
 pub fn report(runs: &[Run]) -> String {
     let title = match runs {
@@ -20,16 +36,7 @@ pub fn report(runs: &[Run]) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                // Without it a browser looks for /favicon.ico.
-                link rel="icon" href="data:,";
-                (PreEscaped(GENERATOR))
-                title { (title) }
-                style { (PreEscaped(include_str!("style.css"))) }
-            }
+            (head(&title, ""))
             body {
                 header {
                     h1 { @if let [run] = runs { (crate::sentence::headline(run)) } @else { (crate::sentence::comparison(runs)) } }

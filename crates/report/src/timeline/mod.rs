@@ -3,10 +3,10 @@
 mod operations;
 mod tables;
 
-use crate::GENERATOR;
+use crate::html::head;
 use crate::plot::{Axis, Mark, Series, number, plot};
 use crate::sentence::thousands;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
 /// When something began, in seconds from the beginning of its pass, and how long it took.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,16 +137,7 @@ impl Timeline {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                    // Without it a browser looks for /favicon.ico.
-                    link rel="icon" href="data:,";
-                    (PreEscaped(GENERATOR))
-                    title { "Trace of “" (text) "”" }
-                    style { (PreEscaped(include_str!("../html/style.css"))) (PreEscaped(include_str!("timeline.css"))) }
-                }
+                (head(&format!("Trace of “{text}”"), include_str!("timeline.css")))
                 body {
                     header {
                         h1 { "One pass over “" (text) "”" }

@@ -20,7 +20,8 @@ pub struct Adopted {
 
 /// Copies into `model` what it has in common with `source`: tensors of the same key and shape; of a vocabulary's tensors (word embeddings and
 /// the output's bias) the rows of the tokens that both tokenizers have, by the token's text. The rest stays as it is. All tensors of
-/// `model` are returned, in their order. With `layers`, layer `i` of `model` is compared with layer `layers[i]` of `source`.
+/// `model` are returned, in their order. With `layers`, layer `i` of `model` is compared with layer `layers[i]` of `source`, and layers
+/// beyond these are new.
 ///
 /// # Errors
 /// Tensor errors.
@@ -47,7 +48,7 @@ pub fn adopt(
             first += part.rows;
             let dims = [&[part.rows], parameter.value.dims().get(1..).unwrap_or_default()].concat();
             let mut found = Adopted { key: part.key.clone(), rows: part.rows, taken: 0, why: None };
-            match theirs.get(&key_in_source(&part.key, layers)) {
+            match key_in_source(&part.key, layers).and_then(|key| theirs.get(&key)) {
                 None => found.why = Some("the other model has none"),
                 Some(value) if value.dims().get(1..) != dims.get(1..) => {
                     found.why = Some("it has another width there");
@@ -85,9 +86,12 @@ pub fn adopt(
     Ok(adopted)
 }
 
-/// The key of the other model's tensor for one of the new model's: another layer's, if so chosen.
-fn key_in_source(key: &str, layers: Option<&[usize]>) -> String {
-    let chosen = |part: &str| Some(layers?.get(part.parse::<usize>().ok()?)?.to_string());
-    let parts = key.split('.').map(|part| chosen(part).unwrap_or_else(|| part.to_owned()));
-    parts.collect::<Vec<_>>().join(".")
+/// The key of the other model's tensor for one of the new model's: another layer's, if so chosen; none for a layer beyond the chosen ones.
+fn key_in_source(key: &str, layers: Option<&[usize]>) -> Option<String> {
+    let Some(layers) = layers else { return Some(key.to_owned()) };
+    let parts = key.split('.').map(|part| match part.parse::<usize>() {
+        Ok(layer) => layers.get(layer).map(ToString::to_string),
+        Err(_) => Some(part.to_owned()),
+    });
+    Some(parts.collect::<Option<Vec<_>>>()?.join("."))
 }

@@ -408,4 +408,10 @@ fn layers_may_be_chosen() {
         let key = key.replace(".layer.0.", ".layer.1.");
         assert_eq!(theirs.iter().find(|(there, _)| *there == key).unwrap().1, value, "{key}");
     }
+    // A layer for which none was chosen is new, although the other model has one of its number.
+    let mut model = MaskedLm::random(self::config(&tokenizer), 2).unwrap();
+    let adopted = adopt(&mut model, &tokenizer, &source, &tokenizer, Some(&[1])).unwrap();
+    for tensor in adopted {
+        assert_eq!(tensor.taken > 0, !tensor.key.contains(".layer.1."), "{}", tensor.key);
+    }
 }
