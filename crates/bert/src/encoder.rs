@@ -170,6 +170,17 @@ impl Encoder {
         Ok((before, last))
     }
 
+    /// The hidden states of every token after each layer, `[T, C]` each.
+    pub fn forward_layers<'t>(&self, pass: &Pass<'_, 't>, batch: &TokenBatch) -> Result<Vec<Var<'t>>> {
+        let mut layers = Vec::with_capacity(self.layers.len());
+        let last = self.run(pass, batch, &Kept::All, &mut |x| {
+            layers.push(x.clone());
+            Ok(())
+        })?;
+        layers.push(last);
+        Ok(layers)
+    }
+
     fn taps_last_layer(&self, pass: &Pass<'_, '_>) -> bool {
         pass.touches_layer(self.layers.len().saturating_sub(1))
     }

@@ -183,6 +183,14 @@ impl BaseModel {
     pub fn forward<'t>(&self, tape: &'t Tape, batch: &TokenBatch, taps: &Taps) -> Result<Var<'t>> {
         self.encoder.forward(&self.pass(tape, batch, taps)?, batch)
     }
+
+    /// The hidden states of every token after each layer, `[T, C]` each.
+    ///
+    /// # Errors
+    /// Tensor and tape errors.
+    pub fn hidden_states<'t>(&self, tape: &'t Tape, batch: &TokenBatch) -> Result<Vec<Var<'t>>> {
+        self.encoder.forward_layers(&Pass::new(tape, &self.parameters), batch)
+    }
 }
 
 impl SequenceClassifier {
@@ -369,6 +377,14 @@ impl MaskedLm {
         let pass = self.pass(tape, batch, taps)?;
         let rows = self.encoder.forward_rows(&pass, batch, rows)?;
         self.head.forward(&pass, &rows)
+    }
+
+    /// The hidden states of every token after each layer, `[T, C]` each. The [head](Self::head) makes logits of them.
+    ///
+    /// # Errors
+    /// Tensor and tape errors.
+    pub fn hidden_states<'t>(&self, tape: &'t Tape, batch: &TokenBatch) -> Result<Vec<Var<'t>>> {
+        self.encoder.forward_layers(&Pass::new(tape, &self.parameters), batch)
     }
 
     /// The head alone, over hidden states of any layer `[N, C]`: logits over the vocabulary `[N, V]`. Of the last layer's they are the

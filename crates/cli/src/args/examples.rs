@@ -111,7 +111,7 @@ pub const CLAIMS_LIST: &str = "Examples:
 pub const CLAIMS_RUN: &str = "Examples:
   vitrine claims run C5 C6
   vitrine claims run all --quick
-  vitrine claims run all --data data/imdb --html claims.html";
+  vitrine claims run all --data data/imdb --html claims.html --plots plots";
 
 pub const DOCTOR: &str = "Examples:
   vitrine doctor
@@ -139,6 +139,7 @@ pub const PRETRAIN: &str = "Examples:
   vitrine pretrain --data reviews.parquet --vocab-size 8000 --config mini --epochs 6 --output models/small
   vitrine pretrain --data texts.txt --init-from embedded --minutes 30 --output models/adapted
   vitrine pretrain --data texts.txt --output models/half --save-dtype f16
+  vitrine pretrain --data texts.txt --init-from models/large --init-layers 0,1 --distill-from models/large --output models/small
 
 A run that was stopped goes on with --resume.";
 
@@ -184,6 +185,7 @@ pub const EXPLAIN_LENS: &str = "Examples:
 
 pub const EXPLAIN_ABLATE: &str = "Examples:
   vitrine explain ablate 'not bad at all'
+  vitrine explain ablate --what layers 'not bad at all'
   vitrine explain ablate --what edges --tokens 1-4 'not bad at all'
   vitrine explain ablate --model runs/imdb --class negative --json 'not bad at all'";
 

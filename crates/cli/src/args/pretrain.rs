@@ -49,6 +49,13 @@ pub struct Pretrain {
     /// Take these layers of --init-from, counted from 0; the new model has as many, unless --config says otherwise; default: all.
     #[arg(long, value_name = "I,J,..", value_delimiter = ',', requires = "init_from")]
     pub init_layers: Option<Vec<usize>>,
+    /// Learn the hidden states of this model (its folder or its name on the hub), too: how far those of each token after each layer
+    /// point from this model's after the layer in its place. It needs the same width and all tokens of the new model; default: none.
+    #[arg(long, value_name = "NAME|DIR")]
+    pub distill_from: Option<ModelName>,
+    /// Weight of the hidden states beside the loss of hidden words; default: 10.
+    #[arg(long, value_parser = positive, value_name = "W", requires = "distill_from")]
+    pub distill_hidden: Option<f64>,
     /// Precision of the saved weights; the model is measured with weights rounded so. Checkpoints keep f32.
     #[arg(long, value_enum, default_value = "f32", value_name = "DTYPE")]
     pub save_dtype: SaveDType,

@@ -276,7 +276,28 @@ fn misuse_of_pretrain() {
     {
         refuse(2, &arguments(&data, &config, &output, &[option, value]), &[option]);
     }
+    let narrow = arguments(&data, &config, &output, &["--distill-from", "embedded"]);
+    refuse(1, &narrow, &["--distill-from", "384 numbers"]);
+    refuse(2, &arguments(&data, &config, &output, &["--distill-hidden", "1"]), &["--distill-from"]);
     assert!(!output.exists(), "a refused run leaves nothing");
+}
+
+/// A model learns from a larger one: it says so, and run.json has it.
+#[test]
+fn a_teacher_counts() {
+    let (folder, data) = texts();
+    let output = folder.path().join("out");
+    let start =
+        ["--init-from", "embedded", "--init-layers", "1", "--distill-from", "embedded", "--steps", "2"];
+    let given = ["pretrain", "--data", path(&data), "--output", path(&output), "--batch-tokens", "256"];
+    let ran = vitrine(&[&given[..], &start, &["--max-length", "32"]].concat());
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    assert!(text(&ran.stderr).contains("hidden states of embedded count, too"), "{}", text(&ran.stderr));
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(output.join("run.json")).unwrap()).unwrap();
+    assert_eq!(report["settings"]["distill_from"], "embedded");
+    assert_eq!(report["settings"]["distill_hidden"], 10.0);
+    succeed(&["fill-mask", "--model", path(&output), "a [MASK]"]);
 }
 
 /// A folder: its training and unlabelled texts, and never those of its test split.

@@ -114,6 +114,11 @@ impl Masking {
         (hidden, places)
     }
 
+    /// `[CLS]`, the ids of a piece, `[SEP]`: nothing is hidden.
+    pub fn whole(&self, ids: &[u32]) -> Vec<u32> {
+        [&[self.ends.0], ids, &[self.ends.1]].concat()
+    }
+
     /// The pieces as one batch. `rows` may be empty, if the pieces have special tokens only.
     ///
     /// # Errors

@@ -2,12 +2,13 @@
 //! texts that need no labels.
 //!
 //! Reading order: [`Documents`] for texts as token ids, pieces and batches; [`Masking`] for what is hidden; [`pretrain`] for the loop;
-//! [`adopt`] for a start from another model. The vocabulary is made by [`vitrine_bert::Tokenizer::train`].
+//! [`adopt`] for a start from another model; [`HiddenTeacher`] for a larger model to learn from. The vocabulary is made by [`vitrine_bert::Tokenizer::train`].
 
 mod adopt;
 mod documents;
 mod evaluate;
 mod masking;
+mod teacher;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ pub use adopt::{Adopted, adopt};
 pub use documents::{Documents, Piece, epoch_batches};
 pub use evaluate::{HELD_OUT_EPOCH, MaskedEvaluation, evaluate_masked};
 pub use masking::{MaskedBatch, Masking};
+pub use teacher::HiddenTeacher;
 
 use crate::optimizer::AdamW;
 use crate::schedule::{Schedule, ScheduleKind};
@@ -73,7 +75,7 @@ impl PretrainSettings {
     }
 }
 
-/// The documents of a run as pieces of at most so many tokens, and how they are masked.
+/// The documents of a run as pieces of at most so many tokens, how they are masked, and who else says something of them.
 #[derive(Clone)]
 pub struct PretrainData {
     documents: Arc<Documents>,
@@ -82,6 +84,7 @@ pub struct PretrainData {
     held_out: Vec<Piece>,
     /// Pieces without an ordinary token, which have nothing to predict.
     dropped: usize,
+    teacher: Option<Arc<HiddenTeacher>>,
 }
 
 impl PretrainData {
@@ -103,7 +106,18 @@ impl PretrainData {
         if train.is_empty() {
             return Err(TrainError::Empty { data: "the documents to train on".into() });
         }
-        Ok(PretrainData { documents: Arc::new(documents), masking, train, held_out, dropped })
+        Ok(PretrainData { documents: Arc::new(documents), masking, train, held_out, dropped, teacher: None })
+    }
+
+    /// The same, and a teacher whose hidden states count in the loss.
+    #[must_use]
+    pub fn with_teacher(self, teacher: HiddenTeacher) -> Self {
+        PretrainData { teacher: Some(Arc::new(teacher)), ..self }
+    }
+
+    /// The teacher, if there is one.
+    pub fn teacher(&self) -> Option<&HiddenTeacher> {
+        self.teacher.as_deref()
     }
 
     /// The same to train on, and nothing held out: no time goes into evaluations.
@@ -247,6 +261,9 @@ pub fn pretrain(
             let started = Instant::now();
             let pieces: Vec<Piece> = batch.iter().map(|&piece| data.train[piece]).collect();
             let masked = data.masking.batch(&data.documents, &pieces, epoch, model.config())?;
+            let said =
+                data.teacher.as_ref().map(|teacher| teacher.states(&data.masking, &data.documents, &pieces));
+            let said = said.transpose()?;
             let step = progress.step;
             let lr = settings.lr * schedule.factor(step);
             let options = StepSettings {
@@ -259,7 +276,10 @@ pub fn pretrain(
             };
             let Step { loss, norm, .. } = crate::step(
                 model,
-                |model, tape| model.loss(tape, &masked.batch, &masked.rows, &masked.targets),
+                |model, tape| match (&data.teacher, &said) {
+                    (Some(teacher), Some(said)) => teacher.loss(model, tape, &masked, said),
+                    _ => model.loss(tape, &masked.batch, &masked.rows, &masked.targets),
+                },
                 optimizer,
                 &options,
             )?;

@@ -2,7 +2,8 @@ use super::*;
 use crate::checkpoint::Checkpoints;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use vitrine_bert::{ModelConfig, Tokenizer};
+use vitrine_autograd::Tape;
+use vitrine_bert::{BaseModel, ModelConfig, TokenBatch, Tokenizer};
 use vitrine_tensor::cpu::parallel;
 use vitrine_tensor::{DType, random};
 
@@ -414,4 +415,118 @@ fn layers_may_be_chosen() {
     for tensor in adopted {
         assert_eq!(tensor.taken > 0, !tensor.key.contains(".layer.1."), "{}", tensor.key);
     }
+}
+
+/// A teacher with twice the layers, whose tokens have other ids.
+fn teacher(tokenizer: &Tokenizer) -> (BaseModel, Tokenizer) {
+    let more: Vec<String> = texts(100)
+        .into_iter()
+        .chain((0..40).map(|i| format!("entirely other words number{i} digits")))
+        .collect();
+    let theirs = Tokenizer::train(&more, 400).unwrap();
+    let config = ModelConfig { num_hidden_layers: 4, ..config(&theirs) };
+    let moved = (0..tokenizer.vocabulary_size() as u32)
+        .filter(|&id| theirs.id(&tokenizer.token(id).unwrap()) != Some(id));
+    assert!(moved.count() > 0, "no id is another one");
+    (BaseModel::random(config, 8).unwrap(), theirs)
+}
+
+#[test]
+fn hidden_states_of_a_teacher_count_as_the_formula_says() {
+    let (data, tokenizer) = data(40);
+    let student = MaskedLm::random(config(&tokenizer), 1).unwrap();
+    let (model, theirs) = teacher(&tokenizer);
+    let weight = 3.0;
+    let teacher = HiddenTeacher::new(model, &theirs, student.config(), &tokenizer, 32, weight).unwrap();
+    let pieces = &data.train[..5];
+    let masked = data.masking.batch(&data.documents, pieces, 0, student.config()).unwrap();
+    let said = teacher.states(&data.masking, &data.documents, pieces).unwrap();
+
+    // The teacher reads the words themselves, whatever is hidden from the student.
+    let theirs_of = |id: &u32| theirs.id(&tokenizer.token(*id).unwrap()).unwrap();
+    let (cls, sep) = theirs.ends();
+    let encoded: Vec<Vec<u32>> = pieces
+        .iter()
+        .map(|piece| {
+            let ids = data.documents.ids(piece).iter().map(theirs_of);
+            [cls].into_iter().chain(ids).chain([sep]).collect()
+        })
+        .collect();
+    let batch = TokenBatch::new(&encoded, None, teacher.model().config()).unwrap();
+    let tape = Tape::inference();
+    let states = teacher.model().hidden_states(&tape, &batch).unwrap();
+    assert_eq!(said.len(), 2);
+    for (said, layer) in said.iter().zip([1, 3]) {
+        assert_eq!(said.to_vec::<f32>().unwrap(), states[layer].value().to_vec::<f32>().unwrap());
+    }
+
+    let tape = Tape::inference();
+    let loss = teacher.loss(&student, &tape, &masked, &said).unwrap().value().item().unwrap();
+    let words = student.loss(&tape, &masked.batch, &masked.rows, &masked.targets).unwrap();
+    let words = words.value().item().unwrap();
+    let mut distance = 0.0;
+    for (state, said) in student.hidden_states(&tape, &masked.batch).unwrap().iter().zip(&said) {
+        let (state, said) = (state.value().to_vec::<f32>().unwrap(), said.to_vec::<f32>().unwrap());
+        for (s, t) in state.chunks(64).zip(said.chunks(64)) {
+            let norm = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let (s_norm, t_norm) = (norm(s), norm(t));
+            distance += s
+                .iter()
+                .zip(t)
+                .map(|(&s, &t)| (f64::from(s) / s_norm - f64::from(t) / t_norm).powi(2))
+                .sum::<f64>();
+        }
+    }
+    let expected = words + weight * distance / (2 * masked.batch.len()) as f64;
+    assert!(distance > 1.0 && (loss - expected).abs() < 1e-4 * expected, "{loss} is not {expected}");
+}
+
+#[test]
+fn a_student_comes_closer_to_its_teacher() {
+    let (data, tokenizer) = data(100);
+    let mut student = MaskedLm::random(config(&tokenizer), 1).unwrap();
+    let (model, theirs) = teacher(&tokenizer);
+    let teacher = HiddenTeacher::new(model, &theirs, student.config(), &tokenizer, 32, 10.0).unwrap();
+    let data = data.with_teacher(teacher);
+    let distance = |student: &MaskedLm| {
+        let pieces = &data.held_out[..2];
+        let masked = data.masking.batch(&data.documents, pieces, 0, student.config()).unwrap();
+        let teacher = data.teacher().unwrap();
+        let said = teacher.states(&data.masking, &data.documents, pieces).unwrap();
+        let tape = Tape::inference();
+        let with = teacher.loss(student, &tape, &masked, &said).unwrap().value().item().unwrap();
+        with - student
+            .loss(&tape, &masked.batch, &masked.rows, &masked.targets)
+            .unwrap()
+            .value()
+            .item()
+            .unwrap()
+    };
+    let before = distance(&student);
+    let settings = settings(60);
+    let mut progress = PretrainProgress::default();
+    let mut watch = Watch::default();
+    pretrain(&mut student, &mut settings.optimizer(), &data, &settings, &mut progress, &mut watch).unwrap();
+    let after = distance(&student);
+    assert!(after < 0.3 * before, "{before} before, {after} after");
+}
+
+#[test]
+fn a_teacher_that_does_not_fit_is_refused() {
+    let (_, tokenizer) = data(10);
+    let refused = |config: &ModelConfig, theirs: &Tokenizer, max_length, weight| {
+        let (model, _) = teacher(&tokenizer);
+        let error = HiddenTeacher::new(model, theirs, config, &tokenizer, max_length, weight).err().unwrap();
+        error.to_string()
+    };
+    let (_, theirs) = teacher(&tokenizer);
+    let fits = config(&tokenizer);
+    let wide = ModelConfig { hidden_size: 32, ..fits.clone() };
+    assert!(
+        refused(&wide, &theirs, 32, 1.0).contains("its states have 64 numbers and those of the new model 32")
+    );
+    assert!(refused(&fits, &theirs, 33, 1.0).contains("at most 32 tokens"));
+    assert!(refused(&fits, &theirs, 32, f64::NAN).contains("--distill-hidden: NaN"));
+    let others = Tokenizer::train(&["zebra stripes".to_owned()], 40).unwrap();
+    assert!(refused(&fits, &others, 32, 1.0).contains("does not know the token"));
 }

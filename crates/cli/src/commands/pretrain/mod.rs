@@ -20,7 +20,8 @@ use vitrine_tensor::DType;
 use vitrine_train::TrainError;
 use vitrine_train::checkpoint::{Checkpoints, fingerprint};
 use vitrine_train::pretrain::{
-    MaskedEvaluation, PretrainData, PretrainProgress, PretrainSettings, PretrainSummary, pretrain,
+    HiddenTeacher, MaskedEvaluation, PretrainData, PretrainProgress, PretrainSettings, PretrainSummary,
+    pretrain,
 };
 
 /// What happened, as one JSON object.
@@ -57,6 +58,8 @@ struct Settings {
     init_from: Option<String>,
     init_layers: Option<Vec<usize>>,
     prune_vocab: Option<usize>,
+    distill_from: Option<String>,
+    distill_hidden: Option<f64>,
     save_dtype: String,
     held_out: f64,
     dropout: f64,
@@ -89,7 +92,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
     }
     note(resolved.line());
     let arguments = &located(arguments)?;
-    let Start { mut model, tokenizer, data, mut notes, dropout } = start(arguments)?;
+    let Start { mut model, tokenizer, data, mut notes, dropout } = start(arguments, &resolved)?;
     let initial = fingerprint(model.parameters())?;
     let documents = data.documents();
     let report = DataReport {
@@ -124,7 +127,7 @@ pub fn run(arguments: &Pretrain) -> Outcome {
     let mut files = claim_output(&arguments.output, arguments.resume || arguments.overwrite)?;
     let output = files.folder().to_owned();
     let mut checkpoints =
-        Checkpoints::new(&output, KEPT, decisive(&settings, &report, &initial, &resolved)?)?;
+        Checkpoints::new(&output, KEPT, decisive(&settings, &data, &report, &initial, &resolved)?)?;
     let mut optimizer = train.optimizer();
     let mut progress = PretrainProgress::default();
     if arguments.resume {
@@ -280,6 +283,8 @@ fn settings(
         init_from: arguments.init_from.as_ref().map(ToString::to_string),
         init_layers: arguments.init_layers.clone(),
         prune_vocab: arguments.prune_vocab,
+        distill_from: arguments.distill_from.as_ref().map(ToString::to_string),
+        distill_hidden: data.teacher().map(HiddenTeacher::weight),
         save_dtype: arguments.save_dtype.dtype().to_string(),
         held_out: arguments.held_out,
         dropout: arguments.dropout,
@@ -342,7 +347,8 @@ fn seconds_a_step(
 /// What the result depends on: a checkpoint is only gone on from with the same.
 fn decisive(
     settings: &Settings,
-    data: &DataReport,
+    data: &PretrainData,
+    report: &DataReport,
     initial: &str,
     resolved: &Resolved,
 ) -> Outcome<serde_json::Map<String, Value>> {
@@ -354,8 +360,12 @@ fn decisive(
     }
     map.insert("dropout".into(), settings.dropout.into());
     map.insert("dtype".into(), resolved.dtype.clone().into());
-    map.insert("tokens_sha256".into(), data.sha256.clone().into());
-    map.insert("train_pieces".into(), data.train_pieces.into());
+    if let Some(teacher) = data.teacher() {
+        map.insert("distill_hidden".into(), teacher.weight().into());
+        map.insert("teacher_sha256".into(), fingerprint(teacher.model().parameters())?.into());
+    }
+    map.insert("tokens_sha256".into(), report.sha256.clone().into());
+    map.insert("train_pieces".into(), report.train_pieces.into());
     map.insert("initial_weights_sha256".into(), initial.into());
     Ok(map)
 }

@@ -1,20 +1,24 @@
 //! Where pretraining starts: its texts, its tokenizer and its model.
 
-use super::super::{claim_output, named_config};
+use super::super::{Resolved, claim_output, named_config};
 use crate::args::Pretrain;
 use crate::hub::resolve_data;
 use crate::names::ModelName;
-use crate::output::{Align, Failure, Outcome, note, table, thousands};
+use crate::output::{Align, Failure, Outcome, detail, note, table, thousands};
 use crate::progress::{Progress, duration};
 use crate::report;
 use std::time::Instant;
-use vitrine_bert::{AnyModel, MaskedLm, ModelConfig, Tokenizer, load_any};
+use vitrine_bert::{AnyModel, Checkpoint, Loaded, MaskedLm, ModelConfig, Tokenizer, load_any};
 use vitrine_train::checkpoint::CHECKPOINTS_FOLDER;
 use vitrine_train::data::{LoadOptions, Purpose, read_pretraining_texts};
-use vitrine_train::pretrain::{Adopted, Documents, Masking, PretrainData, adopt};
+use vitrine_train::pretrain::{Adopted, Documents, HiddenTeacher, Masking, PretrainData, adopt};
 
 /// The size of a vocabulary where none is given.
 const VOCABULARY: usize = 8000;
+
+/// The weight of a teacher's hidden states where none is given. The loss of hidden words is 3 to 7 nats, and the mean squared distance of
+/// two unit vectors at most 4, mostly below 0.5.
+const HIDDEN_WEIGHT: f64 = 10.0;
 
 /// What pretraining starts with.
 pub struct Start {
@@ -44,7 +48,7 @@ pub fn fits_output(arguments: &Pretrain) -> Outcome {
 /// The arguments with the place of its files for each name of the hub.
 pub fn located(arguments: &Pretrain) -> Outcome<Pretrain> {
     let mut located = arguments.clone();
-    if let Some(model) = &mut located.init_from {
+    for model in [&mut located.init_from, &mut located.distill_from].into_iter().flatten() {
         *model = model.located()?;
     }
     for data in &mut located.data {
@@ -54,7 +58,7 @@ pub fn located(arguments: &Pretrain) -> Outcome<Pretrain> {
 }
 
 /// Reads everything.
-pub fn start(arguments: &Pretrain) -> Outcome<Start> {
+pub fn start(arguments: &Pretrain, resolved: &Resolved) -> Outcome<Start> {
     let from = arguments.init_from.as_ref().map(ModelName::trained).transpose()?;
     let source = from.as_ref().map(load_any).transpose()?;
     let mut config = match (&arguments.config, &source) {
@@ -147,7 +151,10 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
     let documents =
         Documents::new(&texts, &tokenizer, arguments.held_out, &mut |done| progress.set(done, String::new))?;
     drop(progress);
-    let data = PretrainData::new(documents, masking, arguments.max_length)?;
+    let mut data = PretrainData::new(documents, masking, arguments.max_length)?;
+    if let Some(teacher) = teacher(arguments, model.config(), &tokenizer, resolved)? {
+        data = data.with_teacher(teacher);
+    }
     if data.dropped() > 0 {
         let dropped = thousands(data.dropped());
         notes.push(format!(
@@ -155,6 +162,28 @@ pub fn start(arguments: &Pretrain) -> Outcome<Start> {
         ));
     }
     Ok(Start { model, tokenizer, data, notes, dropout })
+}
+
+/// The model of `--distill-from`, where it will compute.
+fn teacher(
+    arguments: &Pretrain,
+    student: &ModelConfig,
+    tokenizer: &Tokenizer,
+    resolved: &Resolved,
+) -> Outcome<Option<HiddenTeacher>> {
+    let Some(name) = &arguments.distill_from else { return Ok(None) };
+    let (Loaded { mut model, tokenizer: theirs, notes }, finished) =
+        Checkpoint::read(name.trained()?, Checkpoint::base)?;
+    notes.iter().chain(&finished).for_each(detail);
+    model.to_device(resolved.place)?;
+    model.compute_in(resolved.compute)?;
+    let weight = arguments.distill_hidden.unwrap_or(HIDDEN_WEIGHT);
+    let teacher = HiddenTeacher::new(model, &theirs, student, tokenizer, arguments.max_length, weight)?;
+    note(format!(
+        "hidden states of {name} count, too ({} parameters, weight {weight})",
+        thousands(teacher.model().parameters().numel())
+    ));
+    Ok(Some(teacher))
 }
 
 /// Takes over what fits of another model, and says what that is.
