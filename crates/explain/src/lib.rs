@@ -21,7 +21,9 @@ mod states;
 mod subject;
 mod text;
 
-pub use ablation::{Ablations, EdgeAblations, EdgeChange, MOST_EDGES};
+pub use ablation::{
+    Ablations, EdgeAblations, EdgeChange, LayerAblations, LayerChange, LayerPart, MOST_EDGES,
+};
 pub use attention::{Attention, HeadNumbers};
 pub use attribution::{Attributions, Baseline, Method, Steps, Wanted};
 pub use backward::{BackwardLens, Direction};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tiny::{UNWATCHED, assert_close, classifier, masked_lm, text, tokenizer};
 use vitrine_autograd::Tape;
 use vitrine_bert::{LayerPoint, Point, Taps, TokenBatch};
-use vitrine_explain::{Blocks, Edge, Lens, Patched, Pooling, Subject, Text, drift};
+use vitrine_explain::{Blocks, Edge, LayerChange, LayerPart, Lens, Patched, Pooling, Subject, Text, drift};
 use vitrine_tensor::{DType, Tensor};
 
 #[test]
@@ -39,6 +39,53 @@ fn ablated_heads_equal_runs_one_at_a_time() {
     assert_close("changes", &flat, &expected, 1e-4);
     assert_eq!(got.changes[0][1], 0.0, "a head that is blocked already");
     assert!(got.ranked().is_sorted_by(|a, b| a.2.abs() >= b.2.abs()));
+}
+
+/// Runs one at a time, with a value that is set for the whole text; and the whole layer by hand.
+#[test]
+fn ablated_layers_equal_runs_one_at_a_time() {
+    let (model, subject) = (tiny::model(DType::F64), classifier(DType::F64));
+    let text = text(&subject);
+    let got = subject.ablate_layers(&text, &Blocks::none(), 1, UNWATCHED).unwrap();
+    assert_eq!((got.class, got.parts.len()), (1, 9));
+    let batch = TokenBatch::new([text.ids()], None, model.config()).unwrap();
+    let logit = |taps: &Taps| {
+        let tape = Tape::inference();
+        let logits = model.forward(&tape, &batch, taps).unwrap().logits;
+        logits.value().to_vec::<f64>().unwrap()[1]
+    };
+    let whole = logit(&Taps::new());
+    assert!((got.logit - whole).abs() < 1e-9);
+    for &LayerChange { layer, part, change } in &got.parts {
+        let mut taps = Taps::new();
+        match part {
+            LayerPart::Attention => {
+                taps.replace(Point::Layer(layer, LayerPoint::AttentionOutput), |x, _| x.scale(0.0));
+            }
+            LayerPart::FeedForward => {
+                taps.replace(Point::Layer(layer, LayerPoint::FeedForwardOutput), |x, _| x.scale(0.0));
+            }
+            LayerPart::Layer => {
+                let before = match layer {
+                    0 => Point::Embeddings,
+                    _ => Point::Layer(layer - 1, LayerPoint::Output),
+                };
+                let mut read = Taps::new();
+                let tap = read.read(before);
+                logit(&read);
+                taps.set(Point::Layer(layer, LayerPoint::Output), read.values(tap).unwrap());
+            }
+        }
+        let expected = logit(&taps) - whole;
+        assert!((change - expected).abs() < 1e-9, "{part:?} of layer {layer}: {change}, expected {expected}");
+        assert!(change.abs() > 1e-6, "{part:?} of layer {layer} does nothing");
+    }
+    assert!(got.parts.is_sorted_by(|a, b| a.change.abs() >= b.change.abs()));
+    // Blocked heads stay blocked.
+    let blocks = Blocks { heads: vec![(0, 1)], edges: vec![] };
+    let blocked = subject.ablate_layers(&text, &blocks, 1, UNWATCHED).unwrap();
+    let expected = subject.predict(&text, &blocks).unwrap().unwrap().logits[1];
+    assert!((blocked.logit - f64::from(expected)).abs() < 1e-6 && blocked.logit != got.logit);
 }
 
 /// So many that they take several batches, in which edges count for their own sequence only.

@@ -224,6 +224,8 @@ impl FromStr for TokenRange {
 pub enum AblatedPart {
     /// Each head: its output is zero.
     Heads,
+    /// Each layer: its attention or its feed-forward network adds nothing, or it returns what it is given.
+    Layers,
     /// Each edge from a token to another one, in all layers and heads.
     Edges,
 }

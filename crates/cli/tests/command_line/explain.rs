@@ -106,6 +106,22 @@ fn an_ablated_head_changes_what_was_announced() {
 }
 
 #[test]
+fn ablated_layers_are_ranked() {
+    let model = classifier();
+    let found = json(&["ablate", "--what", "layers", "--model", model, "--class", "positive", TEXT]);
+    let parts = found["parts"].as_array().expect("parts");
+    assert_eq!(parts.len(), 6);
+    let whole =
+        parts.iter().find(|part| part["layer"] == 1 && part["part"] == "layer").expect("the last layer");
+    let heads = json(&["ablate", "--model", model, "--class", "positive", TEXT]);
+    assert_eq!(heads["logit"].as_f64().map(|x| x as f32), found["logit"].as_f64().map(|x| x as f32));
+    let printed = succeed(&["explain", "ablate", "--what", "layers", "--model", model, "--top", "6", TEXT]);
+    let change = format!("{:+.4}", whole["change"].as_f64().expect("a number"));
+    assert!(printed.contains("6 of 6 parts") && printed.contains(&change), "{printed}");
+    assert!(printed.contains("feed-forward") && printed.contains("all of it"), "{printed}");
+}
+
+#[test]
 fn an_ablated_edge_changes_what_was_announced() {
     let model = classifier();
     let text = "not bad";

@@ -1,14 +1,16 @@
-//! `vitrine explain ablate`: what a prediction owes to each head, or to each edge.
+//! `vitrine explain ablate`: what a prediction owes to each head, layer or edge.
 
 use super::{Session, blocked_line, each, headline, piece, tokens_json, watched};
 use crate::args::{self, AblatedPart};
 use crate::output::{self, Align, Failure, Outcome, line, printable, table, thousands};
 use serde_json::json;
-use vitrine_explain::{Ablations, Blocks, EdgeAblations, ExplainError, MOST_EDGES, Text};
+use vitrine_explain::{
+    Ablations, Blocks, EdgeAblations, ExplainError, LayerAblations, LayerChange, LayerPart, MOST_EDGES, Text,
+};
 
 /// Runs the command.
 pub fn run(arguments: &args::Ablate) -> Outcome {
-    if arguments.tokens.is_some() && arguments.what == AblatedPart::Heads {
+    if arguments.tokens.is_some() && arguments.what != AblatedPart::Edges {
         return Err(Failure::Usage("--tokens: only --what edges takes tokens".into()));
     }
     let session = Session::new(&arguments.model, None, &arguments.explained)?;
@@ -21,6 +23,11 @@ pub fn run(arguments: &args::Ablate) -> Outcome {
                 let found =
                     watched("heads", |watch| session.subject.ablate_heads(&text, &blocks, class, watch))?;
                 heads(arguments, &session, (&text, &blocks), &name, &found)
+            }
+            AblatedPart::Layers => {
+                let found =
+                    watched("layers", |watch| session.subject.ablate_layers(&text, &blocks, class, watch))?;
+                layers(arguments, &session, (&text, &blocks), &name, &found)
             }
             AblatedPart::Edges => {
                 let all = tokens(arguments, &text)?;
@@ -93,6 +100,54 @@ fn heads(
         ranked.len()
     ))?;
     line(table(&[("head", Align::Right), ("change", Align::Right), ("logit", Align::Right)], &rows))
+}
+
+fn layers(
+    arguments: &args::Ablate,
+    session: &Session,
+    (text, blocks): (&Text, &Blocks),
+    class: &str,
+    found: &LayerAblations,
+) -> Outcome {
+    if arguments.explained.json {
+        return output::json(&json!({
+            "text": text.text,
+            "truncated": text.truncated,
+            "class": class,
+            "logit": found.logit,
+            "parts": found.parts,
+            "resolved": session.resolved,
+        }));
+    }
+    head_of_output(session, text, blocks)?;
+    let name = |part| match part {
+        LayerPart::Attention => "attention",
+        LayerPart::FeedForward => "feed-forward",
+        LayerPart::Layer => "all of it",
+    };
+    let rows: Vec<Vec<String>> = found
+        .parts
+        .iter()
+        .take(arguments.top)
+        .map(|&LayerChange { layer, part, change }| {
+            let logit = format!("{:.4}", found.logit + change);
+            vec![layer.to_string(), name(part).to_owned(), format!("{change:+.4}"), logit]
+        })
+        .collect();
+    line(format!(
+        "the logit of {}, {:.4}, without a layer or a part of it; {} of {} parts",
+        printable(class),
+        found.logit,
+        rows.len(),
+        found.parts.len()
+    ))?;
+    let columns = [
+        ("layer", Align::Right),
+        ("left out", Align::Left),
+        ("change", Align::Right),
+        ("logit", Align::Right),
+    ];
+    line(table(&columns, &rows))
 }
 
 fn edges(
