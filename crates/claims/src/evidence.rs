@@ -106,6 +106,8 @@ pub struct Plot {
     /// Names for x = 0, 1, 2, ..; numbers without.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// Whether the names are in an order, so that lines between their points say something.
+    pub ordered: bool,
     /// The lines.
     pub lines: Vec<Line>,
 }

@@ -103,6 +103,7 @@ fn run(setting: &Setting) -> Result<Evidence> {
             x: "tokens".into(),
             y: "accuracy".into(),
             names: CUTS.map(|cut| cut.2.to_owned()).into(),
+            ordered: false,
             lines: vec![Line { name: "accuracy".into(), points }],
         }],
     })

@@ -25,7 +25,7 @@ mod words;
 
 pub use error::{ClaimError, Result};
 pub use evidence::{Estimate, Evidence, Finding, Interval, Line, Plot, Point, Valued, Verdict};
-pub use page::page;
+pub use page::{image, page};
 pub use polarity::{Polarity, check_classifier, polarity};
 pub use setting::{Setting, Watch};
 

@@ -243,6 +243,7 @@ fn plots(measured: &[Measured], shares: &[Valued], patched: &[Vec<[f64; 3]>]) ->
             x: "edge".into(),
             y: "share".into(),
             names: BLOCKED.map(str::to_owned).into(),
+            ordered: false,
             lines: vec![Line {
                 name: "share".into(),
                 points: shares.iter().enumerate().filter_map(share).collect(),
@@ -253,6 +254,7 @@ fn plots(measured: &[Measured], shares: &[Valued], patched: &[Vec<[f64; 3]>]) ->
             x: "layer".into(),
             y: "probability, mean of the heads".into(),
             names: (0..layers).map(|layer| layer.to_string()).collect(),
+            ordered: true,
             lines: vec![attention(0, "to not"), attention(1, "to was")],
         },
     ];
@@ -262,6 +264,7 @@ fn plots(measured: &[Measured], shares: &[Valued], patched: &[Vec<[f64; 3]>]) ->
             x: "hidden state".into(),
             y: "share of the difference".into(),
             names: (0..points).map(|point| point.to_string()).collect(),
+            ordered: true,
             lines: vec![recovered(0, "at not"), recovered(1, "at the adjective"), recovered(2, "at [CLS]")],
         });
     }

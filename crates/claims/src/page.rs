@@ -1,8 +1,8 @@
 //! The claims as one page, without scripts and without anything from the network.
 
 use crate::evidence::{Estimate, Finding, Plot, Verdict};
-use maud::{DOCTYPE, Markup, html};
-use vitrine_report::html::head;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use vitrine_report::html::{STYLE, head};
 use vitrine_report::plot::{Axis, COLORS, Mark, Series, number, plot};
 
 /// What this page adds to the style of reports.
@@ -119,7 +119,8 @@ fn row(estimate: &Estimate) -> Markup {
     }
 }
 
-fn figure(id: &str, shown: &Plot) -> Markup {
+/// The axes and lines of a plot.
+fn drawn(id: &str, shown: &Plot) -> Markup {
     let all = || shown.lines.iter().flat_map(|line| &line.points);
     let x = axis_of(shown, all().map(|point| point.0));
     let ends = all().flat_map(|&(_, y, interval)| {
@@ -134,9 +135,10 @@ fn figure(id: &str, shown: &Plot) -> Markup {
             name: line.name.clone(),
             color,
             points: line.points.iter().map(|&(x, y, _)| (x, y)).collect(),
-            mark: match line.points.len() {
-                0..=20 => Mark::Points(line.points.iter().map(|point| point.2).collect()),
-                _ => Mark::Line,
+            mark: match (shown.ordered, line.points.len()) {
+                (false, _) => Mark::Apart(line.points.iter().map(|point| point.2).collect()),
+                (true, 0..=20) => Mark::Points(line.points.iter().map(|point| point.2).collect()),
+                (true, _) => Mark::Line,
             },
         })
         .collect();
@@ -145,10 +147,14 @@ fn figure(id: &str, shown: &Plot) -> Markup {
         let name = shown.names.get(at as usize).filter(|_| at.fract() == 0.0).cloned();
         format!("{}, {}: {}", series.name, name.unwrap_or_else(|| number(at)), number(value))
     };
+    plot(id, &shown.title, (&x, &y), &series, false, tip)
+}
+
+fn figure(id: &str, shown: &Plot) -> Markup {
     html! {
         figure {
             h3 { (shown.title) " " span class="quiet" { "(" (shown.y) ")" } }
-            (plot(id, &shown.title, (&x, &y), &series, false, tip))
+            (drawn(id, shown))
             @if shown.lines.len() > 1 {
                 ul class="legend" {
                     @for (color, line) in shown.lines.iter().enumerate() {
@@ -161,6 +167,38 @@ fn figure(id: &str, shown: &Plot) -> Markup {
             }
         }
     }
+}
+
+/// Room for the title of a plot that stands alone, and for each name of its legend.
+const TITLE: usize = 26;
+const NAME: usize = 18;
+
+/// A plot as an image that stands alone: an SVG file in light or dark colours, as the reader's system has it.
+pub fn image(shown: &Plot) -> String {
+    let names = if shown.lines.len() > 1 { shown.lines.len() } else { 0 };
+    let above = TITLE + NAME * names;
+    let height = above + 250;
+    // Within another image a plot has the room that is given here.
+    let own =
+        ".plot { width: 400px; height: 250px; } text { font: 12px system-ui, sans-serif; fill: var(--ink); }";
+    let title = format!("{} ({})", shown.title, shown.y);
+    let image = html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 400 {height}")) width="400" height=(height) role="img" aria-label=(title) {
+            style { (PreEscaped(STYLE)) (own) }
+            rect width="400" height=(height) fill="var(--paper)" {}
+            text x="8" y="17" font-weight="600" { (title) }
+            @for (color, line) in shown.lines.iter().take(names).enumerate() {
+                @let y = TITLE + NAME * color + 8;
+                g class=(format!("plot c{}", color % COLORS)) {
+                    line class="line" x1="8" x2="36" y1=(y) y2=(y) {}
+                    text x="44" y=(y + 4) { (line.name) }
+                }
+            }
+            // What it holds fills it.
+            svg y=(above) width="400" height="250" { (drawn("plot", shown)) }
+        }
+    };
+    image.into_string()
 }
 
 /// Names for whole numbers, or numbers.

@@ -171,6 +171,7 @@ fn evidence(sizes: Vec<(String, String)>, seeds: &[u64], before: &[f64], tuned: 
         x: "learning rate".into(),
         y: y.into(),
         names: names.clone(),
+        ordered: true,
         lines,
     };
     let best = tuned.iter().max_by(|a, b| accuracy(a).0.total_cmp(&accuracy(b).0)).unwrap_or(first);
@@ -211,6 +212,7 @@ fn norms(tuned: &[Tuned]) -> Plot {
         x: "part".into(),
         y: "mean norm over the steps".into(),
         names: tuned[0].norms.iter().map(|(place, _)| place.to_string()).collect(),
+        ordered: true,
         lines: tuned.iter().map(line).collect(),
     }
 }

@@ -90,6 +90,7 @@ fn run(setting: &Setting) -> Result<Evidence> {
             x: "step".into(),
             y: "loss".into(),
             names: Vec::new(),
+            ordered: true,
             lines: vec![Line {
                 name: "loss".into(),
                 points: points.map(|step| (step.step as f64, step.loss, None)).collect(),

@@ -71,6 +71,7 @@ fn run(setting: &Setting) -> Result<Evidence> {
             x: "sentence of the kind".into(),
             y: "probability".into(),
             names: Vec::new(),
+            ordered: true,
             lines: [("praise", &praise), ("blame", &blame), ("with not", &with), ("without", &without)]
                 .map(|(name, values)| Line { name: name.into(), points: numbered(values) })
                 .into(),

@@ -60,6 +60,7 @@ fn run(setting: &Setting) -> Result<Evidence> {
             x: "step".into(),
             y: "rate".into(),
             names: Vec::new(),
+            ordered: true,
             lines: vec![line("warmup of 500 steps", &notebook), line("warmup of a tenth of the steps", &tenth)],
         }],
     })

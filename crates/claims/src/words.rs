@@ -162,6 +162,7 @@ fn evidence(setting: &Setting, readers: &[Reader], lengths: &[usize], train: usi
             x: "words".into(),
             y: "accuracy".into(),
             names: BUCKETS.map(|bucket| bucket.2.to_owned()).into(),
+            ordered: true,
             lines: readers.iter().map(line).collect(),
         }],
     }

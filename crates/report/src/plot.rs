@@ -13,6 +13,8 @@ const LEFT: f64 = 46.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 40.0;
+/// About the width of a character of a tick's label.
+const CHARACTER: f64 = 6.5;
 /// Points of a line, at most; longer ones are means.
 pub const POINTS: usize = 400;
 
@@ -134,6 +136,8 @@ pub enum Mark {
     Faint,
     /// Points with a line between them; with the ends of an interval, where there is one.
     Points(Vec<Option<(f64, f64)>>),
+    /// As [`Points`](Mark::Points), without the line: for things in no order.
+    Apart(Vec<Option<(f64, f64)>>),
     /// Points whose area follows a weight between 0 and 1, with a line between them.
     Weighted(Vec<f64>),
 }
@@ -159,14 +163,16 @@ pub fn plot(
             }
             @for s in series {
                 g class=(format!("series c{}", s.color % COLORS)) data-name=(s.name) {
-                    polyline class=(if s.mark == Mark::Faint { "faint" } else { "line" }) points=(frame.points(&s.points)) {}
+                    @if !matches!(s.mark, Mark::Apart(_)) {
+                        polyline class=(if s.mark == Mark::Faint { "faint" } else { "line" }) points=(frame.points(&s.points)) {}
+                    }
                     @for (i, &(px, py)) in s.points.iter().enumerate() {
                         @match &s.mark {
                             Mark::Faint => {},
                             Mark::Line => @if s.points.len() <= 120 {
                                 circle class="hover" cx=(cut(frame.px(px))) cy=(cut(frame.py(py))) r="6" { title { (tip(s, i)) } }
                             },
-                            Mark::Points(intervals) => {
+                            Mark::Points(intervals) | Mark::Apart(intervals) => {
                                 @if let Some(Some((low, high))) = intervals.get(i) {
                                     line class="interval" x1=(cut(frame.px(px))) x2=(cut(frame.px(px))) y1=(cut(frame.py(*low))) y2=(cut(frame.py(*high))) {}
                                 }
@@ -254,14 +260,20 @@ impl Frame<'_> {
                     line class="grid" x1=(LEFT) x2=(right) y1=(cut(self.py(*tick))) y2=(cut(self.py(*tick))) {}
                     text x=(LEFT - 6.0) y=(cut(self.py(*tick) + 4.0)) text-anchor="end" { (text) }
                 }
-                @for (tick, text) in &self.x.ticks {
+                @let longest = self.x.ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+                @let staggered = longest as f64 * CHARACTER * self.x.ticks.len() as f64 > right - LEFT;
+                @for (place, (tick, text)) in self.x.ticks.iter().enumerate() {
                     @if vertical_lines {
                         line class="tick" x1=(cut(self.px(*tick))) x2=(cut(self.px(*tick))) y1=(bottom) y2=(bottom + 4.0) {}
                     }
-                    text x=(cut(self.px(*tick))) y=(bottom + 16.0) text-anchor="middle" { (text) }
+                    @let second = staggered && place % 2 == 1;
+                    text x=(cut(self.px(*tick))) y=(bottom + if second { 28.0 } else { 16.0 }) text-anchor="middle" { (text) }
                 }
                 line class="base" x1=(LEFT) x2=(right) y1=(bottom) y2=(bottom) {}
-                text class="label" x=((LEFT + right) / 2.0) y=(self.height - 5.0) text-anchor="middle" { (self.x.label) }
+                // Names in two rows say themselves what they are.
+                @if !staggered {
+                    text class="label" x=((LEFT + right) / 2.0) y=(self.height - 5.0) text-anchor="middle" { (self.x.label) }
+                }
             }
         }
     }

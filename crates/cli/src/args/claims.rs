@@ -46,6 +46,9 @@ pub struct ClaimsRun {
     /// Write a page with plots; default: none.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write each plot as an image, such as C3-0.svg, into this folder; default: none.
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
     /// Print one JSON object a claim.
     #[arg(long)]
     pub json: bool,

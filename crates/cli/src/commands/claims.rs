@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use vitrine_bert::write_atomically;
-use vitrine_claims::{CLAIMS, Claim, ClaimError, Finding, Setting, Verdict, page};
+use vitrine_claims::{CLAIMS, Claim, ClaimError, Finding, Setting, Verdict, image, page};
 use vitrine_report::plot::number;
 use vitrine_train::data::{Dataset, LoadOptions};
 
@@ -45,6 +45,12 @@ pub fn run(arguments: &ClaimsRun) -> Outcome {
     let claims = chosen(&arguments.ids)?;
     if let Some(path) = &arguments.html {
         check_page("--html", path)?;
+    }
+    // A run takes minutes: a folder that cannot be made shows now.
+    if let Some(folder) = &arguments.plots {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Failure::Usage(format!("--plots {}: no folder can be made there: {error}", folder.display()))
+        })?;
     }
     start_threads(arguments.threads.map_or(0, usize::from))?;
     let data = arguments.data.clone().unwrap_or_else(|| match Path::new(IMDB).is_dir() {
@@ -100,6 +106,9 @@ pub fn run(arguments: &ClaimsRun) -> Outcome {
             Err(error) => return Err(Failure::Run(format!("{}: {error}", claim.id))),
         }
         // What is done is not lost if a later claim fails.
+        if let Some(folder) = &arguments.plots {
+            images(folder, &findings[findings.len() - 1])?;
+        }
         if let Some(path) = &arguments.html {
             write_atomically(path, page(&findings, env!("CARGO_PKG_VERSION")).as_bytes())?;
         }
@@ -115,6 +124,15 @@ pub fn run(arguments: &ClaimsRun) -> Outcome {
         Some(path) => line(path.display()),
         None => Ok(()),
     }
+}
+
+/// Writes the plots of a claim.
+fn images(folder: &Path, finding: &Finding) -> Outcome {
+    for (place, plot) in finding.evidence.plots.iter().enumerate() {
+        let file = folder.join(format!("{}-{place}.svg", finding.id));
+        write_atomically(&file, image(plot).as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The claims of these ids, each once.

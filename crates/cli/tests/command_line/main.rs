@@ -2,6 +2,7 @@
 
 mod baseline;
 mod checkpoints;
+mod claims;
 mod classes;
 mod common;
 mod config;

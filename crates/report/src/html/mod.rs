@@ -22,10 +22,13 @@ pub fn head(title: &str, own: &str) -> Markup {
             link rel="icon" href="data:,";
             (PreEscaped(GENERATOR))
             title { (title) }
-            style { (PreEscaped(include_str!("style.css"))) (PreEscaped(own)) }
+            style { (PreEscaped(STYLE)) (PreEscaped(own)) }
         }
     }
 }
+
+/// The style of every page, in which [plots](crate::plot) have their colours.
+pub const STYLE: &str = include_str!("style.css");
 
 /// The page about one run, or about several side by side. Everything that comes from the runs is escaped.
 pub fn report(runs: &[Run]) -> String {
