@@ -12,6 +12,7 @@ chapters! {
     operation "operation.md"
     attention "attention.md"
     training_step "training_step.md"
+    claims "claims.md"
     reading_order "reading_order.md"
     extending "extending.md"
 }
