@@ -60,7 +60,11 @@ fn probed(
         setting.say(&format!("{name}: probes of hidden state {point}"))?;
         found.push(std::array::from_fn(|pool| {
             let probe = Probe::fit(&train_rows[pool], &train);
-            test_rows[pool].iter().zip(&test).map(|(row, &sign)| (probe.says(row) > 0.0) == (sign > 0.0)).collect()
+            test_rows[pool]
+                .iter()
+                .zip(&test)
+                .map(|(row, &sign)| (probe.says(row) > 0.0) == (sign > 0.0))
+                .collect()
         }));
     }
     Ok(found)
