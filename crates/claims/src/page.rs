@@ -178,9 +178,7 @@ pub fn image(shown: &Plot) -> String {
     let names = if shown.lines.len() > 1 { shown.lines.len() } else { 0 };
     let above = TITLE + NAME * names;
     let height = above + 250;
-    // Within another image a plot has the room that is given here.
-    let own =
-        ".plot { width: 400px; height: 250px; } text { font: 12px system-ui, sans-serif; fill: var(--ink); }";
+    let own = "text { font: 12px system-ui, sans-serif; fill: var(--ink); }";
     let title = format!("{} ({})", shown.title, shown.y);
     let image = html! {
         svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 400 {height}")) width="400" height=(height) role="img" aria-label=(title) {
