@@ -127,7 +127,7 @@ pub enum TrainError {
     /// A technique that the model or the data do not fit.
     #[error("{option}: {why}")]
     Technique {
-        /// The option of `vitrine train`.
+        /// The option of `vitrine train` or `vitrine pretrain`.
         option: &'static str,
         /// What is wrong.
         why: String,

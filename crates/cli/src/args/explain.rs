@@ -126,7 +126,7 @@ pub struct Attributions {
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// Texts; '-', or none at all, reads them from standard input, a text a line.
-    #[arg(value_name = "TEXT")]
+    #[arg(value_name = "TEXT", value_parser = super::text)]
     pub texts: Vec<String>,
     /// How words are measured.
     #[arg(long, value_enum, default_value = "integrated")]
@@ -158,7 +158,7 @@ pub struct Attention {
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// Texts; '-', or none at all, reads them from standard input, a text a line.
-    #[arg(value_name = "TEXT")]
+    #[arg(value_name = "TEXT", value_parser = super::text)]
     pub texts: Vec<String>,
     /// Show the map of one head; default: numbers of all heads, and attention rollout.
     #[arg(long, value_name = "LAYER.HEAD")]
@@ -189,7 +189,7 @@ pub struct Lens {
     #[arg(long, value_name = "NAME|DIR")]
     pub lens: Option<ModelName>,
     /// Texts; '-', or none at all, reads them from standard input, a text a line.
-    #[arg(value_name = "TEXT")]
+    #[arg(value_name = "TEXT", value_parser = super::text)]
     pub texts: Vec<String>,
     /// Which tokens, such as 0-7; default: the first 32.
     #[arg(long, value_name = "FROM-TO")]
@@ -238,7 +238,7 @@ pub struct Ablate {
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// Texts; '-', or none at all, reads them from standard input, a text a line.
-    #[arg(value_name = "TEXT")]
+    #[arg(value_name = "TEXT", value_parser = super::text)]
     pub texts: Vec<String>,
     /// What is ablated, one at a time.
     #[arg(long, value_enum, default_value = "heads")]
@@ -275,10 +275,10 @@ pub struct Patch {
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// The text that values come from.
-    #[arg(value_name = "CLEAN")]
+    #[arg(value_name = "CLEAN", value_parser = super::text)]
     pub clean: String,
     /// The text that is run, of as many tokens.
-    #[arg(value_name = "CORRUPTED")]
+    #[arg(value_name = "CORRUPTED", value_parser = super::text)]
     pub corrupted: String,
     /// What is patched.
     #[arg(long, value_enum, default_value = "stream")]

@@ -22,7 +22,7 @@ pub struct Explore {
     #[arg(long, value_name = "NAME|DIR")]
     pub lens: Option<ModelName>,
     /// The text that the page opens with; default: an example.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", value_parser = super::text, allow_hyphen_values = true)]
     pub text: Option<String>,
     /// Write the page with everything of TEXT into this one file, instead of serving it; default: serve.
     #[arg(long, value_name = "FILE", requires = "text", conflicts_with_all = ["port", "host", "open"])]
@@ -85,6 +85,7 @@ impl Look {
             _ => return Err(usage("look takes one text; put it in quotes")),
         };
         let text = text.to_str().ok_or_else(|| usage("the text is not UTF-8"))?;
-        Ok((named.unwrap_or_else(|| ModelName::from(OsString::from(CLASSIFIER))), text.to_owned()))
+        let text = super::text(text).map_err(|why| Failure::Usage(format!("'{text}': {why}")))?;
+        Ok((named.unwrap_or_else(|| ModelName::from(OsString::from(CLASSIFIER))), text))
     }
 }

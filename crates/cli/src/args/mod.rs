@@ -289,6 +289,23 @@ fn ratio(text: &str) -> Result<f64, String> {
     }
 }
 
+/// How files of texts end.
+const DATA_FILES: [&str; 6] = [".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet"];
+
+/// A text of a person, and no name of a file: what was meant is what the file holds.
+fn text(text: &str) -> Result<String, String> {
+    let is_file = std::path::Path::new(text).is_file();
+    let ends_so = DATA_FILES.iter().any(|end| text.to_lowercase().ends_with(end));
+    if is_file || ends_so && !text.contains(char::is_whitespace) {
+        let what =
+            if is_file { "a file has this name" } else { "this is a file's name, and it is not there" };
+        return Err(format!(
+            "{what}; `vitrine predict --file` reads a file, '-' the lines of standard input"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         // Beyond that it is a slip, and products of two such numbers should not overflow.
@@ -377,7 +394,7 @@ pub struct Predict {
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// Texts to classify; '-', or none at all, reads them from standard input, a text a line.
-    #[arg(value_name = "TEXT")]
+    #[arg(value_name = "TEXT", value_parser = text)]
     pub texts: Vec<String>,
     /// A table (.csv, .tsv, .jsonl, .json, .parquet) with a column of texts, or a file with a text a line; '-' is standard
     /// input; default: TEXT.

@@ -145,7 +145,7 @@ pub struct FillMask {
     pub model: ModelName,
     /// Texts with `[MASK]` (or the model's own mask token) where words are to be guessed; '-', or none at all, reads them from standard
     /// input, a text a line.
-    #[arg(value_name = "TEXT")]
+    #[arg(value_name = "TEXT", value_parser = super::text)]
     pub texts: Vec<String>,
     /// How many words to show for each mask, the likeliest first.
     #[arg(long, value_parser = count, default_value_t = 5, value_name = "K")]

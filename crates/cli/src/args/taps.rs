@@ -50,7 +50,7 @@ pub struct Extract {
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// Texts to run.
-    #[arg(value_name = "TEXT", required_unless_present = "data")]
+    #[arg(value_name = "TEXT", value_parser = super::text, required_unless_present = "data")]
     pub texts: Vec<String>,
     /// Texts to run: a table (.csv, .tsv, .jsonl, .json, .parquet), a file with a text a line, or a folder of labelled data (its test
     /// split); default: TEXT.

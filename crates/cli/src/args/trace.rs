@@ -14,6 +14,7 @@ pub struct Trace {
     #[arg(long, value_name = "NAME|DIR", default_value = CLASSIFIER)]
     pub model: ModelName,
     /// The text to run.
+    #[arg(value_parser = super::text)]
     pub text: String,
     /// Go back from the loss to the gradients, too: milliseconds and gradient norm of every operation, gradient norms of the
     /// parameters. Without dropout.

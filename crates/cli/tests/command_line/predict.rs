@@ -94,6 +94,27 @@ fn a_table_is_read_as_one() {
     assert_eq!(texts(&succeed(&[&arguments[..], &["--text-column", "body"]].concat())), ["fine"]);
 }
 
+/// Whoever names a file means what is in it, and one text would be answered with exit code 0.
+#[test]
+fn the_name_of_a_file_is_no_text() {
+    let (folder, model) = model();
+    let file = folder.path().join("reviews.csv");
+    std::fs::write(&file, "text\na fine film\n").unwrap();
+    let (model, file) = (path(&model), path(&file));
+    for start in [&["predict"][..], &["explain", "attributions"], &["trace"], &["fill-mask"]] {
+        let with = |name| [start, &["--model", model, name]].concat();
+        refuse(2, &with(file), &["a file has this name", "--file"]);
+        refuse(2, &with("nowhere/Reviews.TXT"), &["a file's name, and it is not there", "--file"]);
+    }
+    refuse(2, &["look", model, file], &["a file has this name"]);
+    // Words around it, or a pipe, make a text of it.
+    let spoken = "i saw plot.txt";
+    assert_eq!(texts(&succeed(&["predict", "--model", model, spoken])), [spoken]);
+    assert_eq!(texts(&succeed(&["predict", "--model", model, "--file", file])), ["a fine film"]);
+    let piped = piped(Path::new(model), &["-"], b"reviews.csv\n");
+    assert_eq!(texts(&text(&piped.stdout)), ["reviews.csv"]);
+}
+
 #[test]
 fn what_is_no_text_is_refused() {
     let (_folder, model) = model();
