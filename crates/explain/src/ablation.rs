@@ -1,6 +1,7 @@
 //! [`Subject::ablate_heads`], [`Subject::ablate_layers`] and [`Subject::ablate_edges`]: what changes when a part is blocked.
 
 use crate::attribution::like;
+use crate::patching::replace_rows;
 use crate::{Blocks, ExplainError, Result, Subject, Text, Watch};
 use serde::Serialize;
 use vitrine_autograd::{BlockedEdges, Blocking, Tape};
@@ -173,7 +174,7 @@ impl Subject {
                         LayerPart::Layer => given.clone(),
                         _ => Tensor::zeros(given.dims(), given.dtype(), given.device())?,
                     };
-                    replace_copy(taps, part.point(layer), instead, copy);
+                    replace_rows(taps, part.point(layer), &instead, move |other, _| other == copy);
                 }
                 Ok(())
             })?;
@@ -252,17 +253,6 @@ impl Subject {
         }
         Ok(())
     }
-}
-
-/// In one of several copies of a text, replaces the value of a point by this one, `[S, C]`.
-fn replace_copy(taps: &mut Taps, point: Point, instead: Tensor, copy: usize) {
-    taps.replace(point, move |x, _| {
-        let (rows, size) = (x.dims()[0], instead.dims()[0]);
-        // Rows of x and of the new value one below the other; each row of the result is one of them.
-        let both = x.cat(&[&x.tape().constant(instead.to_dtype(x.value().dtype())?)], 0)?;
-        let row = |place: usize| if place / size == copy { rows + place % size } else { place };
-        both.gather_rows(&(0..rows).map(|place| row(place) as u32).collect::<Vec<_>>())
-    });
 }
 
 /// Multiplies what each head of each token has read by its factor, `[T, H, 1]`.

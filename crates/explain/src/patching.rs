@@ -103,8 +103,9 @@ impl Subject {
                 blocks,
                 size,
                 &|done, _| watch(place * size + done, count),
-                |taps, first, n| {
-                    patch_rows(taps, point, source, first, n);
+                |taps, first, _| {
+                    // Copy i has another value at token `first + i`.
+                    replace_rows(taps, point, source, move |copy, token| token == first + copy);
                     Ok(())
                 },
             )?;
@@ -116,20 +117,23 @@ impl Subject {
     }
 }
 
-/// In copy i of n copies, replaces token `first + i` of the point by the row of `source: [S, C]`.
-fn patch_rows(taps: &mut Taps, point: Point, source: &Tensor, first: usize, n: usize) {
+/// In copies of a text, replaces those rows of a point whose (copy, token) are chosen by the token's row of `source: [S, C]`.
+pub(crate) fn replace_rows(
+    taps: &mut Taps,
+    point: Point,
+    source: &Tensor,
+    is_chosen: impl Fn(usize, usize) -> bool + 'static,
+) {
     let source = source.clone();
     taps.replace(point, move |x, _| {
-        let size = source.dims()[0];
-        let source = x.tape().constant(source.narrow(0, first, n)?.contiguous()?);
+        let (rows, size) = (x.dims()[0], source.dims()[0]);
         // Rows of x and of the source one below the other; each row of the result is one of them.
-        let both = x.cat(&[&source], 0)?;
-        let row = |place: usize| match place / size {
-            copy if place % size == first + copy => n * size + copy,
-            _ => place,
+        let both = x.cat(&[&x.tape().constant(source.to_dtype(x.value().dtype())?)], 0)?;
+        let row = |place: usize| match is_chosen(place / size, place % size) {
+            true => rows + place % size,
+            false => place,
         };
-        let rows: Vec<u32> = (0..n * size).map(|place| row(place) as u32).collect();
-        both.gather_rows(&rows)
+        both.gather_rows(&(0..rows).map(|place| row(place) as u32).collect::<Vec<_>>())
     });
 }
 
