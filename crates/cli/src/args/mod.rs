@@ -41,7 +41,7 @@ pub use train::{Recipe, Train};
 
 use crate::names::{CLASSIFIER, DataName, ModelName};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Fine-tune, measure and take apart a BERT.
 #[derive(Parser)]
@@ -289,21 +289,22 @@ fn ratio(text: &str) -> Result<f64, String> {
     }
 }
 
-/// How files of texts end.
-const DATA_FILES: [&str; 6] = [".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet"];
-
 /// A text of a person, and no name of a file: what was meant is what the file holds.
 fn text(text: &str) -> Result<String, String> {
-    let is_file = std::path::Path::new(text).is_file();
-    let ends_so = DATA_FILES.iter().any(|end| text.to_lowercase().ends_with(end));
-    if is_file || ends_so && !text.contains(char::is_whitespace) {
-        let what =
-            if is_file { "a file has this name" } else { "this is a file's name, and it is not there" };
-        return Err(format!(
-            "{what}; `vitrine predict --file` reads a file, '-' the lines of standard input"
-        ));
-    }
-    Ok(text.to_owned())
+    let path = Path::new(text);
+    let ends_so = path
+        .extension()
+        .and_then(|end| end.to_str())
+        .map(str::to_lowercase)
+        .is_some_and(|end| end == "txt" || vitrine_train::data::FORMATS.contains(&end.as_str()));
+    let what = match (path.is_file(), ends_so && !text.contains(char::is_whitespace)) {
+        (true, _) => "a file has this name",
+        (false, true) => "this is a file's name, and it is not there",
+        (false, false) => return Ok(text.to_owned()),
+    };
+    Err(format!(
+        "{what}; a text is wanted: predict reads a file with --file, extract with --data, most others its lines with '-'"
+    ))
 }
 
 fn count(text: &str) -> Result<usize, String> {

@@ -311,7 +311,7 @@ fn read_split(
 }
 
 /// The formats of tables by their extensions, in the order in which a split is looked for.
-const FORMATS: [&str; 6] = ["parquet", "csv", "tsv", "jsonl", "ndjson", "json"];
+pub const FORMATS: [&str; 6] = ["parquet", "csv", "tsv", "jsonl", "ndjson", "json"];
 
 /// The place of a file's format in [`FORMATS`].
 fn format_of(path: &Path) -> Option<usize> {
