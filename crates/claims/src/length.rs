@@ -52,10 +52,7 @@ fn run(setting: &Setting) -> Result<Evidence> {
         found.iter().find(|(other, _)| *other == name).map_or(&[][..], |(_, right)| right.as_slice())
     };
     let whole = of("512");
-    // A run at chance tells of its rate and its seed, and nothing of what it has read.
-    let has_learned = |name: &&str| share(of(name)).1.is_some_and(|(low, _)| low > 0.5);
-    let at_chance: Vec<&str> =
-        ["512", "first 256", "first 128"].into_iter().filter(|name| !has_learned(name)).collect();
+    let at_chance = at_chance(["512", "first 256", "first 128"].map(|name| (name, of(name))));
     let (mut estimates, mut verdicts) = (Vec::new(), Vec::new());
     for name in ["first 256", "first 128"] {
         let (value, interval) = paired(whole, of(name));
@@ -116,4 +113,23 @@ fn run(setting: &Setting) -> Result<Evidence> {
             lines: vec![Line { name: "accuracy".into(), points }],
         }],
     })
+}
+
+/// The runs that have not learned. Such a run tells of its rate and its seed, and nothing of what it has read.
+fn at_chance<'a>(runs: [(&'a str, &[bool]); 3]) -> Vec<&'a str> {
+    let has_learned = |right: &[bool]| share(right).1.is_some_and(|(low, _)| low > 0.5);
+    runs.into_iter().filter(|(_, right)| !has_learned(right)).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_at_chance_is_found() {
+        let right = |count: usize| (0..1000).map(|row| row < count).collect::<Vec<bool>>();
+        let runs = [("512", right(801)), ("first 256", right(501)), ("first 128", right(540))];
+        assert_eq!(at_chance(runs.each_ref().map(|(name, right)| (*name, right.as_slice()))), ["first 256"]);
+        assert_eq!(at_chance([("512", &[]), ("a", &right(300)), ("b", &right(530))]), ["512", "a", "b"]);
+    }
 }

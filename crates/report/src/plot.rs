@@ -333,6 +333,28 @@ mod tests {
     }
 
     #[test]
+    fn things_in_no_order_are_not_joined_and_long_names_stand_in_two_rows() {
+        let ticks = |names: [&str; 3]| (0..3).map(|i| (i as f64, names[i].to_owned())).collect();
+        let y = Axis::between(0.0, 1.0, "");
+        let drawn = |names, mark: Mark| {
+            let x = Axis { from: -0.5, to: 2.5, ticks: ticks(names), label: "edge".into() };
+            let points = vec![(0.0, 0.1), (1.0, 0.5), (2.0, 0.9)];
+            let series = Series { name: "a".into(), color: 0, points, mark };
+            plot("id", "title", (&x, &y), &[series], false, |_, _| String::new()).into_string()
+        };
+        let (short, long) = (["a", "b", "c"], ["adjective to not", "all the others to not", "[CLS] to not"]);
+        let joined = drawn(short, Mark::Points(vec![None; 3]));
+        assert!(joined.contains("<polyline") && joined.contains("edge") && !joined.contains("y=\"238\""));
+        let apart = drawn(long, Mark::Apart(vec![None; 3]));
+        assert!(!apart.contains("<polyline") && apart.matches("<circle").count() == 3, "{apart}");
+        assert_eq!(
+            (apart.matches("y=\"226\"").count(), apart.matches("y=\"238\"").count()),
+            (2, 1),
+            "{apart}"
+        );
+    }
+
+    #[test]
     fn numbers_are_short() {
         let cases = [
             (0.0, "0"),
