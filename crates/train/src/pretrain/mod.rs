@@ -2,7 +2,8 @@
 //! texts that need no labels.
 //!
 //! Reading order: [`Documents`] for texts as token ids, pieces and batches; [`Masking`] for what is hidden; [`pretrain`] for the loop;
-//! [`adopt`] for a start from another model; [`HiddenTeacher`] for a larger model to learn from. The vocabulary is made by [`vitrine_bert::Tokenizer::train`].
+//! [`adopt`] for a start from another model; [`HiddenTeacher`] for a larger model to learn from. The
+//! vocabulary is made by [`vitrine_bert::Tokenizer::train`].
 
 mod adopt;
 mod documents;

@@ -16,8 +16,8 @@ use vitrine_train::pretrain::{Adopted, Documents, HiddenTeacher, Masking, Pretra
 /// The size of a vocabulary where none is given.
 const VOCABULARY: usize = 8000;
 
-/// The weight of a teacher's hidden states where none is given. The loss of hidden words is 3 to 7 nats, and the mean squared distance of
-/// two unit vectors at most 4, mostly below 0.5.
+/// The weight of a teacher's hidden states where none is given. `embedded` with MiniLM begins with a squared distance of 1.17 (at most 4), and
+/// with 3.97 nats of hidden words: the teacher counts more at first.
 const HIDDEN_WEIGHT: f64 = 10.0;
 
 /// What pretraining starts with.
