@@ -5,6 +5,7 @@ mod golden;
 mod tapped;
 
 use golden::{Golden, KEY_BIAS, assert_close, compare_with_autocast, gradients_by_key, largest};
+use half::bf16;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tapped::{golden_taps, numbers};
@@ -184,6 +185,17 @@ fn checkpointed_layers_change_nothing() {
     }
 }
 
+/// Each gradient of mixed precision beside that of single precision, in Euclidean norms.
+fn compare_mixed_gradients(gradients: &BTreeMap<String, Vec<f32>>, golden: &Golden) {
+    for (key, got) in gradients.iter().filter(|(key, _)| !key.ends_with("key.bias")) {
+        let expected = golden.float(&format!("grad.{key}"));
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
+        let error = norm(&mut got.iter().zip(expected).map(|(a, b)| a - b));
+        let size = norm(&mut expected.iter().copied());
+        assert!(error <= 0.06 * size, "{key}: the error's norm is {error}, the gradient's {size}");
+    }
+}
+
 /// Mixed precision computes the same function up to bfloat16's 8 bits: masters, logits and gradients stay F32.
 #[test]
 fn mixed_precision_is_close_to_single_precision() {
@@ -199,16 +211,34 @@ fn mixed_precision_is_close_to_single_precision() {
     let loss = logits.cross_entropy(batch.labels().unwrap()).unwrap().id();
     drop(logits);
     let gradients = gradients_by_key(model.parameters(), &tape.backward(loss, &[]).unwrap());
-    for (key, got) in gradients.iter().filter(|(key, _)| !key.ends_with("key.bias")) {
-        let expected = golden.float(&format!("grad.{key}"));
-        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>().sqrt();
-        let error = norm(&mut got.iter().zip(expected).map(|(a, b)| a - b));
-        let size = norm(&mut expected.iter().copied());
-        assert!(error <= 0.06 * size, "{key}: the error's norm is {error}, the gradient's {size}");
-    }
+    compare_mixed_gradients(&gradients, &golden);
     model.compute_in(DType::F32).unwrap();
     let logits = model.logits(&Tape::inference(), &batch).unwrap().value().to_vec::<f32>().unwrap();
     assert_close("logits in F32 again", &logits, golden.float("logits"), 1e-4);
+}
+
+/// The products of the head that guesses words are bfloat16 ones, too: its logits are F32 that a bfloat16 has.
+#[test]
+fn a_masked_language_model_in_mixed_precision_is_close_to_single_precision() {
+    let golden = Golden::read("masked_lm.safetensors", None);
+    let (mut model, _) = MaskedLm::from_weights(golden.config.clone(), weights(&golden)).unwrap();
+    model.compute_in(DType::BF16).unwrap();
+    let batch = golden.batch();
+    let all: Arc<[u32]> = (0..batch.len() as u32).collect();
+    let logits = model.logits(&Tape::inference(), &batch, &all).unwrap().value().to_vec::<f32>().unwrap();
+    assert_close("logits", &logits, golden.float("logits"), 0.05);
+    assert!(
+        logits.iter().all(|&logit| bf16::from_f32(logit).to_f32() == logit),
+        "logits of bfloat16 products"
+    );
+
+    let tape = Tape::recording();
+    let [rows, targets] = ["positions", "targets"].map(|name| golden.integers[name].as_slice().into());
+    let loss = model.loss(&tape, &batch, &rows, &targets).unwrap();
+    assert_close("loss", &[loss.value().item().unwrap() as f32], golden.float("loss"), 0.01);
+    let id = loss.id();
+    drop(loss);
+    compare_mixed_gradients(&gradients_by_key(model.parameters(), &tape.backward(id, &[]).unwrap()), &golden);
 }
 
 /// The step of a central difference.
