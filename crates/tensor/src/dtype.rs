@@ -92,6 +92,19 @@ pub trait Float: Element {
     /// # Safety
     /// `pointer` is valid for writes of `L::LANES` elements.
     unsafe fn store_lanes<L: Lanes<Real = Self::Real>>(lanes: L, pointer: *mut Self);
+
+    /// Writes two vectors one after the other, past the caches if the instruction set can.
+    ///
+    /// # Safety
+    /// `pointer` is valid for writes of `2 * L::LANES` elements and aligned to 64 bytes.
+    #[inline(always)]
+    unsafe fn stream_lanes<L: Lanes<Real = Self::Real>>(vectors: [L; 2], pointer: *mut Self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::store_lanes(vectors[0], pointer);
+            Self::store_lanes(vectors[1], pointer.add(L::LANES));
+        }
+    }
 }
 
 macro_rules! element {
@@ -103,7 +116,7 @@ macro_rules! element {
 element!(f32 => F32, bf16 => BF16, f16 => F16, f64 => F64, u32 => U32, i64 => I64);
 
 macro_rules! float {
-    ($($type:ty, $real:ty, $from:expr, $to:expr, $load:ident, $store:ident;)*) => {$(
+    ($($type:ty, $real:ty, $from:expr, $to:expr, $load:ident, $store:ident $(, $stream:ident)?;)*) => {$(
         impl Float for $type {
             type Real = $real;
             #[inline(always)]
@@ -120,13 +133,20 @@ macro_rules! float {
                 // SAFETY: the caller's promise.
                 unsafe { lanes.$store(pointer) }
             }
+            $(
+                #[inline(always)]
+                unsafe fn stream_lanes<L: Lanes<Real = $real>>(vectors: [L; 2], pointer: *mut Self) {
+                    // SAFETY: the caller's promise.
+                    unsafe { L::$stream(vectors, pointer) }
+                }
+            )?
         }
     )*};
 }
 float! {
-    f32, f32, |x| x as f32, f64::from, load_real, store_real;
+    f32, f32, |x| x as f32, f64::from, load_real, store_real, stream_reals;
     f64, f64, |x| x, |x| x, load_real, store_real;
-    bf16, f32, |x| bf16::from_f32(round_to_odd(x)), bf16::to_f64, load_bf16, store_bf16;
+    bf16, f32, |x| bf16::from_f32(round_to_odd(x)), bf16::to_f64, load_bf16, store_bf16, stream_bf16s;
     f16, f32, |x| f16::from_f32(round_to_odd(x)), f16::to_f64, load_f16, store_f16;
 }
 

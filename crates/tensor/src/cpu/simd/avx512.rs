@@ -81,6 +81,20 @@ impl<const BF16: bool> Avx512<BF16> {
             _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000))
         }
     }
+
+    /// The nearest bfloat16 numbers.
+    #[inline(always)]
+    fn rounded_halves(self) -> __m256i {
+        // SAFETY: see the type; vectors of the same size, in which all bits are valid.
+        unsafe {
+            // A number that is not subnormal does not become one by rounding.
+            if BF16 && _mm512_fpclass_ps_mask::<SUBNORMAL>(self.0) == 0 {
+                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0))
+            } else {
+                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.rounded_bits()))
+            }
+        }
+    }
 }
 
 // SAFETY of every intrinsic below: see the type; loads and stores are covered by the trait's contracts; vectors are transmuted
@@ -112,14 +126,20 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     }
     #[inline(always)]
     unsafe fn store_bf16(self, pointer: *mut bf16) {
+        unsafe { _mm256_storeu_si256(pointer.cast(), self.rounded_halves()) }
+    }
+    #[inline(always)]
+    unsafe fn stream_reals([first, second]: [Self; 2], pointer: *mut f32) {
         unsafe {
-            // A number that is not subnormal does not become one by rounding.
-            let halves = if BF16 && _mm512_fpclass_ps_mask::<SUBNORMAL>(self.0) == 0 {
-                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0))
-            } else {
-                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.rounded_bits()))
-            };
-            _mm256_storeu_si256(pointer.cast(), halves);
+            _mm512_stream_ps(pointer, first.0);
+            _mm512_stream_ps(pointer.add(16), second.0);
+        }
+    }
+    #[inline(always)]
+    unsafe fn stream_bf16s([first, second]: [Self; 2], pointer: *mut bf16) {
+        unsafe {
+            let first = _mm512_castsi256_si512(first.rounded_halves());
+            _mm512_stream_si512(pointer.cast(), _mm512_inserti64x4::<1>(first, second.rounded_halves()));
         }
     }
     #[inline(always)]

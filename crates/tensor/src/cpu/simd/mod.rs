@@ -51,6 +51,33 @@ pub trait Lanes:
     /// `pointer` is valid for writes of `LANES` elements; no alignment is needed.
     unsafe fn store_real(self, pointer: *mut Self::Real);
 
+    /// As [`Lanes::store_real`] of two vectors one after the other, past the caches if the instruction set can. [`fence`] has
+    /// to follow on this thread before another one reads them.
+    ///
+    /// # Safety
+    /// `pointer` is valid for writes of 2 `LANES` elements, and a multiple of their size or of 64 bytes.
+    #[inline(always)]
+    unsafe fn stream_reals(vectors: [Self; 2], pointer: *mut Self::Real) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            vectors[0].store_real(pointer);
+            vectors[1].store_real(pointer.add(Self::LANES));
+        }
+    }
+
+    /// As [`Lanes::stream_reals`], to bfloat16, rounded as by [`Lanes::store_bf16`].
+    ///
+    /// # Safety
+    /// As [`Lanes::stream_reals`].
+    #[inline(always)]
+    unsafe fn stream_bf16s(vectors: [Self; 2], pointer: *mut bf16) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            vectors[0].store_bf16(pointer);
+            vectors[1].store_bf16(pointer.add(Self::LANES));
+        }
+    }
+
     /// As [`Lanes::load_real`], from bfloat16: its bits, and zeros below them, also for NaN.
     ///
     /// # Safety
@@ -380,6 +407,32 @@ pub fn map<L: Lanes, X: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
     y_end.copy_from_slice(&y_rest[..y_end.len()]);
 }
 
+/// `y[i] = x[i]`, rounded, past the caches if the instruction set can: for results that are more than the caches hold, which
+/// an ordinary store would read from memory first. [`fence`] has to follow on this thread before another one reads y.
+#[inline(always)]
+pub fn stream<L: Lanes, Y: Float<Real = L::Real>>(x: &[L::Real], y: &mut [Y]) {
+    assert_eq!(x.len(), y.len());
+    let zero = L::Real::default();
+    let whole = if y.as_ptr().addr().is_multiple_of(64) { x.len() - x.len() % (2 * L::LANES) } else { 0 };
+    let (y, y_rest) = y.split_at_mut(whole);
+    for (x, y) in x.chunks_exact(2 * L::LANES).zip(y.chunks_exact_mut(2 * L::LANES)) {
+        let (first, second) = x.split_at(L::LANES);
+        // SAFETY: y has 2 LANES elements, and starts at a multiple of as many from an aligned one.
+        unsafe { Y::stream_lanes::<L>([load(first, zero), load(second, zero)], y.as_mut_ptr()) };
+    }
+    map(&x[whole..], y_rest, |x: L| x);
+}
+
+/// Ends a run of [`stream`]: other threads that learn of this thread's progress see what it has written.
+#[inline]
+pub fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an instruction of every x86-64 processor.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// `y[i] = f(a[i], b[i])`.
 #[inline(always)]
 pub fn map2<L: Lanes, A: Float<Real = L::Real>, B: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
@@ -418,6 +471,19 @@ pub fn update<L: Lanes, X: Float<Real = L::Real>, Y: Float<Real = L::Real>>(
     for (x, y) in [(x, y), (&x_rest[..rest], &mut y_rest[..rest])] {
         for (x, y) in x.chunks_exact(L::LANES).zip(y.chunks_exact_mut(L::LANES)) {
             store(f(load(y, zero), load(x, zero)), y);
+        }
+    }
+    y_end.copy_from_slice(&y_rest[..y_end.len()]);
+}
+
+/// `y[i] = f(y[i])`.
+#[inline(always)]
+pub fn map_in_place<L: Lanes, Y: Float<Real = L::Real>>(y: &mut [Y], mut f: impl FnMut(L) -> L) {
+    let (y, y_end) = y.split_at_mut(y.len() - y.len() % L::LANES);
+    let (_, mut y_rest, rest) = whole_and_rest::<L, Y>(y_end);
+    for y in [y, &mut y_rest[..rest]] {
+        for y in y.chunks_exact_mut(L::LANES) {
+            store(f(load(y, L::Real::default())), y);
         }
     }
     y_end.copy_from_slice(&y_rest[..y_end.len()]);
@@ -567,6 +633,51 @@ mod every_path {
                 }
             }
         }
+    }
+
+    struct Written<'a, Y>(&'a [f32], [&'a mut [Y]; 3]);
+    impl<Y: Float<Real = f32>> Kernel<f32> for Written<'_, Y> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes<Real = f32>>(self) {
+            let Written(x, [streamed, mapped, in_place]) = self;
+            stream::<L, Y>(x, streamed);
+            fence();
+            map(x, mapped, |x: L| x + x);
+            map(x, in_place, |x: L| x);
+            map_in_place(in_place, |y: L| y + y);
+        }
+    }
+
+    /// Any length and any alignment, with values that rounding has to look at.
+    #[test]
+    fn streams_and_changes_in_place_equal_maps() {
+        fn check<Y: Float<Real = f32> + PartialEq>(bits: impl Fn(Y) -> u32 + Copy) {
+            let x: Vec<f32> = (0..150_u32).map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b9))).collect();
+            let x: Vec<f32> = x.into_iter().map(|x| if x.is_nan() { 1e-40 } else { x }).collect();
+            let double: Vec<Y> = x.iter().map(|&x| Y::from_f64(f64::from(x + x))).collect();
+            let rounded: Vec<Y> = x.iter().map(|&x| Y::from_f64(f64::from(x))).collect();
+            let of_rounded = rounded.iter().map(|y| y.to_f64() as f32).map(|y| Y::from_f64(f64::from(y + y)));
+            let of_rounded: Vec<Y> = of_rounded.collect();
+            let all = |values: &[Y]| values.iter().map(|&y| bits(y)).collect::<Vec<_>>();
+            for isa in every_path() {
+                for (first, len) in
+                    [0, 1, 2, 16, 31].into_iter().flat_map(|a| [0, 1, 31, 32, 64, 100].map(|b| (a, b)))
+                {
+                    let mut out = [(); 3].map(|()| crate::cpu::memory::Block::new(1024));
+                    let [a, b, c] = &mut out;
+                    let outs = [a, b, c].map(|block| &mut block.elements_mut::<Y>()[first..first + len]);
+                    run(isa, Written(&x[..len], outs));
+                    let [streamed, mapped, in_place] =
+                        out.each_ref().map(|block| all(&block.elements::<Y>()[first..first + len]));
+                    assert_eq!(streamed, all(&rounded[..len]), "{isa}, {first}, {len}");
+                    assert_eq!(mapped, all(&double[..len]), "{isa}, {first}, {len}");
+                    assert_eq!(in_place, all(&of_rounded[..len]), "{isa}, {first}, {len}");
+                }
+            }
+        }
+        check::<f32>(f32::to_bits);
+        check::<bf16>(|y| y.to_bits().into());
     }
 
     struct Below<'a>(&'a [u16; MAX_LANES], u16, &'a mut [f32; MAX_LANES]);

@@ -2,7 +2,7 @@
 
 use super::{Activation, Linear, LinearGradients, LinearNeeds, as_matrix};
 use crate::cpu::gemm::{Epilogue, MatrixMut, MatrixRef, PackedB, PackedPairs, Rhs, gemm, gemm_bf16};
-use crate::cpu::isa::Isa;
+use crate::cpu::isa::{Available, Isa};
 use crate::cpu::simd::{self, Kernel, Lanes};
 use crate::ops::elementwise::{Relu, Tanh, Unary, add, relu, tanh};
 use crate::ops::gelu::{GeluErf, GeluTanh, gelu_erf, gelu_tanh};
@@ -11,6 +11,10 @@ use crate::ops::matmul::matmul;
 use crate::ops::reduce::cpu::sum_rows;
 use crate::{DType, Error, Float, Result, Tensor};
 use half::bf16;
+
+/// A bfloat16 product writes results from this size on past the caches, in bytes, where it is AMX that multiplies: memory is what
+/// holds AMX up, and an ordinary store reads the line first. Measured: docs/lab/2026-11-28-amx-kernel.md.
+const STREAMED_BYTES: usize = 8 << 20;
 
 /// In inference, products of at most this many rows keep and use the weight's packed form: it makes one row 6 times as
 /// fast and 128 rows 1.2 times, while with many rows packing costs nothing beside the product, and the memory is saved.
@@ -176,13 +180,14 @@ fn linear_fused<E: Operand>(
         None => None,
     };
     let isa = Isa::current();
+    let streams = E::DTYPE == DType::BF16 && streams::<E>(isa, rows * n);
     let finish = |row: usize, first: usize, sums: &mut [f32]| {
         let columns = first..first + sums.len();
         // SAFETY: the product calls this once for every element of its output, which has the shape of `pre_matrix`; so
         // the range is inside of it and no other call has it.
         let pre = pre_matrix.as_ref().map(|pre| unsafe { pre.segment(row, columns.clone()) });
         if let Some(bias) = bias {
-            simd::run(isa, Finish { sums, bias: &bias[columns], pre, activation });
+            simd::run(isa, Finish { sums, bias: &bias[columns], pre, streams, activation });
         }
     };
     let out = MatrixMut::new(y.as_mut_slice::<E>()?, rows, n);
@@ -251,6 +256,11 @@ impl Operand for bf16 {
     }
 }
 
+/// Whether a bfloat16 product writes a result of so many elements past the caches.
+fn streams<E: Float>(isa: Available, elements: usize) -> bool {
+    isa.isa() == Isa::Amx && elements * size_of::<E>() >= STREAMED_BYTES
+}
+
 /// `c = epilogue(a b)`, rounded to the type of c after the epilogue.
 fn multiply_bf16<E: Float<Real = f32>>(
     a: MatrixRef<'_, bf16>,
@@ -259,6 +269,7 @@ fn multiply_bf16<E: Float<Real = f32>>(
     epilogue: Option<Epilogue<'_>>,
 ) {
     let isa = Isa::current();
+    let streams = streams::<E>(isa, a.rows() * b.columns());
     gemm_bf16(a, b, &|row, first, sums| {
         if let Some(epilogue) = epilogue {
             epilogue(row, first, sums);
@@ -266,7 +277,7 @@ fn multiply_bf16<E: Float<Real = f32>>(
         // SAFETY: the product calls this once for every element of its output, which has the shape of `c`; so the range is
         // inside of it and no other call has it.
         let out = unsafe { c.segment(row, first..first + sums.len()) };
-        simd::run(isa, Store { sums, out });
+        simd::run(isa, Store { sums, out, streams });
     });
 }
 
@@ -274,13 +285,19 @@ fn multiply_bf16<E: Float<Real = f32>>(
 struct Store<'a, E> {
     sums: &'a [f32],
     out: &'a mut [E],
+    /// Whether past the caches.
+    streams: bool,
 }
 
 impl<E: Float<Real = f32>> Kernel<f32> for Store<'_, E> {
     type Output = ();
     #[inline(always)]
     fn run<L: Lanes<Real = f32>>(self) {
-        simd::map(self.sums, self.out, |sum: L| sum);
+        if self.streams {
+            simd::stream::<L, E>(self.sums, self.out);
+        } else {
+            simd::map(self.sums, self.out, |sum: L| sum);
+        }
     }
 }
 
@@ -289,6 +306,8 @@ struct Finish<'a, E> {
     sums: &'a mut [f32],
     bias: &'a [f32],
     pre: Option<&'a mut [E]>,
+    /// Whether `pre` is written past the caches.
+    streams: bool,
     activation: Activation,
 }
 
@@ -299,6 +318,11 @@ impl<E: Float<Real = f32>> Finish<'_, E> {
             // Of the value that would be saved: inference is what training computes.
             None => {
                 simd::update(self.sums, self.bias, |sum: L, bias| f.apply(simd::rounded::<L, E>(sum + bias)));
+            }
+            Some(pre) if self.streams => {
+                simd::update(self.sums, self.bias, |sum: L, bias| sum + bias);
+                simd::stream::<L, E>(self.sums, pre);
+                simd::map_in_place(self.sums, |pre: L| f.apply(simd::rounded::<L, E>(pre)));
             }
             Some(pre) => {
                 simd::map2(self.sums, self.bias, pre, |sum: L, bias| sum + bias);

@@ -274,4 +274,40 @@ mod tests {
         };
         assert_eq!(z(false), z(true));
     }
+
+    /// Results of this size are written past the caches where AMX multiplies, those of a half are not.
+    #[test]
+    fn a_large_result_has_the_bits_of_its_parts_on_every_path() {
+        let (rows, wide, narrow) = (8_400, 512, 32);
+        let numbers = |rows: usize, columns: usize| {
+            let numbers: Vec<f32> =
+                (0..rows * columns).map(|i| ((i * 37) % 199) as f32 / 64.0 - 1.5).collect();
+            Tensor::from_slice(&numbers, &[rows, columns]).unwrap().to_dtype(DType::BF16).unwrap()
+        };
+        let bias = Tensor::from_slice(&vec![0.1_f32; wide], &[wide]).unwrap();
+        let (x, up, down) = (numbers(rows, narrow), numbers(wide, narrow), numbers(narrow, wide));
+        let bits = |x: &Tensor| {
+            let x = x.to_dtype(DType::F32).unwrap().to_vec::<f32>().unwrap();
+            x.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        // y and the pre-activation of one layer, and dx of another with x for dy.
+        let results = |x: &Tensor| {
+            let Linear { y, pre_activation } =
+                linear(x, &up, Some((&bias).into()), Activation::GeluErf, true).unwrap();
+            let needs = LinearNeeds { x: Some(DType::F32), weight: false, bias: false };
+            let dx = linear_backward(x, None, Some(&down), Activation::None, None, needs, None).unwrap().dx;
+            [y, pre_activation.unwrap(), dx.unwrap()].map(|tensor| bits(&tensor))
+        };
+        for isa in every_path() {
+            with_isa(isa, || {
+                let parts = [0, rows / 2].map(|first| results(&x.narrow(0, first, rows / 2).unwrap()));
+                for (index, whole) in results(&x).into_iter().enumerate() {
+                    assert!(
+                        whole == [&parts[0][index][..], &parts[1][index]].concat(),
+                        "{isa}: result {index}"
+                    );
+                }
+            });
+        }
+    }
 }

@@ -55,7 +55,8 @@ static FULL: Config = Config::new(16, 16);
 impl PairKernel for Amx {
     const ROWS: usize = 2 * TILE_ROWS;
     const BLOCK_ROWS: usize = 256;
-    const BLOCK_COLUMNS: usize = 768;
+    const BLOCK_COLUMNS: usize = 384;
+    const FETCHES_A: bool = true;
 
     unsafe fn begin() {
         // SAFETY: passed on from the caller.
@@ -83,6 +84,36 @@ impl PairKernel for Amx {
         // SAFETY: the caller promises the instruction. Without live tiles, a change of threads saves no tile data.
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) }
     }
+}
+
+/// The steps of all four quadrants, where A is loaded by the instruction `$load`.
+macro_rules! multiply {
+    ($load:literal, $tile:ident, $a_stride:ident) => {
+        asm!(
+            "2:",
+            "tileloadd tmm6, [{b} + {b_stride}*1]",
+            concat!($load, " tmm4, [{a} + {a_stride}*1]"),
+            "tileloadd tmm7, [{b} + {b_stride}*1 + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            concat!($load, " tmm5, [{lower} + {a_stride}*1]"),
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a}, 64",
+            "add {lower}, 64",
+            "add {b}, {b_step}",
+            "dec {steps}",
+            "jnz 2b",
+            a = inout(reg) $tile.a => _,
+            lower = inout(reg) $tile.a.wrapping_add(TILE_ROWS * $tile.a_row_stride) => _,
+            b = inout(reg) $tile.b => _,
+            steps = inout(reg) $tile.steps => _,
+            a_stride = in(reg) $a_stride,
+            b_stride = in(reg) 4 * PANEL,
+            b_step = const 4 * PANEL * STEP / 2,
+            options(nostack, readonly),
+        )
+    };
 }
 
 /// All four quadrants.
@@ -113,30 +144,12 @@ unsafe fn both(tile: &Tile) {
                 options(nostack, preserves_flags, nomem),
             );
         }
-        asm!(
-            "2:",
-            "tileloadd tmm6, [{b} + {b_stride}*1]",
-            "tileloadd tmm4, [{a} + {a_stride}*1]",
-            "tileloadd tmm7, [{b} + {b_stride}*1 + 64]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{lower} + {a_stride}*1]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, 64",
-            "add {lower}, 64",
-            "add {b}, {b_step}",
-            "dec {steps}",
-            "jnz 2b",
-            a = inout(reg) tile.a => _,
-            lower = inout(reg) tile.a.wrapping_add(TILE_ROWS * tile.a_row_stride) => _,
-            b = inout(reg) tile.b => _,
-            steps = inout(reg) tile.steps => _,
-            a_stride = in(reg) a_stride,
-            b_stride = in(reg) 4 * PANEL,
-            b_step = const 4 * PANEL * STEP / 2,
-            options(nostack, readonly),
-        );
+        // The hint of `tileloaddt1`: what it loads is not used again soon.
+        if tile.passes_a {
+            multiply!("tileloaddt1", tile, a_stride)
+        } else {
+            multiply!("tileloadd", tile, a_stride)
+        }
         asm!(
             "tilestored [{upper} + {stride}*1], tmm0",
             "tilestored [{upper} + {stride}*1 + 64], tmm1",

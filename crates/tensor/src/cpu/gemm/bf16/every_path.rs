@@ -101,6 +101,7 @@ fn amx_tiles() {
             c: c.as_mut_ptr(),
             c_row_stride: 32,
             accumulate: true,
+            passes_a: rows % 2 == 0,
         };
         // SAFETY: the machine has AMX, or the emulation of it; the operands are as large as the tile says.
         unsafe {

@@ -19,6 +19,8 @@ pub struct Tile {
     pub c_row_stride: usize,
     /// Whether the product is added to C or replaces it.
     pub accumulate: bool,
+    /// Whether the next tiles read other rows of A and the same of B: A then should not push B out of the first-level cache.
+    pub passes_a: bool,
 }
 
 /// The innermost loop. The blocking around it follows from these numbers alone.
@@ -29,6 +31,9 @@ pub trait PairKernel {
     const BLOCK_ROWS: usize;
     /// Columns of C in a task: a multiple of [`PANEL`](super::PANEL).
     const BLOCK_COLUMNS: usize;
+    /// Whether a block's rows of A are brought into the second-level cache beforehand, one after the other: the processor foresees
+    /// that order, and not the one in which tiles read them. For a kernel that is faster than memory.
+    const FETCHES_A: bool = false;
 
     /// Prepares the calling thread for tiles.
     ///

@@ -27,7 +27,7 @@ pub(crate) use pack::{copy_rows, pack_pairs, pairs_len};
 
 use super::{MatrixRef, Scratch};
 use crate::cpu::isa::{Available, Isa};
-use crate::cpu::parallel;
+use crate::cpu::{parallel, simd};
 use half::bf16;
 use kernel::{PairKernel, Tile};
 use pack::{LeftRows, PackedRows};
@@ -44,7 +44,8 @@ const PARALLEL_WORK: usize = 1 << 20;
 /// Columns of C in a task when all rows are one block: narrow, so that there is work for all threads.
 const STRIP_COLUMNS: usize = 3 * PANEL;
 
-/// Takes finished sums: called as `sink(row, first_column, sums)`, exactly once for every element of C, from any thread.
+/// Takes finished sums: called as `sink(row, first_column, sums)`, exactly once for every element of C, from any thread. It may
+/// write with [`simd::stream`].
 pub type Sink<'a> = &'a (dyn Fn(usize, usize, &mut [f32]) + Sync);
 
 /// Evaluates `$body` with the type `$K` being the kernel of `$isa`, an `Available`: so the machine has what `$K` needs.
@@ -154,6 +155,9 @@ impl<K: PairKernel> Product<'_, K> {
         unsafe { K::begin() };
         for start in (0..depth).step_by(step) {
             let depth = start..depth.min(start + step);
+            if K::FETCHES_A {
+                rows.clone().for_each(|row| self.a.fetch(row, depth.clone()));
+            }
             for column in (0..width).step_by(PANEL) {
                 let b = self.b.panel((columns.start + column) / PANEL)[depth.start / 2 * PANEL..].as_ptr();
                 for row in (0..rows.len()).step_by(K::ROWS) {
@@ -165,6 +169,7 @@ impl<K: PairKernel> Product<'_, K> {
                         c: sums[row * width + column..].as_mut_ptr(),
                         c_row_stride: width,
                         accumulate: start > 0,
+                        passes_a: rows.len() > K::ROWS,
                     };
                     // SAFETY: as above; A has these rows, padded to whole steps, B this panel, and the block of sums
                     // these rows of whole panels.
@@ -177,6 +182,8 @@ impl<K: PairKernel> Product<'_, K> {
         for (row, sums) in rows.zip(sums.chunks_exact_mut(width)) {
             (self.sink)(row, columns.start, &mut sums[..columns.len()]);
         }
+        // What the sink wrote past the caches is there before the task is over.
+        simd::fence();
     }
 }
 
@@ -229,6 +236,7 @@ impl PairProduct<'_> {
                             c: self.c.as_mut_ptr().add(row * self.c_row_stride + column),
                             c_row_stride: self.c_row_stride,
                             accumulate: self.accumulate,
+                            passes_a: false,
                         };
                         K::tile(isa, K::ROWS.min(rows - row), &tile);
                     }
@@ -259,6 +267,7 @@ pub fn peak_gflops_bf16(threads: usize) -> f64 {
                 c: c.as_mut_ptr(),
                 c_row_stride: PANEL,
                 accumulate: false,
+                passes_a: false,
             };
             // SAFETY: `isa` is available, and K is its kernel; the operands are as large as the tile says.
             unsafe {

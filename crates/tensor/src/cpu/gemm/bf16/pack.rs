@@ -8,6 +8,7 @@ use crate::cpu::parallel;
 use crate::cpu::simd::{self, Kernel, Lanes};
 use half::bf16;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Panels of B that a task packs: it reads that many cache lines of a row.
 const TASK_PANELS: usize = 8;
@@ -17,6 +18,8 @@ pub(crate) const TASK_ROWS: usize = 64;
 const PAIRS: usize = STEP / 2;
 /// Pairs of rows of B that are packed into one panel after the other.
 const BLOCK_PAIRS: usize = 32;
+/// Bytes of a line of the caches.
+const CACHE_LINE: usize = 64;
 /// The side of a block that is transposed in registers.
 const SIDE: usize = 8;
 
@@ -194,7 +197,7 @@ fn at(matrix: MatrixRef<'_, bf16>, row: usize, column: usize) -> bf16 {
 
 /// Elements of a row of a matrix with contiguous rows.
 #[inline(always)]
-fn row(matrix: MatrixRef<'_, bf16>, row: usize, columns: std::ops::Range<usize>) -> &[bf16] {
+fn row(matrix: MatrixRef<'_, bf16>, row: usize, columns: Range<usize>) -> &[bf16] {
     assert!(matrix.column_stride() == 1 && row < matrix.rows() && columns.end <= matrix.columns());
     // SAFETY: these elements exist, and are contiguous.
     unsafe { std::slice::from_raw_parts(matrix.at(row, columns.start), columns.len()) }
@@ -224,6 +227,14 @@ impl<'a> LeftRows<'a> {
             row_stride: a.row_stride(),
             lifetime: PhantomData,
         })
+    }
+
+    /// Reads a stretch of a row, line by line, so that the caches have it.
+    pub(super) fn fetch(&self, row: usize, columns: Range<usize>) {
+        for column in columns.step_by(CACHE_LINE / size_of::<bf16>()) {
+            // SAFETY: an element of A, or of the zeros that pad its rows. Volatile: nobody uses the value.
+            unsafe { self.row(row, column).read_volatile() };
+        }
     }
 
     /// Where element (`row`, `column`) lies.

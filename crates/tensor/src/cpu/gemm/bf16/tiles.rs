@@ -125,7 +125,8 @@ extern "C" fn on_illegal_instruction(_: libc::c_int, _: *mut libc::siginfo_t, co
             tiles.shape(reg);
             tiles.data[reg] = [[0; ROW]; ROWS];
         }
-        (0x4B, 3, 0..=2) => tiles.load(reg, address.wrapping_sub(stride.unwrap_or(0)), stride),
+        // `tileloadd`, and `tileloaddt1`, which differs in a hint to the caches.
+        (0x4B, 1 | 3, 0..=2) => tiles.load(reg, address.wrapping_sub(stride.unwrap_or(0)), stride),
         (0x4B, 2, 0..=2) => tiles.store(reg, address.wrapping_sub(stride.unwrap_or(0)), stride),
         (0x5C, 2, 3) => tiles.multiply(reg, rm, usize::from(!(byte2 >> 3) & 15)),
         _ => fault("a tile instruction that this emulation does not know"),
