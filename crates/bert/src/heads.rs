@@ -69,7 +69,7 @@ impl MaskedLmHead {
         let (width, names) = (config.hidden_size, &config.family.masked_lm);
         let zero = Init::Constant(0.0);
         Ok(MaskedLmHead {
-            transform: Linear::new(builder, &[names.dense], width, width, Precision::Mixed)?,
+            transform: Linear::new(builder, &[names.dense], width, width, Precision::Full)?,
             activation: names.activation.map_or_else(|| config.activation(), Ok)?,
             norm: LayerNorm::new(builder, names.norm, width, config.layer_norm_eps)?,
             word,
@@ -82,9 +82,12 @@ impl MaskedLmHead {
         let _scope = pass.tape.scope("predictions");
         let transformed = self.transform.forward(pass, x, self.activation)?;
         let normalized = pass.tap(Point::MaskedTransform, self.norm.forward(pass, &transformed)?)?;
-        // The table itself stays F32, for the embeddings. The product over the vocabulary is the largest of a small model's step.
-        let bias = pass.parameter(self.bias);
-        let word = pass.parameter(self.word.table).to_dtype(transformed.value().dtype())?;
+        let (word, bias) = (pass.parameter(self.word.table), pass.parameter(self.bias));
+        // The product over the vocabulary is the largest of a small model's step. Inference guesses few words, and rounded logits tie.
+        let word = match &pass.parameters.get(self.bias).compute {
+            Some(rounded) if pass.tape.records() => word.to_dtype(rounded.dtype())?,
+            _ => word,
+        };
         let logits = normalized.linear(&word, Some(&bias), Activation::None)?;
         Ok(pass.tap(Point::MaskedLogits, logits.to_dtype(x.value().dtype())?)?)
     }

@@ -40,10 +40,10 @@ macro_rules! model {
             }
 
             /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are): attention and feed-forward
-            /// networks compute in it, and so do the activations between them up to the next LayerNorm, and the products of the
-            /// head that guesses words. The residual stream, embeddings, LayerNorm, the classifier's head, logits, loss and all
-            /// gradients of parameters stay F32. PyTorch's autocast draws the line at the same places, but for the classifier's
-            /// head.
+            /// networks compute in it, and so do the activations between them up to the next LayerNorm, and on a tape that
+            /// records the product over the vocabulary. The residual stream, embeddings, LayerNorm, the classifier's head,
+            /// logits, loss and all gradients of parameters stay F32. PyTorch's autocast draws the line at the same places, but
+            /// for the classifier's head.
             ///
             /// # Errors
             /// Errors of the conversion.
