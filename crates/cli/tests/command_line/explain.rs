@@ -155,7 +155,8 @@ fn the_lens_shows_what_fill_mask_guesses() {
     let layers = found["layers"].as_array().expect("layers");
     let last = &layers[layers.len() - 1][0];
     let guesses: Value =
-        serde_json::from_str(&succeed(&["fill-mask", "--top-k", "3", "--json", masked])).expect("JSON");
+        serde_json::from_str(&succeed(&["fill-mask", "--dtype", "f32", "--top-k", "3", "--json", masked]))
+            .expect("JSON");
     for rank in 0..3 {
         let guess = &guesses["masks"][0][rank];
         assert_eq!(last[rank]["word"], guess["token"]);
