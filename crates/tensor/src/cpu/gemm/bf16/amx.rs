@@ -146,9 +146,9 @@ unsafe fn both(tile: &Tile) {
         }
         // The hint of `tileloaddt1`: what it loads is not used again soon.
         if tile.passes_a {
-            multiply!("tileloaddt1", tile, a_stride)
+            multiply!("tileloaddt1", tile, a_stride);
         } else {
-            multiply!("tileloadd", tile, a_stride)
+            multiply!("tileloadd", tile, a_stride);
         }
         asm!(
             "tilestored [{upper} + {stride}*1], tmm0",
