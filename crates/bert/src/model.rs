@@ -40,10 +40,10 @@ macro_rules! model {
             }
 
             /// Makes tapes compute in `dtype` (BF16: mixed precision; F32: as the masters are): attention and feed-forward
-            /// networks compute in it, and so do the activations between them up to the next LayerNorm, and on a tape that
-            /// records the product over the vocabulary. The residual stream, embeddings, LayerNorm, the classifier's head,
-            /// logits, loss and all gradients of parameters stay F32. PyTorch's autocast draws the line at the same places, but
-            /// for the classifier's head.
+            /// networks compute in it, and so do the activations between them up to the next LayerNorm. On a tape that records,
+            /// the product over the vocabulary is one in it, too; its logits are F32 again. The residual stream, embeddings,
+            /// LayerNorm, the classifier's head, loss and all gradients of parameters stay F32. PyTorch's autocast draws the
+            /// line at the same places, but for the heads: it computes them in `dtype` in inference, too.
             ///
             /// # Errors
             /// Errors of the conversion.

@@ -93,10 +93,11 @@ pub trait Float: Element {
     /// `pointer` is valid for writes of `L::LANES` elements.
     unsafe fn store_lanes<L: Lanes<Real = Self::Real>>(lanes: L, pointer: *mut Self);
 
-    /// Writes two vectors one after the other, past the caches if the instruction set can.
+    /// Writes two vectors one after the other, past the caches if the instruction set can. [`fence`](crate::cpu::simd::fence)
+    /// has to follow on this thread before another one reads them.
     ///
     /// # Safety
-    /// `pointer` is valid for writes of `2 * L::LANES` elements and aligned to 64 bytes.
+    /// `pointer` is valid for writes of `2 * L::LANES` elements, and aligned to their size, or to 64 bytes where that is less.
     #[inline(always)]
     unsafe fn stream_lanes<L: Lanes<Real = Self::Real>>(vectors: [L; 2], pointer: *mut Self) {
         // SAFETY: the caller's promise.

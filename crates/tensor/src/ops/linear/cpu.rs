@@ -180,6 +180,7 @@ fn linear_fused<E: Operand>(
         None => None,
     };
     let isa = Isa::current();
+    // Only the bfloat16 product ends what it streams with a fence.
     let streams = E::DTYPE == DType::BF16 && streams::<E>(isa, rows * n);
     let finish = |row: usize, first: usize, sums: &mut [f32]| {
         let columns = first..first + sums.len();

@@ -155,7 +155,8 @@ impl<K: PairKernel> Product<'_, K> {
         unsafe { K::begin() };
         for start in (0..depth).step_by(step) {
             let depth = start..depth.min(start + step);
-            if K::FETCHES_A {
+            // The rows of a single block are read by every strip of columns, and stay in the cache by themselves.
+            if K::FETCHES_A && self.a.rows > K::BLOCK_ROWS {
                 rows.clone().for_each(|row| self.a.fetch(row, depth.clone()));
             }
             for column in (0..width).step_by(PANEL) {
